@@ -1,0 +1,233 @@
+"""The contract every detector keeps: what goes in, what comes out, and the four stages between."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+STAGES = ("backbone", "neck", "head", "postprocess")
+
+
+class Target(NamedTuple):
+    """The objects of one image."""
+
+    boxes: Tensor  # [M, 4] xyxy, input pixels
+    labels: Tensor  # [M] int64
+
+
+class Detections(NamedTuple):
+    """What a detector found in one image, best first."""
+
+    boxes: Tensor  # [K, 4] xyxy, input pixels
+    scores: Tensor  # [K] in [0, 1]
+    labels: Tensor  # [K] int64
+
+
+class Assignment(NamedTuple):
+    """Which object each prediction of one image has to find."""
+
+    gt_index: Tensor  # [N] int64, -1 = background
+    quality: Tensor  # [N] IoU of the prediction with that object, 0 for background
+
+
+class Outputs(Protocol):
+    """What `forward` returns: a NamedTuple that starts with these two fields."""
+
+    @property
+    def logits(self) -> Tensor:
+        """[B, N, C], before sigmoid."""
+
+    @property
+    def boxes(self) -> Tensor:
+        """[B, N, 4] xyxy, input pixels, not clipped."""
+
+    def scores(self) -> Tensor:
+        """[B, N, C] in [0, 1]."""
+
+
+class DenseOutputs(NamedTuple):
+    """Predictions of a dense head; levels fine to coarse, each row-major."""
+
+    logits: Tensor  # [B, N, C], before sigmoid
+    boxes: Tensor  # [B, N, 4] xyxy, input pixels, not clipped
+    points: Tensor  # [N, 2] (x, y), input pixels
+    strides: Tensor  # [N], input pixels
+
+    def scores(self) -> Tensor:
+        """Return the class scores, [B, N, C] in [0, 1]."""
+        return self.logits.sigmoid()
+
+
+class Assigner(Protocol):
+    """Chooses, for a whole batch, the predictions that are to find each object."""
+
+    def __call__(
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        points: Tensor,
+        strides: Tensor,
+        targets: list[Target],
+    ) -> list[Assignment]:
+        """Assign predictions to objects.
+
+        Args:
+            logits: [B, N, C], before sigmoid.
+            boxes: [B, N, 4] xyxy, input pixels.
+            points: [N, 2] (x, y), input pixels.
+            strides: [N], input pixels.
+            targets: one per image.
+
+        Returns:
+            One assignment per image.
+        """
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How a photograph becomes the tensor a detector expects."""
+
+    size: tuple[int, int] = (640, 640)
+    """Height and width of the input, pixels; multiples of the detector's `size_divisor`."""
+    resize: Literal["letterbox", "stretch"] = "letterbox"
+    """`letterbox` keeps the aspect ratio and pads right and bottom; `stretch` fills the input."""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Subtracted from pixel values in 0..255, in the order of `channels`."""
+    std: tuple[float, float, float] = (255.0, 255.0, 255.0)
+    """Divides pixel values after the mean is subtracted, in the order of `channels`."""
+    channels: Literal["rgb", "bgr"] = "rgb"
+    """Order of the colour channels."""
+    pad_value: int = 114
+    """Pixel value of the padding, before normalisation."""
+
+    def check_size(self, divisor: int) -> None:
+        """Refuse a size that is no multiple of a detector's `size_divisor`.
+
+        Raises:
+            ValueError: names the nearest sizes that would do.
+        """
+        for length in self.size:
+            if length < divisor or length % divisor:
+                below = max(length // divisor, 1) * divisor
+                raise ValueError(
+                    f"input size {length} is no multiple of {divisor}; "
+                    f"use {below} or {below + divisor}"
+                )
+
+
+class DetectorConfig(Protocol):
+    """A frozen dataclass that describes one detector and builds it."""
+
+    size_divisor: ClassVar[int]  # height and width of an input are multiples of it
+
+    @property
+    def num_classes(self) -> int:
+        """Number of object classes."""
+
+    @property
+    def input(self) -> InputConfig:
+        """What the detector's input looks like."""
+
+    def build(self) -> Detector:
+        """Make the model, with freshly initialised weights."""
+
+
+class Detector(nn.Module):
+    """Four stages and a criterion.
+
+    A subclass sets `config`, the four modules named in `STAGES`, and `criterion`, a module called
+    as `criterion(outputs, targets)` that returns `{name: weighted scalar}`.
+    """
+
+    config: Any
+    backbone: nn.Module
+    neck: nn.Module
+    head: nn.Module
+    postprocess: nn.Module
+    criterion: nn.Module | None
+
+    def forward(self, images: Tensor) -> Any:
+        """Predict, without a threshold.
+
+        Args:
+            images: [B, 3, H, W], normalised as `config.input` says.
+
+        Returns:
+            A NamedTuple that satisfies `Outputs`.
+        """
+        return self.head(self.neck(self.backbone(images)))
+
+    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Compare predictions with the objects; losses are computed in float32.
+
+        Args:
+            images: [B, 3, H, W], normalised as `config.input` says.
+            targets: one per image.
+
+        Returns:
+            Weighted scalars by name; their sum is what training minimises.
+
+        Raises:
+            RuntimeError: the model came from `deploy()` and has no criterion.
+        """
+        if self.criterion is None:
+            raise RuntimeError("a deployed detector has no criterion; train the original instead")
+        outputs = self(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.criterion(as_float32(outputs), targets)
+
+    @torch.no_grad()
+    def detect(self, images: Tensor, sizes: Tensor) -> list[Detections]:
+        """Find objects.
+
+        Args:
+            images: [B, 3, H, W], normalised as `config.input` says.
+            sizes: [B, 2] (h, w) of the real image inside the input, pixels.
+
+        Returns:
+            One `Detections` per image, boxes clipped to `sizes`.
+        """
+        return self.postprocess(self(images), sizes)
+
+    def translate(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a state dict with this detector's own keys.
+
+        Args:
+            content: a state dict with our keys, or what upstream's file holds, as the subclass
+                tells by the keys; without an upstream there is nothing to translate.
+        """
+        return content
+
+    def deploy(self) -> Detector:
+        """Return a fused copy in eval mode without criterion; the original stays as it is."""
+        criterion, self.criterion = self.criterion, None
+        try:
+            model = copy.deepcopy(self).eval()
+        finally:
+            self.criterion = criterion
+        fuse(model)
+        return model.requires_grad_(False)
+
+
+def as_float32(outputs: Any) -> Any:
+    """Return the NamedTuple with its floating-point tensors in float32."""
+    return type(outputs)(
+        *(
+            value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+            for value in outputs
+        )
+    )
+
+
+def fuse(module: nn.Module) -> None:
+    """Replace every submodule that has `fuse()` by what that method returns, in place."""
+    for name, child in module.named_children():
+        if hasattr(child, "fuse"):
+            setattr(module, name, child.fuse())
+        else:
+            fuse(child)
