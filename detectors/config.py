@@ -55,11 +55,12 @@ def override(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
     Raises:
         KnobError: a path that does not exist, or a value of the wrong type.
     """
-    return _apply(config, _tree(changes), "")
+    changed: ConfigT = _apply(config, _tree(changes), "")
+    return changed
 
 
 def _walk(config: Any, prefix: str, *, inference: bool) -> Iterator[Knob]:
-    hints, docs = get_type_hints(type(config)), _field_docs(type(config))
+    hints, docs = get_type_hints(type(config)), _field_docs(config.__class__)
     for item in fields(config):
         value, path = getattr(config, item.name), prefix + item.name
         only = inference or bool(item.metadata.get("inference_only"))

@@ -179,7 +179,8 @@ class Detector(nn.Module):
             raise RuntimeError("a deployed detector has no criterion; train the original instead")
         outputs = self(images)
         with torch.autocast(images.device.type, enabled=False):
-            return self.criterion(as_float32(outputs), targets)
+            losses: dict[str, Tensor] = self.criterion(as_float32(outputs), targets)
+        return losses
 
     @torch.no_grad()
     def detect(self, images: Tensor, sizes: Tensor) -> list[Detections]:
@@ -192,7 +193,8 @@ class Detector(nn.Module):
         Returns:
             One `Detections` per image, boxes clipped to `sizes`.
         """
-        return self.postprocess(self(images), sizes)
+        found: list[Detections] = self.postprocess(self(images), sizes)
+        return found
 
     def translate(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a state dict with this detector's own keys.
@@ -227,7 +229,8 @@ def as_float32(outputs: Any) -> Any:
 def fuse(module: nn.Module) -> None:
     """Replace every submodule that has `fuse()` by what that method returns, in place."""
     for name, child in module.named_children():
-        if hasattr(child, "fuse"):
-            setattr(module, name, child.fuse())
+        fused = getattr(child, "fuse", None)
+        if callable(fused):
+            setattr(module, name, fused())
         else:
             fuse(child)

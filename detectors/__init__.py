@@ -1,0 +1,86 @@
+"""Real-time object detectors behind one interface."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from detectors.config import KnobError, override
+from detectors.interface import Detector, DetectorConfig
+from detectors.rtmdet import TINY, L, M, S, X
+from detectors.weights import fill
+
+CONFIGS: dict[str, DetectorConfig] = {
+    "rtmdet_tiny": TINY,
+    "rtmdet_s": S,
+    "rtmdet_m": M,
+    "rtmdet_l": L,
+    "rtmdet_x": X,
+}
+"""Every named detector; families one after the other, smallest first."""
+
+
+def names() -> list[str]:
+    """Return the names of all detectors."""
+    return list(CONFIGS)
+
+
+def resolve(name: str) -> DetectorConfig:
+    """Return the config that goes by a name.
+
+    Args:
+        name: one of `names()`, or `package.module:ATTRIBUTE` for a config kept elsewhere.
+
+    Raises:
+        KnobError: there is none of that name.
+    """
+    if name in CONFIGS:
+        return CONFIGS[name]
+    module, colon, attribute = name.partition(":")
+    if colon:
+        return _elsewhere(name, module, attribute)
+    nearest = difflib.get_close_matches(name, CONFIGS, n=1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ";"
+    raise KnobError(
+        f"detector: no {name!r}{hint} Choose from {', '.join(CONFIGS)},"
+        " or name a config of your own as package.module:ATTRIBUTE."
+    )
+
+
+def create(
+    detector: str | DetectorConfig,
+    overrides: Mapping[str, Any] | None = None,
+    weights: str | Path | Mapping[str, Tensor] | None = None,
+) -> Detector:
+    """Build a detector.
+
+    Args:
+        detector: a name that `resolve` knows, or a config.
+        overrides: knobs to turn, dotted path to value.
+        weights: a file or folder that `detectors.weights.read` knows, or a state dict; ours or
+            upstream's, told apart by its keys. None leaves the weights freshly initialised.
+
+    Raises:
+        KnobError: an unknown name or knob, or a value that a knob cannot take.
+        WeightsError: weights that cannot be read or do not fit.
+    """
+    config = resolve(detector) if isinstance(detector, str) else detector
+    model = override(config, overrides or {}).build()
+    if weights is not None:
+        fill(model, weights)
+    return model
+
+
+def _elsewhere(name: str, module: str, attribute: str) -> DetectorConfig:
+    try:
+        config: DetectorConfig = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise KnobError(f"detector: cannot load {name!r}: {error}") from error
+    if not hasattr(config, "build"):
+        raise KnobError(f"detector: {name!r} is no detector config: it has no build()")
+    return config

@@ -1,0 +1,116 @@
+"""CSPNeXt, the backbone of RTMDet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from detectors.layers import SPP, ConvNormAct, CSPLayer
+
+
+@dataclass(frozen=True)
+class CSPNeXtConfig:
+    """Depth, width and blocks of CSPNeXt."""
+
+    depth_mult: float = 1.0
+    """Multiplies the blocks of every stage. Swept with `width_mult` by rtmdet/table2."""
+    width_mult: float = 1.0
+    """Multiplies the channels of every stage. Swept with `depth_mult` by rtmdet/table2."""
+    blocks: tuple[int, int, int, int] = (3, 6, 6, 3)
+    """Blocks a stage before `depth_mult`. Swept by rtmdet/table5b_blocks."""
+    expand_ratio: float = 0.5
+    """Width of each branch of a stage as a share of its output. Swept by rtmdet/table5c_balance."""
+    kernel_size: int = 5
+    """Side of the depth-wise kernels, odd. Swept with the neck's by rtmdet/table5a_kernel."""
+    channel_attention: bool = True
+    """Whether every stage ends with channel attention. Swept by rtmdet/table5b_blocks."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no detector."""
+        if min(self.depth_mult, self.width_mult, self.expand_ratio) <= 0:
+            raise ValueError("depth_mult, width_mult and expand_ratio must be above 0")
+        if min(self.blocks) < 1:
+            raise ValueError("every stage needs at least one block")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError("kernel_size must be odd and at least 1")
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels after the stem."""
+        return int(64 * self.width_mult)
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Channels after each of the four stages."""
+        return tuple(int(base * self.width_mult) for base in (128, 256, 512, 1024))
+
+    @property
+    def stage_blocks(self) -> tuple[int, ...]:
+        """Blocks in each of the four stages."""
+        return tuple(max(round(count * self.depth_mult), 1) for count in self.blocks)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the features, fine to coarse."""
+        return self.stage_channels[1:]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the features, fine to coarse, input pixels."""
+        return (8, 16, 32)
+
+    def build(self) -> CSPNeXt:
+        """Make the backbone."""
+        return CSPNeXt(self)
+
+
+class CSPNeXt(nn.Module):
+    """A stem of three convolutions and four stages, of which the last three are returned.
+
+    Source: RTMDet, arXiv:2212.07784, sec. 3.2; open-mmlab/mmdetection v3.3.0
+    mmdet/models/backbones/cspnext.py (Apache-2.0), equal in numbers
+    (tests/detectors/test_rtmdet_golden.py).
+    """
+
+    def __init__(self, config: CSPNeXtConfig) -> None:
+        super().__init__()
+        width = config.stem_channels
+        self.stem = nn.Sequential(
+            ConvNormAct(3, width // 2, 3, stride=2),
+            ConvNormAct(width // 2, width // 2, 3),
+            ConvNormAct(width // 2, width, 3),
+        )
+        inputs = (width, *config.stage_channels[:-1])
+        sizes = zip(inputs, config.stage_channels, config.stage_blocks, strict=True)
+        self.stages = nn.ModuleList(
+            _stage(config, *size, last=index == 3) for index, size in enumerate(sizes)
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the features of strides 8, 16 and 32, each [B, C, H / stride, W / stride]."""
+        x = self.stem(images)
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features[1:]
+
+
+def _stage(
+    config: CSPNeXtConfig, in_channels: int, out_channels: int, num_blocks: int, *, last: bool
+) -> nn.Sequential:
+    """Halve the map and refine it; the last stage pools first and its blocks add no input."""
+    return nn.Sequential(
+        ConvNormAct(in_channels, out_channels, 3, stride=2),
+        *([SPP(out_channels)] if last else []),
+        CSPLayer(
+            out_channels,
+            out_channels,
+            num_blocks,
+            kernel_size=config.kernel_size,
+            expand_ratio=config.expand_ratio,
+            identity=not last,
+            attention=config.channel_attention,
+        ),
+    )

@@ -1,0 +1,100 @@
+"""Arithmetic on boxes: decoding, areas, overlaps. Boxes are xyxy unless a name says otherwise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPS = 1e-6  # smallest area that an overlap is divided by, square pixels
+
+
+def grid_points(
+    sizes: list[tuple[int, int]], strides: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the location and the stride of every cell of a pyramid.
+
+    Args:
+        sizes: (h, w) of each level, cells.
+        strides: of each level, input pixels.
+        device: where the tensors are made.
+
+    Returns:
+        points: [N, 2] (x, y) of each cell's top left corner, input pixels; float32.
+        strides: [N], input pixels; float32.
+    """
+    points, spread = [], []
+    for (height, width), stride in zip(sizes, strides, strict=True):
+        y = torch.arange(height, device=device, dtype=torch.float32) * stride
+        x = torch.arange(width, device=device, dtype=torch.float32) * stride
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        points.append(torch.stack((columns, rows), dim=-1).flatten(0, 1))
+        spread.append(torch.full_like(points[-1][:, 0], stride))
+    return torch.cat(points), torch.cat(spread)
+
+
+def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
+    """Decode each point's distances to the four sides of its box.
+
+    Args:
+        points: [N, 2] (x, y), input pixels.
+        distances: [B, N, 4] left, top, right, bottom, input pixels; negative ones are kept.
+
+    Returns:
+        [B, N, 4] xyxy, input pixels, not clipped.
+
+    Source: FCOS, arXiv:1904.01355, eq. 1.
+    """
+    return torch.cat((points - distances[..., :2], points + distances[..., 2:]), dim=-1)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Return the area of boxes [..., 4], square pixels."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return the overlap of every box with every other.
+
+    Args:
+        boxes: [..., N, 4] xyxy, pixels.
+        others: [..., M, 4] xyxy, pixels.
+
+    Returns:
+        [..., N, M] intersection over union in [0, 1].
+    """
+    boxes, others = boxes.unsqueeze(-2), others.unsqueeze(-3)
+    return _iou(boxes, others)[0]
+
+
+def giou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return the generalised overlap of boxes, pair by pair.
+
+    Args:
+        boxes: [..., 4] xyxy, pixels.
+        others: [..., 4] xyxy, pixels.
+
+    Returns:
+        [...] in [-1, 1]; 1 where the boxes are equal.
+
+    Source: Generalized Intersection over Union, arXiv:1902.09630, algorithm 1.
+    """
+    iou, union = _iou(boxes, others)
+    top_left = torch.minimum(boxes[..., :2], others[..., :2])
+    bottom_right = torch.maximum(boxes[..., 2:], others[..., 2:])
+    hull = _clamped_area(top_left, bottom_right).clamp(min=EPS)
+    return iou - (hull - union) / hull
+
+
+def _iou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Return overlap and union of broadcast boxes [..., 4]."""
+    top_left = torch.maximum(boxes[..., :2], others[..., :2])
+    bottom_right = torch.minimum(boxes[..., 2:], others[..., 2:])
+    intersection = _clamped_area(top_left, bottom_right)
+    union = (area(boxes) + area(others) - intersection).clamp(min=EPS)
+    return intersection / union, union
+
+
+def _clamped_area(top_left: Tensor, bottom_right: Tensor) -> Tensor:
+    """Return the area between two corners [..., 2], 0 where they are crossed."""
+    width, height = (bottom_right - top_left).clamp(min=0).unbind(-1)
+    return width * height

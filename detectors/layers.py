@@ -1,0 +1,191 @@
+"""Building blocks that several detectors share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, batch normalisation and SiLU; the size is kept up to the stride."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=kernel_size // 2,
+            groups=groups,
+            bias=False,
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.act = nn.SiLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to [B, out_channels, H / stride, W / stride]."""
+        y: Tensor = self.act(self.norm(self.conv(x)))
+        return y
+
+    def fuse(self) -> nn.Module:
+        """Return the same function with the normalisation folded into the convolution."""
+        return nn.Sequential(fuse_conv_bn_eval(self.conv, self.norm), self.act)
+
+
+class DepthwiseSeparable(nn.Sequential):
+    """A depth-wise and a point-wise convolution, each normalised and activated.
+
+    Source: MobileNets, arXiv:1704.04861, sec. 3.1.
+    """
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__(
+            ConvNormAct(channels, channels, kernel_size, groups=channels),
+            ConvNormAct(channels, channels, 1),
+        )
+
+
+class CSPNeXtBlock(nn.Module):
+    """A 3x3 convolution, then a depth-wise separable one with a large kernel.
+
+    Source: RTMDet, arXiv:2212.07784, sec. 3.2 and fig. 3.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, *, identity: bool) -> None:
+        super().__init__()
+        self.conv = ConvNormAct(channels, channels, 3)
+        self.separable = DepthwiseSeparable(channels, kernel_size)
+        self.identity = identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        y: Tensor = self.separable(self.conv(x))
+        return x + y if self.identity else y
+
+
+class ChannelAttention(nn.Module):
+    """Scale every channel by a gate that reads the means of all channels.
+
+    Source: RTMDet, arXiv:2212.07784, sec. 3.2.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.conv = nn.Conv2d(channels, channels, 1)
+        self.gate = nn.Hardsigmoid(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        scales: Tensor = self.gate(self.conv(self.pool(x)))
+        return x * scales
+
+
+class CSPLayer(nn.Module):
+    """Send half of the channels through blocks, past which the other half goes.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        num_blocks: blocks in the main branch.
+        kernel_size: of the blocks' depth-wise convolution.
+        expand_ratio: width of each branch, as a share of `out_channels`.
+        identity: whether blocks add their input.
+        attention: whether channel attention acts on the joined branches.
+
+    Source: CSPNet, arXiv:1911.11929, sec. 3.1, with the blocks of RTMDet, arXiv:2212.07784.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_blocks: int,
+        *,
+        kernel_size: int,
+        expand_ratio: float,
+        identity: bool = False,
+        attention: bool = False,
+    ) -> None:
+        super().__init__()
+        hidden = int(out_channels * expand_ratio)
+        self.main = ConvNormAct(in_channels, hidden, 1)
+        self.short = ConvNormAct(in_channels, hidden, 1)
+        self.blocks = nn.Sequential(
+            *(CSPNeXtBlock(hidden, kernel_size, identity=identity) for _ in range(num_blocks))
+        )
+        self.attention = ChannelAttention(2 * hidden) if attention else nn.Identity()
+        self.final = ConvNormAct(2 * hidden, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, in_channels, H, W] to [B, out_channels, H, W]."""
+        joined = torch.cat((self.blocks(self.main(x)), self.short(x)), dim=1)
+        y: Tensor = self.final(self.attention(joined))
+        return y
+
+
+class SPP(nn.Module):
+    """Join a map with its maxima over growing windows.
+
+    Source: SPP, arXiv:1406.4729, as in YOLOv3-SPP: stride 1, the size is kept.
+    """
+
+    def __init__(self, channels: int, windows: tuple[int, ...] = (5, 9, 13)) -> None:
+        super().__init__()
+        hidden = channels // 2
+        self.reduce = ConvNormAct(channels, hidden, 1)
+        self.pools = nn.ModuleList(nn.MaxPool2d(size, 1, size // 2) for size in windows)
+        self.final = ConvNormAct(hidden * (len(windows) + 1), channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        x = self.reduce(x)
+        y: Tensor = self.final(torch.cat([x, *(pool(x) for pool in self.pools)], dim=1))
+        return y
+
+
+class PerLevel(nn.ModuleList):
+    """Apply one module to every level of a pyramid, or to each level a module of its own."""
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Map the levels, fine to coarse, each [B, C, H, W]."""
+        modules = [self[0]] * len(features) if len(self) == 1 else self
+        return [module(x) for module, x in zip(modules, features, strict=True)]
+
+
+class SepBN(nn.Module):
+    """A 3x3 convolution that all levels share, with each level's own normalisation; SiLU.
+
+    Source: RTMDet, arXiv:2212.07784, sec. 3.2, after NAS-FPN's separate BN, arXiv:1904.07392.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, num_levels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(out_channels) for _ in range(num_levels))
+        self.act = nn.SiLU(inplace=True)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Map levels, fine to coarse, from [B, in_channels, H, W] to [B, out_channels, H, W]."""
+        pairs = zip(self.norms, features, strict=True)
+        return [self.act(norm(self.conv(x))) for norm, x in pairs]
+
+    def fuse(self) -> nn.Module:
+        """Return the same function with a convolution a level and no normalisation."""
+        norms = cast(Iterable[nn.BatchNorm2d], self.norms)
+        return PerLevel(
+            nn.Sequential(fuse_conv_bn_eval(self.conv, norm), self.act) for norm in norms
+        )

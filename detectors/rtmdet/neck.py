@@ -1,0 +1,89 @@
+"""CSPNeXtPAFPN, the neck of RTMDet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from detectors.layers import ConvNormAct, CSPLayer, PerLevel
+
+
+@dataclass(frozen=True)
+class CSPNeXtPAFPNConfig:
+    """Depth and width of CSPNeXtPAFPN."""
+
+    num_blocks: int = 3
+    """Blocks in each of its four layers. Swept with the sizes by rtmdet/table2."""
+    expand_ratio: float = 0.5
+    """Width of each branch of a layer as a share of its output. Swept by rtmdet/table5c_balance."""
+    kernel_size: int = 5
+    """Side of the depth-wise kernels, odd. Swept with the backbone's by rtmdet/table5a_kernel."""
+    out_channels: int | None = None
+    """Channels of every level that leaves the neck; none for those of the finest that enters."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no detector."""
+        if self.num_blocks < 1 or self.expand_ratio <= 0:
+            raise ValueError("num_blocks must be at least 1 and expand_ratio above 0")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError("kernel_size must be odd and at least 1")
+        if self.out_channels is not None and self.out_channels < 1:
+            raise ValueError("out_channels must be at least 1, or none")
+
+    def build(self, in_channels: tuple[int, ...]) -> CSPNeXtPAFPN:
+        """Make the neck for features of these channels, fine to coarse."""
+        return CSPNeXtPAFPN(self, in_channels)
+
+
+class CSPNeXtPAFPN(nn.Module):
+    """Fuse the levels from coarse to fine, then from fine to coarse, and make them equally wide.
+
+    Source: RTMDet, arXiv:2212.07784, sec. 3.2, after PANet, arXiv:1803.01534;
+    open-mmlab/mmdetection v3.3.0 mmdet/models/necks/cspnext_pafpn.py (Apache-2.0), equal in
+    numbers (tests/detectors/test_rtmdet_golden.py).
+    """
+
+    def __init__(self, config: CSPNeXtPAFPNConfig, in_channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.out_channels = config.out_channels or in_channels[0]
+        steps = list(zip(in_channels, in_channels[1:], strict=False))  # (fine, coarse)
+        self.reduce = nn.ModuleList(ConvNormAct(coarse, fine, 1) for fine, coarse in steps)
+        self.top_down = nn.ModuleList(_layer(config, 2 * fine, fine) for fine, _ in steps)
+        self.downsample = nn.ModuleList(ConvNormAct(fine, fine, 3, stride=2) for fine, _ in steps)
+        self.bottom_up = nn.ModuleList(_layer(config, 2 * fine, coarse) for fine, coarse in steps)
+        self.out = PerLevel(ConvNormAct(width, self.out_channels, 3) for width in in_channels)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Map the levels, fine to coarse, from [B, C, H, W] to [B, out_channels, H, W]."""
+        finest, reduced = self._fuse_top_down(features)
+        levels = [finest]
+        for downsample, layer, lateral in zip(
+            self.downsample, self.bottom_up, reduced, strict=True
+        ):
+            levels.append(layer(torch.cat((downsample(levels[-1]), lateral), dim=1)))
+        widened: list[Tensor] = self.out(levels)
+        return widened
+
+    def _fuse_top_down(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the finest level, fused, and every coarser one at its finer neighbour's width."""
+        x = features[-1]
+        reduced: list[Tensor] = []
+        for index in reversed(range(len(features) - 1)):
+            x = self.reduce[index](x)
+            reduced.insert(0, x)
+            enlarged = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = self.top_down[index](torch.cat((enlarged, features[index]), dim=1))
+        return x, reduced
+
+
+def _layer(config: CSPNeXtPAFPNConfig, in_channels: int, out_channels: int) -> CSPLayer:
+    return CSPLayer(
+        in_channels,
+        out_channels,
+        config.num_blocks,
+        kernel_size=config.kernel_size,
+        expand_ratio=config.expand_ratio,
+    )

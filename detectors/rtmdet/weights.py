@@ -1,0 +1,113 @@
+"""Where RTMDet's released weights come from, and how their keys become ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from detectors.weights import WeightsError
+
+REPOSITORY = "https://github.com/open-mmlab/mmdetection/tree/v3.3.0/configs/rtmdet"
+BASE_URL = "https://download.openmmlab.com/mmdetection/v3.0/rtmdet"
+
+
+class Checkpoint(NamedTuple):
+    """A released file."""
+
+    url: str
+    sha256: str  # the first eight digits, which upstream writes into the file's name
+
+
+def _checkpoint(size: str, date: str, sha256: str) -> Checkpoint:
+    run = f"rtmdet_{size}_8xb32-300e_coco"
+    return Checkpoint(f"{BASE_URL}/{run}/{run}_{date}-{sha256}.pth", sha256)
+
+
+CHECKPOINTS = {
+    "rtmdet_tiny": _checkpoint("tiny", "20220902_112414", "78e30dcc"),
+    "rtmdet_s": _checkpoint("s", "20220905_161602", "387a891e"),
+    "rtmdet_m": _checkpoint("m", "20220719_112220", "229f527c"),
+    "rtmdet_l": _checkpoint("l", "20220719_112030", "5a0be7c4"),
+    "rtmdet_x": _checkpoint("x", "20220715_230555", "cc79b9ae"),
+}
+"""Trained on COCO train2017 for 300 epochs; Apache-2.0."""
+
+DROPPED = ("data_preprocessor.",)
+"""Prefixes of keys that are left out: mean and deviation of the input stand in the config."""
+
+RENAMES = [
+    (r"\.bn\.", r".norm."),
+    (r"^backbone\.stage4\.1\.conv1\.", r"backbone.stage4.1.reduce."),
+    (r"^backbone\.stage4\.1\.conv2\.", r"backbone.stage4.1.final."),
+    (r"^backbone\.stage1\.", r"backbone.stages.0."),
+    (r"^backbone\.stage2\.", r"backbone.stages.1."),
+    (r"^backbone\.stage3\.", r"backbone.stages.2."),
+    (r"^backbone\.stage4\.", r"backbone.stages.3."),
+    (r"\.(main|short|final)_conv\.", r".\1."),
+    (r"\.attention\.fc\.", r".attention.conv."),
+    (r"\.blocks\.(\d+)\.conv1\.", r".blocks.\1.conv."),
+    (r"\.conv2\.depthwise_conv\.", r".separable.0."),
+    (r"\.conv2\.pointwise_conv\.", r".separable.1."),
+    (r"^neck\.reduce_layers\.0\.", r"neck.reduce.1."),  # upstream counts these from coarse to fine
+    (r"^neck\.reduce_layers\.1\.", r"neck.reduce.0."),
+    (r"^neck\.top_down_blocks\.0\.", r"neck.top_down.1."),
+    (r"^neck\.top_down_blocks\.1\.", r"neck.top_down.0."),
+    (r"^neck\.downsamples\.", r"neck.downsample."),
+    (r"^neck\.bottom_up_blocks\.", r"neck.bottom_up."),
+    (r"^neck\.out_convs\.", r"neck.out."),
+    (r"^bbox_head\.(cls|reg)_convs\.\d+\.(\d+)\.conv\.", r"head.\1.convs.\2.conv."),
+    (r"^bbox_head\.(cls|reg)_convs\.(\d+)\.(\d+)\.norm\.", r"head.\1.convs.\3.norms.\2."),
+    (r"^bbox_head\.rtm_(cls|reg)\.", r"head.\1.predict."),
+    (r"^head\.cls\.", r"head.classify."),
+    (r"^head\.reg\.", r"head.regress."),
+]
+"""Upstream's names and ours, applied one after the other."""
+
+
+def translate(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict with our keys.
+
+    Args:
+        content: a state dict with our keys or upstream's, or the content of upstream's checkpoint.
+
+    Raises:
+        WeightsError: the levels of the head hold different weights where they should share them.
+    """
+    state = _unwrap(content)
+    if not any(key.startswith("bbox_head.") for key in state):
+        return state
+    ours: dict[str, Any] = {}
+    for key, value in state.items():
+        if key.startswith(DROPPED):
+            continue
+        name = rename(key)
+        if name in ours and not torch.equal(ours[name], value):
+            raise WeightsError(f"{key}: differs from the other levels' weights, which are shared")
+        ours[name] = value
+    return ours
+
+
+def rename(key: str) -> str:
+    """Return our name of upstream's key; the three levels' shared convolutions get one name."""
+    for pattern, replacement in RENAMES:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state dict inside a checkpoint.
+
+    Where both are there, `state_dict` holds the averaged weights and `ema_state_dict` those that
+    were trained, since upstream exchanges them when it saves.
+    Source: open-mmlab/mmengine v0.10.7 mmengine/hooks/ema_hook.py.
+    """
+    if "state_dict" in content:
+        return dict(content["state_dict"])
+    if "ema_state_dict" in content:
+        prefix = "module."
+        items = content["ema_state_dict"].items()
+        return {key[len(prefix) :]: value for key, value in items if key.startswith(prefix)}
+    return dict(content)

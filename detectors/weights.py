@@ -1,0 +1,147 @@
+"""Weights on disk: ours in safetensors with the config beside them, upstream's in pickles."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from detectors.config import flatten, override
+from detectors.interface import Detector
+
+WEIGHTS_FILE = "weights.safetensors"
+CONFIG_FILE = "config.json"
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read, or that do not fit the detector."""
+
+
+def save(detector: Detector, folder: Path, name: str) -> Path:
+    """Write a detector's weights and its config into a folder, which is made if need be.
+
+    Args:
+        detector: any detector but a deployed one.
+        folder: where `weights.safetensors` and `config.json` go.
+        name: what `detectors.resolve` knows the detector's base config by.
+
+    Returns:
+        The folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
+    save_file(state, folder / WEIGHTS_FILE)
+    description = {"detector": name, "knobs": flatten(detector.config)}
+    (folder / CONFIG_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    return folder
+
+
+def load(folder: Path) -> Detector:
+    """Rebuild the detector that `save` wrote.
+
+    Raises:
+        WeightsError: a file of the two is missing or damaged, or they do not fit together.
+        KnobError: the config names a detector or a knob that does not exist.
+    """
+    from detectors import resolve  # it imports this module
+
+    file = Path(folder) / CONFIG_FILE
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        name, knobs = description["detector"], description["knobs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{file}: no config of a saved detector: {error}") from error
+    model = override(resolve(name), knobs).build()
+    fill(model, folder)
+    return model
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Read a state dict onto the CPU.
+
+    Args:
+        path: a `.safetensors` file, a folder that `save` wrote, or a `.pth` or `.pt` file, which is
+            returned as it is, with whatever upstream wrapped around its state dict.
+
+    Raises:
+        WeightsError: there is no such file, or it cannot be read safely.
+    """
+    file = Path(path)
+    file = file / WEIGHTS_FILE if file.is_dir() else file
+    if not file.is_file():
+        raise WeightsError(f"{file}: no such file")
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    if file.suffix in (".pth", ".pt"):
+        return _read_pickle(file)
+    raise WeightsError(f"{file}: weights are read from .safetensors, .pth or .pt files")
+
+
+def fill(detector: Detector, weights: str | Path | Mapping[str, Any]) -> None:
+    """Load weights into a detector; every key must fit.
+
+    Args:
+        detector: takes the weights.
+        weights: a path that `read` knows or a state dict, in our keys or in upstream's.
+
+    Raises:
+        WeightsError: keys are missing or unknown, or shapes differ.
+    """
+    state = weights if isinstance(weights, Mapping) else read(weights)
+    state = detector.translate(state)
+    _check(detector.state_dict(), state)
+    detector.load_state_dict(state)
+
+
+def _read_safetensors(file: Path) -> dict[str, Any]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise WeightsError(f"{file}: not a safetensors file: {error}") from error
+
+
+def _read_pickle(file: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{file}: holds more than tensors and plain values, which is not loaded for safety;"
+            " save its state dict alone, from an environment that you trust"
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise WeightsError(f"{file}: not a file that torch.save wrote: {error}") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{file}: holds a {type(content).__name__}, expected a state dict")
+    return content
+
+
+def _check(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> None:
+    missing = [key for key in wanted if key not in given]
+    unknown = [key for key in given if key not in wanted]
+    if missing or unknown:
+        raise WeightsError(
+            "the weights are of another detector or config: "
+            f"missing {_some(missing)}; unknown {_some(unknown)}"
+        )
+    for key, tensor in wanted.items():
+        if not isinstance(given[key], Tensor):
+            raise WeightsError(f"{key}: expected a tensor, got a {type(given[key]).__name__}")
+        if given[key].shape != tensor.shape:
+            raise WeightsError(
+                f"{key}: the weights have shape {list(given[key].shape)}, the detector "
+                f"{list(tensor.shape)}; build it with the knobs that the weights were trained with"
+            )
+
+
+def _some(keys: list[str], limit: int = 3) -> str:
+    if not keys:
+        return "none"
+    rest = f" and {len(keys) - limit} more" if len(keys) > limit else ""
+    return ", ".join(keys[:limit]) + rest

@@ -1,0 +1,78 @@
+"""Losses against values worked out by hand and against the reference's."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from detectors.losses import giou_loss, quality_focal_loss
+from tests.detectors import golden
+from tests.golden.golden_inputs import giou_case, qfl_case
+
+
+def tensors(case: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(value) for key, value in case.items()}
+
+
+def expected(key: str) -> np.ndarray:
+    return golden.arrays("rtmdet_train.npz")[key]
+
+
+@pytest.mark.parametrize(
+    ("score", "quality", "beta", "loss"),
+    [
+        (0.5, 0.0, 2.0, math.log(2) * 0.25),
+        (0.5, 1.0, 2.0, math.log(2) * 0.25),
+        (0.8, 0.8, 2.0, 0.0),
+        (0.9, 0.6, 1.0, -(0.6 * math.log(0.9) + 0.4 * math.log(0.1)) * 0.3),
+        (0.9, 1.0, 0.0, -math.log(0.9)),
+    ],
+)
+def test_quality_focal_loss_by_hand(score: float, quality: float, beta: float, loss: float) -> None:
+    logits = torch.tensor([score]).logit()
+    ours = quality_focal_loss(logits, torch.tensor([quality]), beta)
+    assert ours.item() == pytest.approx(loss, abs=1e-6)
+
+
+def test_quality_focal_loss_equals_the_reference() -> None:
+    case = tensors(qfl_case())
+    logits = case["pred"].requires_grad_()
+    wanted = torch.zeros_like(logits)
+    positive = case["label"] < logits.shape[1]
+    wanted[positive, case["label"][positive]] = case["score"][positive]
+    rows = quality_focal_loss(logits, wanted).sum(dim=1)
+    np.testing.assert_allclose(rows.detach().numpy(), expected("qfl_elements"), rtol=1e-5)
+    weighted = (rows * case["weight"]).sum()
+    assert weighted.item() == pytest.approx(expected("qfl_weighted_sum"), rel=1e-5)
+    (gradient,) = torch.autograd.grad(weighted, logits)
+    stored = expected("qfl_grad")
+    np.testing.assert_allclose(gradient[: len(stored)].numpy(), stored, rtol=1e-4, atol=1e-6)
+
+
+def test_quality_focal_loss_is_finite_for_extreme_logits() -> None:
+    logits = torch.tensor([-1e4, 1e4], requires_grad=True)
+    loss = quality_focal_loss(logits, torch.tensor([1.0, 0.0])).sum()
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+def test_giou_loss_by_hand() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.0]])
+    targets = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
+    assert giou_loss(boxes, targets).tolist() == pytest.approx([0, 1 + 1 / 3])
+
+
+def test_giou_loss_equals_the_reference() -> None:
+    case = tensors(giou_case())
+    boxes = case["pred"].requires_grad_()
+    rows = 2 * giou_loss(boxes, case["target"])
+    np.testing.assert_allclose(
+        rows.detach().numpy(), expected("giou_elements_x2"), rtol=1e-5, atol=1e-6
+    )
+    weighted = (rows * case["weight"]).sum()
+    assert weighted.item() == pytest.approx(expected("giou_weighted_sum_x2"), rel=1e-5)
+    (gradient,) = torch.autograd.grad(weighted, boxes)
+    np.testing.assert_allclose(gradient.numpy(), expected("giou_grad"), rtol=1e-4, atol=1e-6)
