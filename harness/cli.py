@@ -1,0 +1,260 @@
+"""The command `detbench`: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EPILOG = "Exit status: 0 all done; 1 some trials failed; 2 refused before anything started."
+INTERRUPTED = 130
+OURS = ("detectors", "harness", "reports")
+
+app = typer.Typer(
+    help="Sweep a detector's knobs; train, count and time every variant; trust the table.",
+    epilog=EPILOG,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
+data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
+app.add_typer(list_app, name="list")
+app.add_typer(data_app, name="data")
+
+StudyName = Annotated[str, typer.Argument(help="A file, or a name such as rtmdet/expand_ratio.")]
+Data = Annotated[
+    str | None, typer.Option(help="shapes, coco2017 or a folder in COCO layout.", metavar="D")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Turn a knob; may be repeated."),
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu or cuda:0; a GPU when there is one.", show_default=False)
+]
+Out = Annotated[Path, typer.Option(help="Folder of the records.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Weights = Annotated[
+    str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
+]
+
+
+@app.command()
+def run(
+    study: StudyName,
+    data: Data = None,
+    set_: Sets = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
+    device: Device = None,
+    out: Out = Path("runs"),
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
+    ] = None,
+    tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
+    report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
+    as_json: Json = False,
+) -> int:
+    """Run a study: every trial whose record does not stand yet."""
+    from harness import server
+
+    server.warm_up()
+    from harness import runner, study_commands
+    from harness.tracking import uri
+
+    options = study_commands.Options(
+        device=runner.device(device),
+        out=out,
+        workers=workers,
+        tracker=uri(tracking_uri) if tracking else None,
+        report=report,
+    )
+    return study_commands.run(study, data, set_ or [], options, as_json=as_json)
+
+
+@app.command()
+def check(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Files or names.")],
+    data: Data = None,
+    set_: Sets = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> int:
+    """Validate studies and build every trial without memory; print the plan and its cost."""
+    from harness import study_commands
+
+    return study_commands.check(studies, data, set_ or [], out, as_json=as_json)
+
+
+@app.command()
+def measure(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names of detectors.")],
+    data: Data = None,
+    size: Annotated[
+        tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
+    ] = None,
+    set_: Sets = None,
+    weights: Weights = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> int:
+    """Count and time detectors side by side, without training."""
+    from harness import model_commands, runner
+
+    sets = list(set_ or [])
+    if size is not None:
+        sets.append(f"detector.input.size=[{size[0]}, {size[1]}]")
+    return model_commands.measure(
+        models, data or "shapes", sets, weights, runner.device(device), as_json=as_json
+    )
+
+
+@app.command()
+def train(
+    detector: Annotated[str, typer.Argument(help="A name from `detbench list detectors`.")],
+    data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
+    recipe: Annotated[str, typer.Option(help="A name from `detbench list recipes`.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, record and detections.")],
+    set_: Sets = None,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    weights: Weights = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> int:
+    """Train one detector and evaluate it."""
+    from harness import model_commands, runner, study
+
+    plan = study.single(detector, recipe, data, set_ or [], seed)
+    return model_commands.train(plan, weights, out, runner.device(device), as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A detector's name, or a folder with weights.")],
+    data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
+    weights: Weights = None,
+    set_: Sets = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> int:
+    """Evaluate one detector on a data set's validation split."""
+    from harness import model_commands, runner
+
+    return model_commands.evaluate(
+        model, data, weights, set_ or [], runner.device(device), as_json=as_json
+    )
+
+
+@app.command()
+def report(
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY...", help="Studies, or folders of records.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the pages.")],
+    runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
+    as_json: Json = False,
+) -> int:
+    """Write a page a study from its records."""
+    from harness import study_commands
+
+    return study_commands.report(studies, out, runs, as_json=as_json)
+
+
+@list_app.command("detectors")
+def list_detectors(as_json: Json = False) -> int:
+    """Names of all detectors."""
+    import detectors
+
+    return _names(detectors.names(), as_json=as_json)
+
+
+@list_app.command("studies")
+def list_studies(as_json: Json = False) -> int:
+    """Names of the studies that come with the package."""
+    from harness import library
+
+    return _names(library.names(), as_json=as_json)
+
+
+@list_app.command("recipes")
+def list_recipes(as_json: Json = False) -> int:
+    """Names of the recipes that come with the package."""
+    from harness import recipe
+
+    return _names(recipe.names(), as_json=as_json)
+
+
+@list_app.command("knobs")
+def list_knobs(
+    detector: Annotated[str, typer.Argument(help="A name from `detbench list detectors`.")],
+    as_json: Json = False,
+) -> int:
+    """Everything that a study can turn, with type, default and meaning."""
+    from harness import model_commands
+
+    return model_commands.list_knobs(detector, as_json=as_json)
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[str, typer.Argument(help="A folder in COCO layout.")], as_json: Json = False
+) -> int:
+    """Report what is wrong with a data set, before anything trains."""
+    from harness import model_commands
+
+    return model_commands.check_data(path, as_json=as_json)
+
+
+@data_app.command("show")
+def data_show(
+    name: Annotated[str, typer.Argument(metavar="D", help="shapes, coco2017 or a folder.")],
+    set_: Sets = None,
+    as_json: Json = False,
+) -> int:
+    """Describe a data set: images, classes, sizes, fingerprint."""
+    from harness import model_commands
+
+    return model_commands.show_data(name, set_ or [], as_json=as_json)
+
+
+def _names(names: Sequence[str], *, as_json: bool) -> int:
+    print(json.dumps(list(names)) if as_json else "\n".join(names))
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; user errors become one line and exit status 2."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # for detectors of one's own, named package.module:ATTRIBUTE
+    try:
+        status: Any = app(arguments, standalone_mode=False)
+    except KeyboardInterrupt:
+        return _refuse("interrupted; finished trials stand", INTERRUPTED)
+    except Exception as error:
+        message = _user_message(error)
+        if message is None:
+            raise
+        return _refuse(message, 2) if message else 2  # empty after help that nobody asked for
+    return int(status or 0)
+
+
+def _user_message(error: Exception) -> str | None:
+    """Return what to tell a user; None for a mistake of our own."""
+    if hasattr(error, "format_message"):
+        return str(error.format_message())
+    ours = type(error).__module__.partition(".")[0] in OURS
+    return str(error) if ours and isinstance(error, ValueError) else None
+
+
+def _refuse(message: str, status: int) -> int:
+    print("detbench: error:", " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""A folder in COCO layout becomes a split; whatever is wrong with it is said in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.config import DataConfig, DataError
+from harness.data.dataset import Annotations, Category, Image, Split, to_corners
+
+LAYOUT = (
+    "annotations/instances_train.json, annotations/instances_val.json, train/ and val/"
+    " (each also with 2017 at the end of its name)"
+)
+SMALLEST_SIDE = 32  # of a training image; RTMDet's filter
+SMALLEST_BOX = 1.0  # shortest side of a box to train on, pixels; below it is degenerate
+
+
+class Source(NamedTuple):
+    """Where one split lies on disk."""
+
+    annotation_file: Path
+    image_folder: Path
+
+
+def locate(folder: Path, split: str) -> Source:
+    """Find the annotation file and the images of a split.
+
+    Raises:
+        DataError: the folder, the file or the image folder is missing.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; a data set is a folder with {LAYOUT}")
+    names = (split, f"{split}2017")
+    files = [folder / "annotations" / f"instances_{name}.json" for name in names]
+    folders = [folder / name for name in names]
+    file = next((file for file in files if file.is_file()), None)
+    images = next((path for path in folders if path.is_dir()), None)
+    if file is None:
+        raise DataError(f"{files[0]}: no such file; a data set is a folder with {LAYOUT}")
+    if images is None:
+        raise DataError(f"{folders[0]}: no such folder of images; a data set has {LAYOUT}")
+    return Source(file, images)
+
+
+def read_split(folder: Path, name: str, config: DataConfig) -> Split:
+    """Read one split of a data set.
+
+    Args:
+        folder: a folder in COCO layout.
+        name: `train` or `val`; only the former is filtered.
+        config: what to leave out.
+
+    Raises:
+        DataError: something is wrong with the folder or the annotation file.
+    """
+    source = locate(folder, name)
+    document = read_document(source.annotation_file)
+    split = build_split(name, source, document)
+    check_present(source, split.images)
+    chosen = np.arange(len(split))
+    if name == "train" and config.filter_empty:
+        chosen = worth_training_on(split)
+        if not len(chosen):
+            raise DataError(
+                f"{source.annotation_file}: no image has a usable box and sides of at least"
+                f" {SMALLEST_SIDE} pixels; annotate some, or set data.filter_empty=false"
+            )
+    limit = config.max_train_images if name == "train" else config.max_val_images
+    return take(split, spread(chosen, limit))
+
+
+def read_document(file: Path) -> dict[str, Any]:
+    """Read an annotation file.
+
+    Raises:
+        DataError: it is not JSON, or lacks one of the three lists.
+    """
+    try:
+        parsed = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not JSON ({error}); export the annotations again") from error
+    document: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(document.get(key), list):
+            raise DataError(
+                f"{file}: no list {key!r}; COCO's format is an object with images, annotations"
+                " and categories"
+            )
+    return document
+
+
+def build_split(name: str, source: Source, document: dict[str, Any]) -> Split:
+    """Turn an annotation file into a split with all its images.
+
+    Raises:
+        DataError: an entry lacks a field, refers to nothing, or has another one's id.
+    """
+    file = source.annotation_file
+    categories, images = _categories(file, document), _images(file, document)
+    if not images:
+        raise DataError(f"{file}: the split {name!r} is empty; it needs at least one image")
+    annotations = _annotations(file, document["annotations"], images, categories)
+    return Split(name, file, source.image_folder, categories, images, annotations)
+
+
+def check_present(source: Source, images: Sequence[Image]) -> None:
+    """Refuse a split that names images which are not there.
+
+    Raises:
+        DataError: naming the first, counting the rest.
+    """
+    missing = absent(source, images)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(
+            f"{source.image_folder / missing[0]}{more}: named in {source.annotation_file.name} but"
+            f" absent; add the file{'s' if more else ''} or remove the entr{'ies' if more else 'y'}"
+        )
+
+
+def absent(source: Source, images: Iterable[Image]) -> list[str]:
+    """Return the file names of images that are not there."""
+    folder = source.image_folder
+    with os.scandir(folder) as entries:
+        present = {entry.name for entry in entries}
+    return [
+        image.file_name
+        for image in images
+        if image.file_name not in present and not (folder / image.file_name).is_file()
+    ]
+
+
+def check_same_categories(train: Split, val: Split) -> None:
+    """Refuse splits whose classes differ.
+
+    Raises:
+        DataError: naming the first difference.
+    """
+    different = sorted(set(train.categories) ^ set(val.categories))
+    if different:
+        raise DataError(
+            f"{val.annotation_file}: its categories are not those of {train.annotation_file.name},"
+            f" first {different[0].id} {different[0].name!r}; give both files the same list"
+        )
+
+
+def worth_training_on(split: Split) -> NDArray[np.int64]:
+    """Return the images with a usable box and no side too short, ascending."""
+    table = split.annotations
+    boxes = np.bincount(table.image_of_row()[table.usable], minlength=len(split))
+    sides = np.array([min(image.height, image.width) for image in split.images])
+    return np.flatnonzero((boxes > 0) & (sides >= SMALLEST_SIDE))
+
+
+def spread(indices: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
+    """Choose at most `limit` of some images, evenly, as files are often sorted by class."""
+    if limit is None or limit >= len(indices):
+        return indices
+    return indices[np.arange(limit) * len(indices) // limit]
+
+
+def take(split: Split, indices: NDArray[np.int64]) -> Split:
+    """Return a split with only these images, ascending."""
+    if len(indices) == len(split):
+        return split
+    return Split(
+        split.name, split.annotation_file, split.image_folder, split.categories,
+        tuple(split.images[index] for index in indices),
+        split.annotations.select(indices), len(split) - len(indices),
+    )  # fmt: skip
+
+
+def _categories(file: Path, document: dict[str, Any]) -> tuple[Category, ...]:
+    rows = document["categories"]
+    if not rows:
+        raise DataError(f"{file}: 'categories' is empty; list every class with its id and name")
+    ids = _integers(file, "categories", "id", rows).tolist()
+    names = _column(file, "categories", "name", rows)
+    _unique(file, "categories", ids)
+    return tuple(sorted(Category(key, str(name)) for key, name in zip(ids, names, strict=True)))
+
+
+def _images(file: Path, document: dict[str, Any]) -> tuple[Image, ...]:
+    rows = document["images"]
+    ids = _integers(file, "images", "id", rows).tolist()
+    names = [str(name) for name in _column(file, "images", "file_name", rows)]
+    heights = _integers(file, "images", "height", rows).tolist()
+    widths = _integers(file, "images", "width", rows).tolist()
+    _unique(file, "images", ids)
+    return tuple(map(Image, ids, names, heights, widths))
+
+
+def _annotations(
+    file: Path, rows: list[Any], images: tuple[Image, ...], categories: tuple[Category, ...]
+) -> Annotations:
+    ids = _integers(file, "annotations", "id", rows)
+    _unique(file, "annotations", ids)
+    image = _positions(
+        file, ids, "image_id", _integers(file, "annotations", "image_id", rows),
+        [item.id for item in images],
+    )  # fmt: skip
+    labels = _positions(
+        file, ids, "category_id", _integers(file, "annotations", "category_id", rows),
+        [item.id for item in categories],
+    )  # fmt: skip
+    boxes = _boxes(file, ids, rows)
+    areas = _areas(file, ids, rows, boxes)
+    crowd = np.array([bool(row.get("iscrowd", 0)) for row in rows], np.bool_)
+    sizes = np.array([(item.height, item.width) for item in images], np.int64)[image]
+    order = np.argsort(image, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(image, minlength=len(images)))])
+    usable = ~crowd & ~degenerate(boxes, sizes)
+    return Annotations(
+        offsets, ids[order], labels[order], boxes[order], areas[order], crowd[order], usable[order]
+    )
+
+
+def degenerate(boxes: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which boxes are under a pixel wide or high once clipped to their images.
+
+    Args:
+        boxes: [A, 4] xywh, pixels.
+        sizes: [A, 2] (h, w) of each box's image.
+    """
+    corners = to_corners(boxes, sizes)
+    shortest: NDArray[np.float64] = (corners[:, 2:] - corners[:, :2]).min(axis=1, initial=np.inf)
+    return shortest < SMALLEST_BOX
+
+
+def _column(file: Path, kind: str, key: str, rows: list[Any]) -> list[Any]:
+    """Return one field of every entry."""
+    try:
+        return [row[key] for row in rows]
+    except (KeyError, TypeError, IndexError):
+        bad = next(i for i, row in enumerate(rows) if not isinstance(row, dict) or key not in row)
+        raise DataError(f"{file}: {kind}[{bad}] has no {key!r}; add it") from None
+
+
+def _integers(file: Path, kind: str, key: str, rows: list[Any]) -> NDArray[np.int64]:
+    values = _column(file, kind, key, rows)
+    for i, value in enumerate(values):
+        if type(value) is not int or abs(value) >= 2**63:
+            raise DataError(f"{file}: {kind}[{i}].{key} is {value!r}; it has to be an integer")
+    return np.array(values, np.int64)
+
+
+def _boxes(file: Path, ids: NDArray[np.int64], rows: list[Any]) -> NDArray[np.float64]:
+    values = _column(file, "annotations", "bbox", rows)
+    try:
+        boxes = np.array(values, np.float64).reshape(len(rows), 4)
+        bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
+    except (ValueError, TypeError):
+        bad = np.array([i for i, value in enumerate(values) if not _is_box(value)])
+    if len(bad):
+        raise DataError(
+            f"{file}: annotation {ids[bad[0]]} has the bbox {values[bad[0]]!r}; it has to be"
+            " [x, y, width, height] in pixels"
+        )
+    return boxes
+
+
+def _areas(
+    file: Path, ids: NDArray[np.int64], rows: list[Any], boxes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the area of each object, the box's where the file does not say."""
+    values = [row.get("area") for row in rows]
+    for key, value in zip(ids, values, strict=True):
+        if not isinstance(value, int | float | None):
+            raise DataError(f"{file}: annotation {key} has the area {value!r}; give it a number")
+    areas = np.array(values, np.float64)
+    return np.where(np.isfinite(areas), areas, boxes[:, 2:].clip(min=0).prod(axis=1))
+
+
+def _is_box(value: Any) -> bool:
+    """Tell whether this is a list of four numbers."""
+    if not isinstance(value, list) or len(value) != 4:
+        return False
+    return all(type(item) in (int, float) for item in value)
+
+
+def _unique(file: Path, kind: str, ids: Sequence[int] | NDArray[np.int64]) -> None:
+    values, counts = np.unique(np.asarray(ids), return_counts=True)
+    if (counts > 1).any():
+        first = values[counts > 1][0]
+        raise DataError(f"{file}: {kind} has the id {first} more than once; make ids unique")
+
+
+def _positions(
+    file: Path, ids: NDArray[np.int64], key: str, values: NDArray[np.int64], known: list[int]
+) -> NDArray[np.int64]:
+    """Return where each value stands among the known ids."""
+    array = np.array(known, np.int64)
+    order = np.argsort(array)
+    places = np.searchsorted(array, values, sorter=order).clip(max=len(array) - 1)
+    positions: NDArray[np.int64] = order[places]
+    wrong = np.flatnonzero(array[positions] != values)
+    if len(wrong):
+        table = {"image_id": "images", "category_id": "categories"}[key]
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{file}: annotation {ids[wrong[0]]}{more} has the {key} {values[wrong[0]]}, which is"
+            f" not in {table!r}; add it there or remove the annotation"
+        )
+    return positions

@@ -1,0 +1,262 @@
+"""Batches of images and targets, the same ones whatever the number of processes.
+
+Each index travels to the processes together with its epoch, and every random draw comes from a
+generator seeded by (seed, epoch, index).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from detectors.interface import InputConfig, Target
+from harness.data.augment import Fit, Sample, Transform, pipeline
+from harness.data.config import DataError
+from harness.data.dataset import Split
+from harness.data.resize import place
+from harness.recipe import Recipe
+
+_ORDER, _IMAGE = 0, 1  # streams of random numbers under one seed
+
+
+class Batch(NamedTuple):
+    """Some images of a split, as a detector takes them but for `normalize`."""
+
+    images: Tensor  # uint8 [B, 3, H, W] in the order of the input's `channels`
+    targets: list[Target]  # boxes in input pixels
+    sizes: Tensor  # int64 [B, 2] (h, w) of the real image inside the input
+    original_sizes: Tensor  # int64 [B, 2] (h, w)
+    indices: Tensor  # int64 [B] into `split.images`
+
+
+class TrainLoader:
+    """The training batches of every epoch; the processes live as long as this object."""
+
+    def __init__(self, split: Split, input: InputConfig, recipe: Recipe, seed: int) -> None:
+        size = recipe.batch_size // recipe.accumulate
+        self._order = _Order(len(split), size, seed)
+        dataset = _Prepared(split, input, tuple(pipeline(recipe.augment, input)), seed)
+        self._loader = _loader(dataset, self._order, recipe.workers, persistent=True)
+
+    def __len__(self) -> int:
+        """Return the number of batches an epoch."""
+        return len(self._order)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch in its own random order.
+
+        A last batch that is not full is left out, unless it is the only one.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        self._order.epoch = epoch
+        for packed in _start(self._loader):
+            yield _unpack(packed)
+
+
+class ValLoader:
+    """A split in order, without augmentation; its processes live for one pass."""
+
+    def __init__(self, split: Split, input: InputConfig, batch_size: int, workers: int) -> None:
+        dataset = _Prepared(split, input, (Fit(input),), seed=0)
+        self._batches = _InOrder(len(split), batch_size)
+        workers = min(workers, len(self._batches))
+        self._loader = _loader(dataset, self._batches, workers, persistent=False)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        for packed in _start(self._loader):
+            yield _unpack(packed)
+
+
+def train_loader(split: Split, input: InputConfig, recipe: Recipe, seed: int) -> TrainLoader:
+    """Return the loader of a training; a micro-batch is `batch_size // accumulate` images."""
+    return TrainLoader(split, input, recipe, seed)
+
+
+def val_loader(split: Split, input: InputConfig, batch_size: int, workers: int) -> ValLoader:
+    """Return the loader of an evaluation."""
+    return ValLoader(split, input, batch_size, workers)
+
+
+Key = tuple[int, int]  # epoch, index
+
+
+class _Order(Sampler[list[Key]]):
+    """Batches of keys, shuffled anew each epoch."""
+
+    def __init__(self, images: int, batch_size: int, seed: int) -> None:
+        self.epoch = 0
+        self._images, self._batch_size, self._seed = images, batch_size, seed
+
+    def __len__(self) -> int:
+        return max(1, self._images // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch = self.epoch
+        rng = np.random.default_rng([self._seed, _ORDER, epoch])
+        order = rng.permutation(self._images).tolist()
+        for i in range(len(self)):
+            yield [(epoch, k) for k in order[i * self._batch_size : (i + 1) * self._batch_size]]
+
+
+class _InOrder(Sampler[list[Key]]):
+    """Batches of keys in the order of the split."""
+
+    def __init__(self, images: int, batch_size: int) -> None:
+        self._images, self._batch_size = images, batch_size
+
+    def __len__(self) -> int:
+        return -(-self._images // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for start in range(0, self._images, self._batch_size):
+            yield [(0, k) for k in range(start, min(start + self._batch_size, self._images))]
+
+
+class _Raw(Sequence[Sample]):
+    """The images of a split before any transform, decoded when indexed."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, index: Any) -> Any:
+        return Sample(self._split.read(index), *self._split.objects(index))
+
+
+class _Item(NamedTuple):
+    """One image after its transforms."""
+
+    sample: Sample
+    original_size: tuple[int, int]
+    position: int  # in the split
+
+
+class _Packed(NamedTuple):
+    """A batch on its way between processes: few arrays, as every tensor costs a file handle."""
+
+    images: Tensor
+    boxes: NDArray[np.float32]  # [sum of M, 4]
+    labels: NDArray[np.int64]  # [sum of M]
+    counts: list[int]  # M of each image
+    sizes: list[tuple[int, int]]
+    original_sizes: list[tuple[int, int]]
+    indices: list[int]
+
+
+@dataclass(frozen=True)
+class _Prepared(Dataset[Any]):
+    """Images after their transforms, by (epoch, index).
+
+    A `DataError` travels as a value, so that its one line reaches the user without the traceback
+    of the process.
+    """
+
+    split: Split
+    input: InputConfig
+    transforms: tuple[Transform, ...]
+    seed: int
+
+    def __getitem__(self, key: Key) -> _Item | DataError:
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, _IMAGE, epoch, index])
+        samples = _Raw(self.split)
+        try:
+            sample: Sample = samples[index]
+            original_size = sample.image.shape[:2]
+            for transform in self.transforms:
+                sample = transform(sample, rng, samples)
+        except DataError as error:
+            return error
+        return _Item(sample, original_size, index)
+
+    def pack(self, items: list[_Item | DataError]) -> _Packed | DataError:
+        """Join images into a batch."""
+        good = [item for item in items if isinstance(item, _Item)]
+        if len(good) < len(items):
+            return next(item for item in items if isinstance(item, DataError))
+        return _Packed(
+            torch.stack([place(item.sample.image, self.input) for item in good]),
+            np.concatenate([item.sample.boxes for item in good]),
+            np.concatenate([item.sample.labels for item in good]),
+            [len(item.sample.labels) for item in good],
+            [item.sample.image.shape[:2] for item in good],
+            [item.original_size for item in good],
+            [item.position for item in good],
+        )
+
+
+def _unpack(packed: _Packed | DataError) -> Batch:
+    if isinstance(packed, DataError):
+        raise packed
+    boxes = torch.split(torch.from_numpy(packed.boxes), packed.counts)
+    labels = torch.split(torch.from_numpy(packed.labels), packed.counts)
+    return Batch(
+        packed.images,
+        [Target(*pair) for pair in zip(boxes, labels, strict=True)],
+        torch.tensor(packed.sizes),
+        torch.tensor(packed.original_sizes),
+        torch.tensor(packed.indices),
+    )
+
+
+def _loader(
+    dataset: _Prepared, batches: Sampler[list[Key]], workers: int, *, persistent: bool
+) -> DataLoader[_Packed | DataError]:
+    workers = min(workers, _processors())  # torch warns of more; batches do not depend on it
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=dataset.pack,
+        worker_init_fn=_one_thread,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        persistent_workers=persistent and workers > 0,
+        generator=torch.Generator(),  # so that loading leaves torch's own generator alone
+    )
+
+
+def _start(loader: DataLoader[_Packed | DataError]) -> Iterator[_Packed | DataError]:
+    """Begin a pass, with processes forked off where there are none yet.
+
+    A fork starts at once, where a fresh process imports torch for seconds. Python warns of forks
+    beside threads; these processes only decode and resize, with one thread each, and touch nothing
+    that a thread of this process may hold.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
+        return iter(loader)
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)

@@ -1,0 +1,213 @@
+"""The machine and the software that a figure was measured with."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("detbench", "torch", "torchvision", "numpy", "hotcoco")
+GIT_SECONDS = 0.25
+
+
+def capture(device: str) -> dict[str, Any]:
+    """Describe the machine, the software and a device; what cannot be found out is absent.
+
+    Args:
+        device: as torch spells it, e.g. `cpu` or `cuda:0`.
+
+    Returns:
+        JSON values by topic. Memory is in bytes, clocks in MHz, power in watts, temperature in
+        degrees Celsius. The host's name is hashed.
+    """
+    facts = {
+        "device": device,
+        "host": hashlib.sha256(platform.node().encode()).hexdigest()[:12],
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "packages": _packages(),
+        "cpu": _cpu(),
+        "memory_bytes": _memory(),
+        "threads": torch.get_num_threads(),
+        "torch": _torch(),
+        "gpu": _gpu(device) if torch.device(device).type == "cuda" else None,
+        "git": _git(Path(__file__).resolve().parents[1]),
+    }
+    return _present(facts)
+
+
+def _present(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value not in (None, "", {})}
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu() -> dict[str, Any]:
+    facts = {
+        "model": _cpu_model(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "cores_usable": _usable_cores(),
+        "quota_cores": _quota(),
+        "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+    return _present(facts)
+
+
+def _cpu_model() -> str | None:
+    for line in (_text("/proc/cpuinfo") or "").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string")
+    return platform.processor() or None
+
+
+def _usable_cores() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def _quota() -> float | None:
+    """Return the cores that a container may use, where it is limited."""
+    quota, _, period = (_text("/sys/fs/cgroup/cpu.max") or "").partition(" ")
+    return int(quota) / int(period) if quota.isdigit() else None
+
+
+def _memory() -> int | None:
+    """Return the memory in bytes, a container's limit included."""
+    try:
+        installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    limit = _text("/sys/fs/cgroup/memory.max") or ""
+    return min(installed, int(limit)) if limit.isdigit() else installed
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _torch() -> dict[str, Any]:
+    facts = {
+        "threads_interop": torch.get_num_interop_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": _quiet(torch.backends.mkldnn.is_available),
+        "cuda": torch.version.cuda,
+        "cudnn": _quiet(torch.backends.cudnn.version),
+        "matmul_precision": _quiet(torch.get_float32_matmul_precision),
+        "matmul_tf32": _quiet(lambda: torch.backends.cuda.matmul.allow_tf32),
+        "cudnn_tf32": _quiet(lambda: torch.backends.cudnn.allow_tf32),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+    return _present(facts)
+
+
+def _quiet(ask: Callable[[], Any]) -> Any:
+    """Ask torch for a switch; some refuse once their successor has been set."""
+    try:
+        return ask()
+    except RuntimeError:
+        return None
+
+
+def _gpu(device: str) -> dict[str, Any] | None:
+    if not torch.cuda.is_available():  # type: ignore[no-untyped-call, unused-ignore]
+        return None
+    properties = torch.cuda.get_device_properties(device)
+    facts = {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory_bytes": properties.total_memory,
+        "multiprocessors": properties.multi_processor_count,
+    }
+    return _present(facts | _nvml(str(getattr(properties, "uuid", ""))))
+
+
+def _nvml(uuid: str) -> dict[str, Any]:
+    """Ask the driver about a GPU, as far as it answers."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no package, no library, no driver: NVML has a class for each
+        return {}
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        return _nvml_facts(pynvml, handle)
+    except pynvml.NVMLError:
+        return {}
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _nvml_facts(pynvml: Any, handle: Any) -> dict[str, Any]:
+    questions: dict[str, Callable[[], Any]] = {
+        "driver": lambda: pynvml.nvmlSystemGetDriverVersion(),
+        "clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+        "clock_memory_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+        "clock_max_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+        "power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+        "power_limit_w": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+        "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(
+            handle, pynvml.NVML_TEMPERATURE_GPU
+        ),
+    }
+    answers = {}
+    for name, ask in questions.items():
+        try:
+            answers[name] = ask()
+        except pynvml.NVMLError:
+            continue
+    return answers
+
+
+def _git(root: Path) -> dict[str, Any] | None:
+    """Return the commit of the checkout that the code runs from, and whether it was changed."""
+    if not (root / ".git").exists():
+        return None
+    status = ("status", "--porcelain=v2", "--branch", "--", "detectors", "harness")
+    text = _output("git", "-C", str(root), *status)
+    if text is None:
+        return None
+    lines = text.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), None)
+    if commit in (None, "(initial)"):
+        return None
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def _output(*command: str) -> str | None:
+    """Return what a command prints, None when it fails or takes too long."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=GIT_SECONDS,
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,178 @@
+"""Accuracy: what a detector finds in a split, and the mAP of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import hotcoco
+import numpy as np
+import torch
+from torch import Tensor
+
+from detectors.interface import Detections, Detector
+from harness.data import Batch, Split, normalize, to_original, val_loader
+from harness.progress import OnProgress, Progress, ignore
+
+AREAS = ("all", "small", "medium", "large")  # the order in which COCO's evaluator counts them
+
+
+class Score(NamedTuple):
+    """The accuracy of detections."""
+
+    metrics: dict[str, float]  # mAP, mAP_50, mAP_75, mAP_s, mAP_m, mAP_l in [0, 1]
+    details: dict[str, Any]  # AR_*: recalls in [0, 1]; per_class: mAP by category name
+
+
+class Evaluation(NamedTuple):
+    """The accuracy of a detector, and the detections it was computed from."""
+
+    metrics: dict[str, float]
+    details: dict[str, Any]
+    detections: list[dict[str, Any]]  # COCO results: xywh in original pixels, category ids
+
+
+def evaluate(
+    detector: Detector,
+    split: Split,
+    *,
+    device: str,
+    batch_size: int = 8,
+    workers: int = 2,
+    on_progress: OnProgress = ignore,
+) -> Evaluation:
+    """Measure the accuracy of a detector, deployed, on a split.
+
+    Args:
+        detector: the original; it stays as it is.
+        split: its ground truth, crowd included, is what detections are compared with.
+        device: `cpu`, `cuda` or `cuda:N`.
+        batch_size: images at once; the results don't depend on it, but for rounding.
+        workers: processes that load images.
+        on_progress: called after every batch, phase `evaluate`, counting images.
+    """
+    deployed = detector.deploy().to(device)
+    detections: list[dict[str, Any]] = []
+    done = 0
+    for batch in val_loader(split, detector.config.input, batch_size, workers):
+        images = normalize(batch.images.to(device), detector.config.input)
+        found = deployed.detect(images, batch.sizes.to(device))
+        detections += _results(found, batch, split)
+        done += len(found)
+        on_progress(Progress("evaluate", done, len(split), {}))
+    scored = score(split.ground_truth(), detections)
+    return Evaluation(scored.metrics, scored.details, detections)
+
+
+def score(
+    ground_truth: dict[str, Any],
+    detections: Sequence[dict[str, Any]],
+    max_detections: tuple[int, ...] = (1, 10, 100),
+) -> Score:
+    """Compute COCO's box metrics, equal to those of pycocotools.
+
+    Args:
+        ground_truth: a COCO annotation file's content; crowd is ignored as COCO does.
+        detections: COCO results with `image_id`, `category_id`, `bbox` xywh, and `score`.
+        max_detections: rising numbers of detections an image and class. Precision is that of the
+            largest; recall is given at each (`AR_1`, ...), and by area at the largest.
+
+    Returns:
+        Metrics without those that have no ground truth, such as `mAP_s` without small objects.
+
+    Raises:
+        ValueError: a detection in an image or of a category that the ground truth does not have.
+    """
+    _check_ids(ground_truth, detections)
+    evaluated = _evaluate(ground_truth, detections, max_detections)
+    precision = np.asarray(evaluated["precision"])  # [IoU, recall, class, area, max_detections]
+    recall = np.asarray(evaluated["recall"])  # [IoU, class, area, max_detections]
+    best = precision[..., -1]
+    metrics = {
+        "mAP": _mean(best[:, :, :, 0]),
+        "mAP_50": _mean(best[0, :, :, 0]),
+        "mAP_75": _mean(best[5, :, :, 0]),
+    }
+    details = {f"AR_{n}": _mean(recall[:, :, 0, i]) for i, n in enumerate(max_detections)}
+    for index, area in enumerate(AREAS[1:], start=1):
+        metrics[f"mAP_{area[0]}"] = _mean(best[..., index])
+        details[f"AR_{area[0]}"] = _mean(recall[:, :, index, -1])
+    per_class = _per_class(ground_truth["categories"], best[..., 0])
+    return Score(_present(metrics), {**_present(details), "per_class": per_class})
+
+
+def _check_ids(ground_truth: dict[str, Any], detections: Sequence[dict[str, Any]]) -> None:
+    """Refuse detections that could never match: they mean that ids were mixed up."""
+    for key, group in (("image_id", "images"), ("category_id", "categories")):
+        known = {item["id"] for item in ground_truth[group]}
+        unknown = sorted({item[key] for item in detections} - known)
+        if unknown:
+            raise ValueError(
+                f"{len(unknown)} values of {key} in the detections are not among the {len(known)} "
+                f"{group} of the ground truth, the first is {unknown[0]}"
+            )
+
+
+def _evaluate(
+    ground_truth: dict[str, Any],
+    detections: Sequence[dict[str, Any]],
+    max_detections: tuple[int, ...],
+) -> dict[str, Any]:
+    """Match detections with ground truth, and return precision and recall as arrays."""
+    truth = hotcoco.COCO(ground_truth)
+    evaluator = hotcoco.COCOeval(truth, truth.load_res(list(detections)), "bbox")
+    evaluator.params.max_dets = list(max_detections)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    result: dict[str, Any] | None = evaluator.eval
+    assert result is not None
+    return result
+
+
+def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
+    """Average what has ground truth; the rest is -1. None when nothing has."""
+    values = values[values > -1]
+    return float(np.mean(values)) if values.size else None
+
+
+def _present(values: dict[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _per_class(
+    categories: list[dict[str, Any]], precision: np.ndarray[Any, np.dtype[np.float64]]
+) -> dict[str, float]:
+    """Return the mAP of every category with ground truth; classes are sorted by id."""
+    names = [category["name"] for category in sorted(categories, key=lambda c: int(c["id"]))]
+    return _present({name: _mean(precision[:, :, i]) for i, name in enumerate(names)})
+
+
+def _results(found: list[Detections], batch: Batch, split: Split) -> list[dict[str, Any]]:
+    """Turn the detections of a batch into COCO results."""
+    results: list[dict[str, Any]] = []
+    counts = [len(item.scores) for item in found]
+    rows = zip(torch.split(_fetch(found), counts), batch.sizes, batch.original_sizes, strict=True)
+    for index, (row, size, original_size) in zip(batch.indices.tolist(), rows, strict=True):
+        boxes = to_original(row[:, :4], size, original_size)
+        boxes[:, 2:] -= boxes[:, :2]
+        image_id = split.images[index].id
+        for box, confidence, label in zip(
+            boxes.tolist(), row[:, 4].tolist(), row[:, 5].tolist(), strict=True
+        ):
+            category_id = split.label_to_category_id[int(label)]
+            results.append(
+                {"image_id": image_id, "category_id": category_id, "bbox": box, "score": confidence}
+            )
+    return results
+
+
+def _fetch(found: list[Detections]) -> Tensor:
+    """Copy the detections of a batch from the device at once.
+
+    Returns:
+        [sum of K, 6] float64 on the CPU: box xyxy in input pixels, score, label.
+    """
+    rows = [
+        torch.cat([item.boxes, item.scores[:, None], item.labels[:, None]], dim=1) for item in found
+    ]
+    return torch.cat(rows).cpu().double()

@@ -1,0 +1,239 @@
+"""The commands about single models, knobs and data: what each does once its arguments are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import detectors
+from detectors import config as detector_config
+from detectors import weights as detector_weights
+from harness import complexity, console, data, knobs, latency, trial
+from harness import evaluate as evaluation
+from harness import study as studies
+from harness.console import Board, print_json
+from harness.data import DataConfig
+from harness.knobs import Setup
+from harness.latency import LatencyConfig, Subject
+from harness.progress import OnProgress
+from harness.recipe import Recipe
+from harness.specification import started_from
+from harness.study import Study, StudyError
+
+
+def measure(
+    models: Sequence[str],
+    data_name: str,
+    sets: Sequence[str],
+    weights: str | None,
+    device: str,
+    *,
+    as_json: bool,
+) -> int:
+    """Count detectors, and time them in turns."""
+    if weights is not None and len(models) > 1:
+        raise StudyError("--weights goes with one MODEL")
+    changes = studies.changes(sets)
+    setups = [_setup(model, changes) for model in models]
+    for setup in setups:
+        studies.check_size(setup.detector)
+    subjects = {
+        _unlike(models, index): _subject(setup.detector, _source(models[index], weights))
+        for index, setup in enumerate(setups)
+    }
+    dataset = data.load(setups[0].data.model_copy(update={"source": data_name}))
+    counted = {
+        name: complexity.count(item.detector, item.detector.config.input.size)
+        for name, item in subjects.items()
+    }
+    with _one_line("measure", None) as on_progress:
+        timings = latency.measure(
+            subjects, dataset.val, setups[0].latency, device=device, on_progress=on_progress
+        )
+    rows = [
+        {
+            "model": name,
+            "metrics": counted[name].metrics | timings[name].metrics,
+            "absent": counted[name].absent | timings[name].absent,
+            "caveats": counted[name].caveats | timings[name].caveats,
+            "details": {"complexity": counted[name].details, "latency": timings[name].details},
+        }
+        for name in subjects
+    ]
+    _show_measured(rows, device, dataset.name, as_json=as_json)
+    return 0
+
+
+def _subject(config: Any, source: str | None) -> Subject:
+    return Subject(detectors.create(config, weights=source), trained=source is not None)
+
+
+def _show_measured(
+    rows: Sequence[dict[str, Any]], device: str, data_name: str, *, as_json: bool
+) -> None:
+    if as_json:
+        print_json({"device": device, "data": data_name, "models": rows})
+        return
+    stages = {f"{stage}_ms": f"{stage} (ms)" for stage in ("backbone", "neck", "head")}
+    columns = {"model": "model", **console.METRICS, **stages, "latency_p95_ms": "p95 (ms)"}
+    columns.pop("mAP")
+    flat = [{"model": row["model"], **row["metrics"]} for row in rows]
+    out = console.stdout()
+    out.print(console.table(columns, flat, f"on {device}, images of {data_name}"))
+    remarks = {text for row in rows for text in row["caveats"].values()}
+    for text in sorted(remarks):
+        out.print(f"note: {text}", markup=False, highlight=False)
+
+
+def _unlike(models: Sequence[str], index: int) -> str:
+    """Name a model so that one that is named twice has two names."""
+    before = models[:index].count(models[index])
+    return f"{models[index]}#{before + 1}" if before else models[index]
+
+
+def _setup(name: str, changes: Mapping[str, Any]) -> Setup:
+    """Return the setup of a detector by name, or of one that a training saved in a folder."""
+    saved = _is_saved(name)
+    config = detector_weights.load(Path(name)).config if saved else detectors.resolve(name)
+    return knobs.turn(knobs.start(config, None, "shapes"), changes)
+
+
+def _source(name: str, weights: str | None) -> str | None:
+    """Return where a model's weights come from; None for an untrained one."""
+    return weights or (name if _is_saved(name) else None)
+
+
+def _is_saved(name: str) -> bool:
+    return Path(name, detector_weights.CONFIG_FILE).is_file()
+
+
+def train(study: Study, weights: str | None, out: Path, device: str, *, as_json: bool) -> int:
+    """Train and evaluate one detector in this process."""
+    spec = studies.expand(study)[0]
+    if weights is not None:
+        detectors.create(spec.setup.detector, weights=weights)
+        spec = started_from(spec, Path(weights))
+    with _one_line(spec.detector, spec.recipe) as on_progress:
+        result = trial.run(spec, out, device=device, on_progress=on_progress)
+    if as_json:
+        print(result.to_json())
+    else:
+        _show_metrics(result.metrics, f"{spec.detector} on {spec.dataset['name']}")
+        print(f"weights, record and detections: {out}")
+    if result.failure is not None:
+        console.stderr().print(
+            f"failed ({result.failure.cause}): {result.failure.message}", markup=False
+        )
+    return 1 if result.failure else 0
+
+
+def evaluate(
+    model: str,
+    data_name: str,
+    weights: str | None,
+    sets: Sequence[str],
+    device: str,
+    *,
+    as_json: bool,
+) -> int:
+    """Evaluate one detector."""
+    changes = studies.changes(sets)
+    setup = _setup(model, changes)
+    dataset = data.load(setup.data.model_copy(update={"source": data_name}))
+    classes, path = len(dataset.categories), "detector.num_classes"
+    if not _is_saved(model) and path not in changes:
+        setup = knobs.turn(setup, {path: classes})
+    studies.check_size(setup.detector)
+    detector = detectors.create(setup.detector, weights=_source(model, weights))
+    known = detector.config.num_classes
+    if known != classes:
+        raise StudyError(
+            f"{model} tells {known} classes apart, data set {dataset.name} has {classes}; "
+            "name weights that were trained on it, or --set detector.num_classes"
+        )
+    with _one_line(model, None) as show, trial.sharing(device, show) as on_progress:
+        result = evaluation.evaluate(detector, dataset.val, device=device, on_progress=on_progress)
+    if as_json:
+        summary = dataset.summary()
+        print_json({"data": summary, "metrics": result.metrics, "details": result.details})
+    else:
+        _show_metrics(result.metrics, f"{model} on {dataset.name}")
+    return 0
+
+
+def _show_metrics(metrics: Mapping[str, float], title: str) -> None:
+    shown = [{"metric": name, "value": f"{value:g}"} for name, value in metrics.items()]
+    columns = {"metric": "metric", "value": "value"}
+    console.stdout().print(console.table(columns, shown, title))
+
+
+@contextmanager
+def _one_line(title: str, recipe: Recipe | None) -> Iterator[OnProgress]:
+    """Show the progress of one model."""
+    with Board(console.stderr()) as board:
+        board.begin(title, title, recipe)
+        yield lambda step: board.update(title, step)
+
+
+def list_knobs(name: str, *, as_json: bool) -> int:
+    """List everything that a study of a detector can turn."""
+    rows = [
+        {
+            "knob": f"detector.{knob.path}",
+            "type": knob.type,
+            "default": knob.value,
+            "doc": knob.doc,
+            "inference_only": knob.inference_only,
+        }
+        for knob in detector_config.describe(detectors.resolve(name))
+    ]
+    for root, kind in (("recipe", Recipe), ("data", DataConfig), ("latency", LatencyConfig)):
+        rows += knobs.describe(kind, root)
+    if as_json:
+        print_json(rows)
+        return 0
+    shown = [{**row, "default": json.dumps(row["default"])} for row in rows]
+    columns = {"knob": "knob", "type": "type", "default": "default", "doc": "meaning"}
+    console.stdout().print(console.table(columns, shown))
+    return 0
+
+
+def check_data(path: str, *, as_json: bool) -> int:
+    """Print what is wrong with a data set; exit status 1 when a study would refuse it."""
+    found = data.check(path)
+    if as_json:
+        print(found.model_dump_json(indent=1))
+        return 0 if found.ok else 1
+    rows = [
+        {**item.model_dump(), "split": item.split or "both", "examples": ", ".join(item.examples)}
+        for item in found.findings
+    ]
+    keys = ("severity", "split", "code", "count", "message", "examples")
+    out = console.stdout()
+    if rows:
+        out.print(console.table({key: key for key in keys}, rows, path))
+    out.print("usable" if found.ok else "a study would refuse it", markup=False)
+    return 0 if found.ok else 1
+
+
+def show_data(name: str, sets: Sequence[str], *, as_json: bool) -> int:
+    """Print the figures of a data set."""
+    config = knobs.turn(knobs.start(None, None, name), studies.changes(sets)).data
+    found = data.describe(data.load(config))
+    if as_json:
+        print_json(found)
+        return 0
+    rows = [{"what": key, "value": json.dumps(value)} for key, value in _leaves(found)]
+    console.stdout().print(console.table({"what": "what", "value": "value"}, rows))
+    return 0
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,180 @@
+"""A training recipe: what turns a fresh detector into a trained one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+FOLDER = Path(__file__).parents[1] / "studies" / "recipes"
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be read, or that cannot be followed."""
+
+
+class Settings(BaseModel):
+    """A group of knobs read from YAML: frozen, and no key unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError("true and false are no values of this knob")
+        return value
+
+
+class Augment(Settings):
+    """What happens to a training image, in this order; absent steps are null."""
+
+    resize_range: tuple[PositiveFloat, PositiveFloat] | None = None
+    """Random scale against the detector's input size, aspect ratio kept, then a random crop."""
+    hsv: tuple[float, float, float] | None = None
+    """Largest random shift of hue, saturation and value (of 180, 256, 256), each with p 0.5."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+
+
+class Recipe(Settings):
+    """How a detector is trained."""
+
+    epochs: PositiveInt
+    """Passes over the training images."""
+    batch_size: PositiveInt
+    """Images an optimiser step, over all devices and accumulated micro-batches."""
+    accumulate: PositiveInt = 1
+    """Micro-batches an optimiser step; divides `batch_size`."""
+    lr: PositiveFloat
+    """Learning rate after warm-up, for `batch_size` images a step."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """Decay of AdamW on weights; never on norms and biases."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Optimiser steps over which the learning rate rises linearly; the last has the full rate."""
+    warmup_start: float = Field(default=1e-5, gt=0, le=1)
+    """Share of `lr` at which the warm-up begins."""
+    schedule: Literal["flat_cosine", "constant"] = "flat_cosine"
+    """`flat_cosine` holds `lr`, then follows half a cosine down to `lr_end`."""
+    flat_until: float = Field(default=0.5, ge=0, le=1)
+    """Share of all steps after which the cosine begins."""
+    lr_end: float = Field(default=0.05, ge=0, le=1)
+    """Share of `lr` that the cosine reaches at the end of the last epoch."""
+    ema_decay: float | None = Field(default=0.9998, gt=0, lt=1)
+    """Decay of the weights' moving average, which is what is evaluated and kept; null for none."""
+    ema_ramp: PositiveFloat = 2000.0
+    """Steps over which the moving average's decay rises towards `ema_decay`."""
+    clip_norm: PositiveFloat | None = None
+    """Largest norm of the gradient; null for none."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; losses and matching are always in float32."""
+    channels_last: bool = False
+    """Whether images and weights lie in memory channel by channel, which many GPUs prefer."""
+    validate_every: PositiveInt = 10
+    """Epochs between two evaluations on the validation split; the last epoch always is."""
+    workers: int = Field(default=2, ge=0)
+    """Processes that load images."""
+    augment: Augment = Augment()
+    """What happens to a training image."""
+
+    @model_validator(mode="after")
+    def _accumulate_divides_batch_size(self) -> Recipe:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}"
+            )
+        return self
+
+
+def load(name_or_path: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe and change some of its knobs.
+
+    Args:
+        name_or_path: a file, or the name of one in studies/recipes.
+        changes: dotted path, such as `augment.flip`, to value.
+
+    Raises:
+        RecipeError: no such recipe, an unknown knob, or a value of the wrong type.
+    """
+    file = _find(name_or_path)
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{file}: expected knobs, one `name: value` a line")
+    for path, value in (changes or {}).items():
+        _set(values, path, value)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(f"{file}: {_explain(error)}") from error
+
+
+def names() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+def _find(name_or_path: str | Path) -> Path:
+    named, path = FOLDER / f"{name_or_path}.yaml", Path(name_or_path)
+    if named.is_file():
+        return named
+    if path.is_file():
+        return path
+    nearest = difflib.get_close_matches(str(name_or_path), names(), n=1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ";"
+    raise RecipeError(f"no recipe {str(name_or_path)!r}{hint} There is {', '.join(names())}.")
+
+
+def _set(values: dict[str, Any], path: str, value: Any) -> None:
+    """Set one knob in nested mappings."""
+    *groups, name = path.split(".")
+    for group in groups:
+        inner = values.get(group)
+        values[group] = dict(inner) if isinstance(inner, dict) else {}
+        values = values[group]
+    values[name] = value
+
+
+def _explain(error: ValidationError) -> str:
+    """Say in one line what is wrong with the first knob that is refused."""
+    first = error.errors()[0]
+    path = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        known = knobs(Recipe)
+        nearest = difflib.get_close_matches(path, known, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ";"
+        return f"no knob {path!r}{hint} A recipe has {', '.join(known)}."
+    if first["type"] == "missing":
+        return f"{path} is missing"
+    if first["type"] == "value_error":
+        return ": ".join(filter(None, [path, str(first["ctx"]["error"])]))
+    return f"{path}: {first['msg']}, got {first['input']!r}"
+
+
+def knobs(settings: type[Settings]) -> list[str]:
+    """Return the dotted path of every knob of a group and of the groups in it."""
+    paths: list[str] = []
+    for name, field in settings.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            paths += [f"{name}.{path}" for path in knobs(inner)]
+        else:
+            paths.append(name)
+    return paths

@@ -1,0 +1,149 @@
+"""The record: everything that one trial produced, one JSON file a trial."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA: Literal[1] = 1
+FILE = "record.json"
+
+
+class RecordError(ValueError):
+    """A record that cannot be read."""
+
+
+class Failure(BaseModel):
+    """Why a trial did not finish."""
+
+    cause: str
+    """A short kind: out_of_memory, not_finite, data, crash, error."""
+    message: str
+    """One line for the reader."""
+    details: str = ""
+    """The traceback or the exit status."""
+
+
+class Record(BaseModel):
+    """Everything that one trial produced.
+
+    Names of metrics: `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m`, `mAP_l` in [0, 1]; `params`,
+    `macs`, `flops` (= 2 x macs), each also with the suffix `_deployed`; `latency_ms` (median, end
+    to end), `latency_low_ms` and `latency_high_ms` (its 95 % interval), `latency_p95_ms`,
+    `network_ms`, `backbone_ms`, `neck_ms`, `head_ms`, `nms_ms`, milliseconds; `latency_ratio` (to
+    the trial of `details["reference"]`, timed in turns with this one) with `_low` and `_high`;
+    `memory_bytes`, `energy_j`. What could not be measured is absent, with its reason in `absent`.
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
+
+    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    study: str
+    trial: str
+    """Hash of what determines the result; see `harness.study`."""
+    name: str
+    """The overrides in short, for tables and plots."""
+    detector: str
+    overrides: dict[str, Any]
+    """What this trial changes against the study: dotted path to value."""
+    config: dict[str, Any]
+    """Every knob of detector, recipe, data and latency: dotted path to value."""
+    seed: int
+    state: Literal["done", "failed", "pruned"]
+    failure: Failure | None = None
+    metrics: dict[str, float] = {}
+    absent: dict[str, str] = {}
+    """Metric that could not be measured: the reason."""
+    caveats: dict[str, str] = {}
+    """Metric that was measured but must be read with care: the reason."""
+    details: dict[str, Any] = {}
+    """Breakdowns behind the metrics: by stage, by class, candidates before and after NMS."""
+    samples: dict[str, list[float]] = {}
+    """Raw latencies in the order they were taken, milliseconds."""
+    curves: list[dict[str, float]] = []
+    """One row an epoch: epoch, step, time (s since the epoch of Unix), losses, lr, mAP, ..."""
+    protocol: dict[str, Any] = {}
+    """How the figures were measured."""
+    protocol_hash: str = ""
+    data: dict[str, Any] = {}
+    """Name, fingerprint, classes and size of the data set."""
+    environment: dict[str, Any] = {}
+    timings: dict[str, float] = {}
+    """Seconds by phase, and `started`, `finished`, seconds since the epoch of Unix."""
+    artifacts: dict[str, str] = {}
+    """Files beside the record: weights, detections."""
+
+    def write(self, folder: Path) -> Path:
+        """Write the record into a trial's folder, whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_whole(folder / FILE, self.to_json() + "\n")
+
+    def to_json(self) -> str:
+        """Return the record as it stands in its file; what is infinite or NaN is a string."""
+        return self.model_dump_json(indent=1, by_alias=True)
+
+
+def read(path: Path) -> Record:
+    """Read a record from its file or its trial's folder.
+
+    Raises:
+        RecordError: the file is no record of this schema.
+        FileNotFoundError: there is none.
+    """
+    file = path / FILE if path.is_dir() else path
+    try:
+        return Record.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordError(
+            f"{file}: not a record of schema {SCHEMA}: {where}: {first['msg']}"
+        ) from error
+
+
+def read_all(folder: Path) -> list[Record]:
+    """Read the records of a study's folder, in the order they were started.
+
+    Folders whose name begins with a dot belong to trials under way.
+
+    Raises:
+        RecordError: a file is no record of this schema.
+    """
+    files = sorted(folder.glob(f"*/{FILE}"))
+    records = [read(file) for file in files if not file.parent.name.startswith(".")]
+    return sorted(records, key=lambda record: record.timings.get("started", 0.0))
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a text file so that a reader finds the old content or the new, never a part."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """Hash a JSON value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Iterator | set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{value!r} is no JSON value")

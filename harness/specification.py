@@ -1,0 +1,157 @@
+"""One trial before it is run: its configuration, its protocol, and the hash that names it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import detectors
+from detectors import weights as detector_weights
+from detectors.config import flatten, override
+from harness.data import DataConfig, DataSet
+from harness.knobs import Setup
+from harness.latency import LatencyConfig
+from harness.recipe import Recipe, Settings
+from harness.record import SCHEMA, digest
+
+if TYPE_CHECKING:
+    from harness.study import Study
+
+MAX_DETECTIONS = (1, 10, 100)
+LEAVES_RESULT = ("workers",)  # knobs of a recipe that change how fast it runs, not what comes out
+
+
+class TrialSpec(Settings):
+    """Everything that a trial needs to run, in any process."""
+
+    study: str
+    trial: str
+    """Hash of what determines the result, not of the machine."""
+    name: str
+    """The overrides in short."""
+    detector: str
+    knobs: dict[str, Any]
+    """The detector's flat config."""
+    recipe: Recipe | None
+    data: DataConfig
+    latency: LatencyConfig
+    measure: tuple[str, ...]
+    seed: int
+    overrides: dict[str, Any]
+    weights: str | None = None
+    """File that training starts from."""
+    protocol: dict[str, Any]
+    protocol_hash: str
+    dataset: dict[str, Any]
+    """Name, fingerprint, classes and size of the data set."""
+
+    @property
+    def title(self) -> str:
+        """Name the trial with its seed."""
+        return f"{self.name} (seed {self.seed})"
+
+    @property
+    def setup(self) -> Setup:
+        """Return the configuration, typed."""
+        config = override(detectors.resolve(self.detector), self.knobs)
+        return Setup(config, self.recipe, self.data, self.latency)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return every knob of detector, recipe, data and latency by dotted path."""
+        return self.setup.flat()
+
+
+def specify(
+    study: Study, setup: Setup, overrides: Mapping[str, Any], seed: int, dataset: DataSet
+) -> TrialSpec:
+    """Write down one trial of a study."""
+    flat = flatten(setup.detector)
+    trained = "accuracy" in study.measure
+    protocol = _protocol(study.measure, setup, flat, dataset.fingerprint)
+    result = {
+        "schema": SCHEMA,
+        "detector": type(setup.detector).__name__,
+        "knobs": flat,
+        "data": dataset.fingerprint,
+        "recipe": _of_result(setup.recipe) if trained else None,
+        "seed": seed,
+        "protocol": protocol,
+    }
+    return TrialSpec(
+        study=study.name,
+        trial=digest(result),
+        name=describe(overrides),
+        detector=study.detector,
+        knobs=flat,
+        recipe=setup.recipe,
+        data=setup.data,
+        latency=setup.latency,
+        measure=study.measure,
+        seed=seed,
+        overrides=dict(overrides),
+        protocol=protocol,
+        protocol_hash=digest(protocol),
+        dataset=dataset.summary() | {"fingerprint": dataset.fingerprint},
+    )
+
+
+def started_from(spec: TrialSpec, weights: Path) -> TrialSpec:
+    """Return the trial that starts from a file of weights."""
+    file = weights / detector_weights.WEIGHTS_FILE if weights.is_dir() else weights
+    content = hashlib.sha256(file.read_bytes()).hexdigest()
+    changes = {"weights": str(weights), "trial": digest([spec.trial, content])}
+    return spec.model_copy(update=changes)
+
+
+def describe(overrides: Mapping[str, Any]) -> str:
+    """Write overrides in short, e.g. "backbone.expand_ratio=0.25, recipe.lr=0.002"."""
+    parts = (f"{path.removeprefix('detector.')}={_short(v)}" for path, v in overrides.items())
+    return ", ".join(parts) or "baseline"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{k}={_short(v)}" for k, v in value.items() if k != "type")
+        kind = str(value.get("type", ""))
+        return f"{kind}({inner})" if inner or not kind else kind
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_short, value))}]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _protocol(
+    measure: tuple[str, ...], setup: Setup, flat: Mapping[str, Any], fingerprint: str
+) -> dict[str, Any]:
+    """Say what the figures mean: figures of different protocols are not comparable."""
+    parts = ("input.", "postprocess.")
+    protocol: dict[str, Any] = {
+        "schema": SCHEMA,
+        "measure": sorted(measure),
+        "data": fingerprint,
+        **{path: value for path, value in flat.items() if path.startswith(parts)},
+    }
+    if "accuracy" in measure:
+        protocol |= {"evaluator": _evaluator(), "max_detections": MAX_DETECTIONS}
+    if "latency" in measure:
+        protocol["latency"] = setup.latency.model_dump(mode="json")
+    return protocol
+
+
+def _evaluator() -> str:
+    try:
+        return f"hotcoco {version('hotcoco')}"
+    except PackageNotFoundError:
+        return "hotcoco"
+
+
+def _of_result(recipe: Recipe | None) -> dict[str, Any] | None:
+    """Return what of a recipe determines the result."""
+    if recipe is None:
+        return None
+    return recipe.model_dump(mode="json", exclude=set(LEAVES_RESULT))

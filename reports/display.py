@@ -1,0 +1,314 @@
+"""Tables for the eye: rows of plain values in, formatted cells with footnotes out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from harness.record import Record
+from reports import tables
+
+DASH = "–"
+MINUS = "−"
+
+
+class Column(NamedTuple):
+    """One column: its group's heading, its own, its unit and what it means."""
+
+    key: str
+    group: str
+    label: str
+    meaning: str
+    scale: float = 1.0
+    kind: str = "number"  # number, signed, ratio, text
+
+
+class Cell(NamedTuple):
+    """One cell: what is shown, what it sorts by, and which footnotes belong to it."""
+
+    text: str
+    sort: float | str | None = None
+    small: str = ""  # beside the text: an interval, a range
+    hint: str = ""  # tooltip
+    notes: tuple[int, ...] = ()
+    style: str = ""
+
+
+class Table(NamedTuple):
+    """A table ready for the template."""
+
+    columns: list[Column]
+    rows: list[list[Cell]]
+    notes: list[str]
+    hidden: list[str]  # columns that no row can fill, with the reason
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Headings over the columns: text and how many columns it spans."""
+        runs = itertools.groupby(self.columns, key=lambda column: column.group)
+        return [(group, len(list(run))) for group, run in runs]
+
+    @property
+    def edges(self) -> set[int]:
+        """Indices of the columns that begin a group, the first left out."""
+        return set(itertools.accumulate(span for _, span in self.groups[:-1]))
+
+
+COLUMNS = (
+    Column("mAP", "accuracy, %", "mAP", "mean AP over IoU 0.50 to 0.95, as COCO defines it", 1e2),
+    Column("mAP_50", "accuracy, %", "mAP 50", "mean AP at IoU 0.50", 1e2),
+    Column(
+        "params", "size", "params, M", "trainable numbers of the training graph, millions", 1e-6
+    ),
+    Column("macs", "size", "MACs, G", "multiply-accumulates an image, thousand millions", 1e-9),
+    Column(
+        "latency_ms",
+        "latency, ms",
+        "end to end",
+        "median from prepared tensor to final detections, NMS included, with the 95 % interval "
+        "of the median",
+    ),
+    Column("latency_p95_ms", "latency, ms", "p95", "95th percentile, end to end"),
+    Column(
+        "network_ms",
+        "latency, ms",
+        "network",
+        "backbone, neck and head; median of a pass of its own",
+    ),
+    Column("nms_ms", "latency, ms", "NMS", "postprocessing; median of a pass of its own"),
+    Column(
+        "candidates_before_nms",
+        "boxes an image",
+        "before NMS",
+        "median number of boxes that enter NMS",
+    ),
+    Column(
+        "candidates_after_nms",
+        "boxes an image",
+        "after",
+        "median number of final detections",
+    ),
+    Column("mAP_delta", "against the first", "mAP, points", "difference", kind="signed"),
+    Column("params_delta", "against the first", "params, %", "difference", kind="signed"),
+    Column("macs_delta", "against the first", "MACs, %", "difference", kind="signed"),
+    Column(
+        "latency_ratio",
+        "against the first",
+        "latency, ×",
+        "ratio of latencies in interleaved rounds, with its 95 % interval; ≈ is a tie: the "
+        "interval contains 1",
+        kind="ratio",
+    ),
+)
+INTERVALS = {
+    "latency_ms": ("latency_low_ms", "latency_high_ms"),
+    "latency_ratio": ("latency_ratio_low", "latency_ratio_high"),
+}
+SOURCE = {"mAP_delta": "mAP", "params_delta": "params", "macs_delta": "macs"}
+
+
+class Notes:
+    """Footnotes of one table: equal reasons share a number."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def add(self, text: str) -> int:
+        """Return the number of a footnote, a new one if no other says the same."""
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
+
+
+def trial_table(records: Sequence[Record]) -> Table:
+    """Lay out all trials: number, knobs, seed, metrics, differences."""
+    rows = tables.trial_rows(records)
+    columns, hidden = _filled(records, rows)
+    notes = Notes()
+    formats = {column.key: _format(column, rows) for column in columns}
+    first = tables.reference(records)
+    lead = _lead(records)
+    cells = [
+        [_plain_cell(column, row, record, first) for column in lead]
+        + [_cell(column, row, record, first, formats[column.key], notes) for column in columns]
+        for row, record in zip(rows, records, strict=True)
+    ]
+    return Table([*lead, *columns], cells, notes.texts, hidden)
+
+
+def _lead(records: Sequence[Record]) -> list[Column]:
+    lead = [
+        Column("number", "trial", "#", "number in order of start", kind="text"),
+        Column("seed", "trial", "seed", "seed of every random draw", kind="text"),
+    ]
+    if any(record.state != "done" for record in records):
+        lead.append(Column("state", "trial", "state", "how the trial ended", kind="text"))
+    return lead + _knob_columns(records)
+
+
+def _knob_columns(records: Sequence[Record]) -> list[Column]:
+    return [
+        Column(path, "knobs", label, path, kind="text")
+        for path, label in tables.knobs(records).items()
+    ]
+
+
+def _filled(
+    records: Sequence[Record], rows: list[dict[str, Any]]
+) -> tuple[list[Column], list[str]]:
+    columns, hidden = [], []
+    for column in COLUMNS:
+        if any(row.get(column.key) is not None for row in rows):
+            columns.append(column)
+        elif column.key not in SOURCE and len(records) > (column.kind == "ratio"):
+            done = [record for record in records if record.state == "done"]
+            reasons = dict.fromkeys(reason(column, record, None) for record in done)
+            hidden.append(
+                f"{column.group}: {column.label}: {'; '.join(reasons) or 'no trial is done'}"
+            )
+    return columns, hidden
+
+
+def reason(column: Column, record: Record, first: Record | None) -> str:
+    """Say why a trial has no value in a column."""
+    if column.kind == "ratio" and record.state == "done":
+        other = tables.timed_against(record)
+        return record.absent.get(column.key) or (
+            "not timed in interleaved rounds with the first trial"
+            if other is None or first is None
+            else f"timed against trial {other}, not against the first"
+        )
+    if column.key.startswith("candidates"):
+        if record.state == "done" and "latency" in record.details:
+            return "the postprocessing does not count its candidates"
+        return tables.missing(record, "nms_ms")
+    if column.kind == "signed" and first is not None and record.state == "done":
+        metric = SOURCE[column.key]
+        lacking = first if metric not in first.metrics else record
+        return tables.missing(lacking, metric)
+    return tables.missing(record, column.key)
+
+
+def _plain_cell(column: Column, row: dict[str, Any], record: Record, first: Record | None) -> Cell:
+    item = row[column.key]
+    if column.key == "number":
+        mark = "first" if record is first else ""
+        return Cell(f"{item}", item, mark, f"{tables.title(record)} · {record.trial}", style="key")
+    if column.key == "state":
+        text = item if record.failure is None else f"{item}: {record.failure.cause}"
+        hint = record.failure.message if record.failure else ""
+        return Cell(text.replace("_", " "), text, hint=hint, style=record.state)
+    number = isinstance(item, int | float) and not isinstance(item, bool)
+    return Cell(tables.plain(item), item if number else tables.plain(item), style="key")
+
+
+def _cell(
+    column: Column,
+    row: dict[str, Any],
+    record: Record,
+    first: Record | None,
+    write: Callable[[float], str],
+    notes: Notes,
+) -> Cell:
+    item = row[column.key]
+    if item is None:
+        return _empty(column, record, first, notes)
+    remarks = _remarks(column, row, record)
+    marks = tuple(notes.add(f"{column.label}: {remark}") for remark in remarks)
+    style = "tie" if column.kind == "ratio" and row["latency_tie"] else ""
+    text = ("≈ " if style else "") + write(item)
+    return Cell(text, item, _interval(column, row, write), "; ".join(remarks), marks, style)
+
+
+def _remarks(column: Column, row: dict[str, Any], record: Record) -> list[str]:
+    """Collect what a reader of a value must know: its caveat, and why it has no interval."""
+    remarks = [record.caveats.get(SOURCE.get(column.key, column.key), "")]
+    low, _ = INTERVALS.get(column.key, (None, None))
+    if low is not None and row.get(low) is None:
+        remarks.append(f"no interval: {tables.missing(record, low)}")
+    return [remark for remark in remarks if remark]
+
+
+def _empty(column: Column, record: Record, first: Record | None, notes: Notes) -> Cell:
+    if record is first and column.kind in ("signed", "ratio"):
+        return Cell("", None, hint="differences are shown against this trial", style="missing")
+    why = reason(column, record, first)
+    if record.state != "done":
+        return Cell(DASH, None, hint=why, style="missing")
+    return Cell(DASH, None, hint=why, notes=(notes.add(f"missing: {why}"),), style="missing")
+
+
+def _interval(column: Column, row: dict[str, Any], write: Callable[[float], str]) -> str:
+    low, high = (row.get(key) for key in INTERVALS.get(column.key, ("", "")))
+    return "" if low is None or high is None else f"{write(low)} to {write(high)}"
+
+
+def _format(column: Column, rows: Iterable[dict[str, Any]]) -> Callable[[float], str]:
+    found = [row[column.key] * column.scale for row in rows if row.get(column.key) is not None]
+    if column.kind == "ratio":
+        return lambda item: f"{item:.3f}"
+    if column.kind == "signed":
+        return signed
+    if column.group == "accuracy, %":
+        return lambda item: f"{item * column.scale:.1f}"
+    if column.group == "boxes an image":
+        return lambda item: f"{item * column.scale:,.0f}"
+    places = decimals(found)
+    return lambda item: f"{item * column.scale:.{places}f}"
+
+
+def signed(difference: float) -> str:
+    """Write a difference with one decimal and its sign; nothing is more than +0.0."""
+    text = f"{abs(difference):.1f}"
+    if float(text) == 0:
+        return "0.0"
+    return ("+" if difference > 0 else MINUS) + text
+
+
+def decimals(values: Iterable[float]) -> int:
+    """Return decimals that show three digits of the smallest value, between 1 and 3."""
+    least = min((abs(number) for number in values if number), default=1.0)
+    return min(3, max(1, 2 - math.floor(math.log10(least))))
+
+
+def variant_table(records: Sequence[Record]) -> Table:
+    """Lay out variants over their seeds: mean, least to greatest, and the number of trials."""
+    rows = tables.variant_rows(records)
+    metrics = [
+        column
+        for column in COLUMNS
+        if any(row.get(f"{column.key}_mean") is not None for row in rows)
+    ]
+    lead = [
+        Column("number", "variant", "#", "number in order of start", kind="text"),
+        Column("done", "variant", "n", "trials done, one a seed", kind="text"),
+        *_knob_columns(records),
+    ]
+    formats = {
+        column.key: _format(column._replace(key=f"{column.key}_mean"), rows) for column in metrics
+    }
+    cells = [
+        [
+            Cell(tables.plain(row[column.key]), _sort(row[column.key]), style="key")
+            for column in lead
+        ]
+        + [_summary(column, row, formats[column.key]) for column in metrics]
+        for row in rows
+    ]
+    return Table([*lead, *metrics], cells, [], [])
+
+
+def _sort(item: Any) -> float | str:
+    number = isinstance(item, int | float) and not isinstance(item, bool)
+    return item if number else tables.plain(item)
+
+
+def _summary(column: Column, row: dict[str, Any], write: Callable[[float], str]) -> Cell:
+    mean, low, high, count = (row[f"{column.key}_{part}"] for part in ("mean", "min", "max", "n"))
+    if mean is None:
+        return Cell(DASH, None, hint="no trial has it", style="missing")
+    spread = f"{write(low)} to {write(high)}" if count > 1 and low != high else ""
+    partial = f"n = {count}" if count != row["done"] else ""
+    return Cell(write(mean), mean, ", ".join(filter(None, (spread, partial))), f"n = {count}")

@@ -1,0 +1,142 @@
+"""Which figures a page shows, and what a reader must know to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import plotly.graph_objects as go
+
+from harness.record import Record
+from reports import figures, points, tables
+
+COSTS = ("latency_ms", "params", "macs")
+SHOWN = ("mAP", "latency_ms", "nms_ms", "params", "macs")
+MANY = 12  # more trials than this need the page's full width for a row each
+
+FRONT = (
+    "The line connects the Pareto-optimal dots: no other is at least as good in both and better "
+    "in one."
+)
+STAGES = (
+    "Stages are timed in passes of their own, so that their clocks do not disturb the total; the "
+    "tick is the median of the main pass, end to end. The two need not meet; nothing fills the gap."
+)
+CURVES = (
+    "One line a trial; a colour is a variant, a dash pattern a seed. Click a name to hide it, "
+    "twice to see it alone."
+)
+SPREAD = (
+    "Every sample that was taken, none removed: box from first to third quartile, whiskers to "
+    "1.5 times its length, dots beyond."
+)
+ORDER = "A drift that both series share comes from the machine, not from the trial."
+
+
+class Panel(NamedTuple):
+    """One figure of the page."""
+
+    key: str
+    title: str
+    note: str
+    figure: go.Figure
+    wide: bool = False
+
+
+def panels(records: Sequence[Record]) -> list[Panel]:
+    """Make every figure that these records have points for."""
+    dots = _trade_offs(records)
+    knobs, rest = _swept(records), [*_stages(records), *_latencies(records)]
+    main = [panel._replace(wide=not knobs) for panel in dots[:1]]
+    return [*main, *knobs, *dots[1:], *rest, *_curves(records)]
+
+
+def _trade_offs(records: Sequence[Record]) -> list[Panel]:
+    gain = points.METRICS["mAP"]
+    found = []
+    for key in COSTS:
+        cost = points.METRICS[key]
+        several = tables.has_seeds(records)
+        place = points.variant_trade_off if several else points.trade_off
+        dots = place(records, key)
+        if len(dots) > 1:
+            note = _bars_note(key, several)
+            figure = figures.trade_off_figure(dots, cost, gain)
+            found.append(Panel(f"mAP-{key}", f"mAP against {cost.label}", note, figure))
+    return found
+
+
+def _bars_note(cost: str, several: bool) -> str:
+    if several:
+        return f"One dot a variant: the mean over its seeds, bars from least to greatest. {FRONT}"
+    if cost == "latency_ms":
+        return (
+            f"One dot a trial; bars are the 95 % interval of the median. {FRONT} Dots whose bars "
+            "overlap may be ties."
+        )
+    return f"One dot a trial. {FRONT}"
+
+
+def _stages(records: Sequence[Record]) -> list[Panel]:
+    stages = points.stages(records)
+    if not stages:
+        return []
+    return [
+        Panel(
+            "stages",
+            "Where the time goes",
+            STAGES,
+            figures.stages_figure(stages),
+            len(stages) > MANY,
+        )
+    ]
+
+
+def _curves(records: Sequence[Record]) -> list[Panel]:
+    curves = {name: points.curves(records, name) for name in points.curve_names(records)}
+    curves = {name: lines for name, lines in curves.items() if lines}
+    if not curves:
+        return []
+    return [Panel("curves", "Training", CURVES, figures.curves_figure(curves), True)]
+
+
+def _latencies(records: Sequence[Record]) -> list[Panel]:
+    timed = points.timed(records)
+    if not timed:
+        return []
+    return [
+        Panel(
+            "spread",
+            "Latency: how it scatters",
+            SPREAD,
+            figures.spread_figure(timed),
+            len(timed) > MANY,
+        ),
+        Panel("order", "Latency: sample by sample", ORDER, figures.order_figure(timed), True),
+    ]
+
+
+def _swept(records: Sequence[Record]) -> list[Panel]:
+    paths = points.swept(records)
+    keys = [key for key in SHOWN if any(key in record.metrics for record in records)]
+    if not keys:
+        return []
+    if len(paths) == 1:
+        sweeps = {key: points.sweep(records, paths[0], key) for key in keys}
+        knob = tables.knobs(records)[paths[0]]
+        note = "A dot a trial, the line through the means."
+        return [Panel("sweep", f"Effect of {knob}", note, figures.sweep_figure(sweeps))]
+    if len(paths) == 2:
+        grids = {key: points.grid(records, (paths[0], paths[1]), key) for key in keys}
+        note = "The mean over seeds; an empty cell has no trial that is done."
+        return [Panel("grid", "The two knobs together", note, figures.grid_figure(grids))]
+    return []
+
+
+def legend(records: Sequence[Record]) -> str:
+    """Say how figures label trials."""
+    names = ", ".join(tables.knobs(records).values())
+    parts = ["number in the table", *([f"value of {names}"] if names else [])]
+    parts += ["seed"] if tables.has_seeds(records) else []
+    variants = " V and a number name a variant." if tables.has_seeds(records) else ""
+    return f"Figures label a trial by: {'; '.join(parts)}.{variants}"

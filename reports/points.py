@@ -1,0 +1,321 @@
+"""Points of figures: records in, numbers to draw out; nothing here knows how they are drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from harness.record import Record
+from reports import tables
+
+STAGES = ("backbone_ms", "neck_ms", "head_ms", "nms_ms")
+
+
+class Metric(NamedTuple):
+    """A metric as figures show it."""
+
+    key: str
+    label: str
+    unit: str
+    scale: float = 1.0
+
+    @property
+    def axis(self) -> str:
+        """Title of an axis."""
+        return f"{self.label} ({self.unit})"
+
+
+METRICS = {
+    metric.key: metric
+    for metric in (
+        Metric("mAP", "mAP", "%", 100),
+        Metric("latency_ms", "end-to-end latency", "ms"),
+        Metric("params", "parameters", "M", 1e-6),
+        Metric("macs", "multiply-accumulates", "G", 1e-9),
+        Metric("nms_ms", "NMS", "ms"),
+    )
+}
+
+
+class Bound(NamedTuple):
+    """A value and the interval or range around it, where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Dot(NamedTuple):
+    """One trial or variant between two metrics."""
+
+    number: int
+    label: str
+    x: Bound
+    y: Bound
+    hover: tuple[str, ...]
+    optimal: bool  # no other dot is at least as good in both and better in one
+
+
+class Stages(NamedTuple):
+    """Times of one trial's stages, milliseconds, from passes of their own."""
+
+    label: str
+    times: dict[str, float]  # only those measured
+    total: float | None  # end to end, from the main pass
+
+
+class Curve(NamedTuple):
+    """One quantity of one trial by epoch."""
+
+    number: int
+    label: str
+    variant: int  # index of the variant among variants
+    repeat: int  # index of the trial among its variant's trials
+    epochs: list[float]
+    values: list[float]
+
+
+class Timed(NamedTuple):
+    """Raw latencies of one trial in the order they were taken, milliseconds."""
+
+    label: str
+    end_to_end: list[float]
+    reference: list[float]  # of the first trial, in the same rounds
+
+
+class Sweep(NamedTuple):
+    """A metric against the one knob that is swept."""
+
+    knob: str
+    settings: list[str]  # in order
+    numbers: list[float] | None  # the settings, where all are numbers
+    values: list[list[float]]  # by setting, one a trial
+
+
+class Grid(NamedTuple):
+    """A metric against the two knobs that are swept."""
+
+    x_knob: str
+    y_knob: str
+    xs: list[str]
+    ys: list[str]
+    means: list[list[float | None]]  # [len(ys)][len(xs)]
+    counts: list[list[int]]
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Mark the points (cost, gain) that no other point beats in both.
+
+    A point is beaten by one that costs no more and gains no less, and is better in one of them.
+    """
+    return [
+        not any(x <= cost and y >= gain and (x < cost or y > gain) for x, y in points)
+        for cost, gain in points
+    ]
+
+
+def trade_off(records: Sequence[Record], cost: str, gain: str = "mAP") -> list[Dot]:
+    """Place every trial that has both metrics between them."""
+    found = [
+        (number, label, record)
+        for number, (label, record) in enumerate(
+            zip(tables.labels(records), records, strict=True), 1
+        )
+        if record.metrics.keys() >= {cost, gain}
+    ]
+    dots = [
+        Dot(
+            number,
+            label,
+            _bound(record, cost),
+            _bound(record, gain),
+            _hover(records, record),
+            False,
+        )
+        for number, label, record in found
+    ]
+    return mark_optimal(dots)
+
+
+def variant_trade_off(records: Sequence[Record], cost: str, gain: str = "mAP") -> list[Dot]:
+    """Place every variant between the means of two metrics over its seeds, with their ranges."""
+    paths = tables.knobs(records)
+    dots = []
+    for number, group in enumerate(tables.variants(records), 1):
+        both = [record for record in group if record.metrics.keys() >= {cost, gain}]
+        if both:
+            label = f"V{number}: {tables.settings(group[0], paths)}"
+            hover = (*_settings(records, group[0]), f"mean of n = {len(both)}")
+            dots.append(Dot(number, label, _range(both, cost), _range(both, gain), hover, False))
+    return mark_optimal(dots)
+
+
+def mark_optimal(dots: Sequence[Dot]) -> list[Dot]:
+    """Mark the dots that are Pareto-optimal among these."""
+    flags = pareto([(dot.x.value, dot.y.value) for dot in dots])
+    return [dot._replace(optimal=flag) for dot, flag in zip(dots, flags, strict=True)]
+
+
+def _bound(record: Record, metric: str) -> Bound:
+    scale = METRICS[metric].scale
+    if metric != "latency_ms":
+        return Bound(record.metrics[metric] * scale)
+    return Bound(
+        record.metrics[metric],
+        record.metrics.get("latency_low_ms"),
+        record.metrics.get("latency_high_ms"),
+    )
+
+
+def _range(group: Sequence[Record], metric: str) -> Bound:
+    spread = tables.spread(group, metric)
+    scale = METRICS[metric].scale
+    mean, low, high = (
+        number * scale
+        for part in ("mean", "min", "max")
+        if (number := spread[f"{metric}_{part}"]) is not None
+    )
+    return Bound(mean, low, high) if len(group) > 1 else Bound(mean)
+
+
+def _hover(records: Sequence[Record], record: Record) -> tuple[str, ...]:
+    caveats = [f"{metric}: {text}" for metric, text in record.caveats.items()]
+    return (*_settings(records, record), f"seed: {record.seed}", *caveats)
+
+
+def _settings(records: Sequence[Record], record: Record) -> tuple[str, ...]:
+    return tuple(
+        f"{label}: {tables.plain(tables.value(record, path))}"
+        for path, label in tables.knobs(records).items()
+    )
+
+
+def stages(records: Sequence[Record]) -> list[Stages]:
+    """Collect stage times of the trials that have any."""
+    found = [
+        Stages(
+            label,
+            {stage: record.metrics[stage] for stage in STAGES if stage in record.metrics},
+            record.metrics.get("latency_ms"),
+        )
+        for label, record in zip(tables.labels(records), records, strict=True)
+    ]
+    return [item for item in found if item.times]
+
+
+def curve_names(records: Sequence[Record]) -> list[str]:
+    """Name what the curves of these trials hold: loss first, then mAP, other losses, the rest."""
+    names = dict.fromkeys(name for record in records for row in record.curves for name in row)
+    names = {name: None for name in names if name not in ("epoch", "step", "time")}
+    order = ["loss", "mAP", *(name for name in names if name.startswith("loss")), *names]
+    return [name for name in dict.fromkeys(order) if name in names]
+
+
+def curves(records: Sequence[Record], name: str) -> list[Curve]:
+    """Collect one quantity by epoch of every trial that has it."""
+    places = {
+        id(record): (variant, repeat)
+        for variant, group in enumerate(tables.variants(records))
+        for repeat, record in enumerate(group)
+    }
+    scale = METRICS[name].scale if name in METRICS else 1.0
+    found = []
+    for number, (label, record) in enumerate(zip(tables.labels(records), records, strict=True), 1):
+        rows = [row for row in record.curves if math.isfinite(row.get(name, math.nan))]
+        if rows:
+            epochs = [row.get("epoch", float(index)) for index, row in enumerate(rows)]
+            values = [row[name] * scale for row in rows]
+            found.append(Curve(number, label, *places[id(record)], epochs, values))
+    return found
+
+
+def timed(records: Sequence[Record]) -> list[Timed]:
+    """Collect raw latencies of the trials that have them."""
+    return [
+        Timed(label, record.samples["latency_ms"], record.samples.get("reference_latency_ms", []))
+        for label, record in zip(tables.labels(records), records, strict=True)
+        if record.samples.get("latency_ms")
+    ]
+
+
+def swept(records: Sequence[Record]) -> list[str]:
+    """Return the dotted paths of the knobs that take more than one value."""
+    return [
+        path
+        for path in tables.knobs(records)
+        if len({tables.plain(tables.value(record, path)) for record in records}) > 1
+    ]
+
+
+def sweep(records: Sequence[Record], path: str, metric: str) -> Sweep:
+    """Collect a metric by the settings of the one knob that is swept."""
+    having = [record for record in records if metric in record.metrics]
+    settings = _ordered([tables.value(record, path) for record in having])
+    scale = METRICS[metric].scale
+    values = [
+        [
+            record.metrics[metric] * scale
+            for record in having
+            if tables.plain(tables.value(record, path)) == tables.plain(setting)
+        ]
+        for setting in settings
+    ]
+    return Sweep(
+        tables.knobs(records)[path],
+        [tables.plain(setting) for setting in settings],
+        [float(setting) for setting in settings] if all(map(_is_number, settings)) else None,
+        values,
+    )
+
+
+def grid(records: Sequence[Record], paths: tuple[str, str], metric: str) -> Grid:
+    """Collect a metric's mean over seeds by the settings of the two knobs that are swept."""
+    xs, ys = (
+        [tables.plain(item) for item in _ordered([tables.value(r, path) for r in records])]
+        for path in paths
+    )
+    cells: dict[tuple[str, str], list[float]] = {}
+    for record in records:
+        if metric in record.metrics:
+            x, y = tables.variant(record, paths)
+            cells.setdefault((x, y), []).append(record.metrics[metric] * METRICS[metric].scale)
+    names = tables.knobs(records)
+    return Grid(
+        names[paths[0]],
+        names[paths[1]],
+        xs,
+        ys,
+        [[_mean(cells.get((x, y), [])) for x in xs] for y in ys],
+        [[len(cells.get((x, y), [])) for x in xs] for y in ys],
+    )
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _is_number(setting: Any) -> bool:
+    return isinstance(setting, int | float) and not isinstance(setting, bool)
+
+
+def _ordered(settings: Sequence[Any]) -> list[Any]:
+    """Return distinct settings: numbers by size, others as they first appear."""
+    distinct = list({tables.plain(setting): setting for setting in settings}.values())
+    return sorted(distinct) if all(map(_is_number, distinct)) else distinct
+
+
+def axis_range(
+    values: Sequence[float], least: float, floor: float = -math.inf, ceiling: float = math.inf
+) -> tuple[float, float]:
+    """Return limits that hold all values with a margin, even where there is only one.
+
+    Args:
+        values: what is drawn, intervals included.
+        least: the smallest span worth showing, so that noise does not look like a trend.
+        floor: no limit is lower.
+        ceiling: no limit is higher.
+    """
+    low, high = min(values), max(values)
+    margin = max(0.12 * (high - low), (least - (high - low)) / 2)
+    return max(floor, low - margin), min(ceiling, high + margin)

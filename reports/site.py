@@ -1,0 +1,173 @@
+"""Pages: records in, one self-contained HTML file out, which loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup, escape
+from plotly.offline import get_plotlyjs
+
+from harness.record import FILE, Record, write_whole
+from reports import display, facts, panels, tables, theme
+
+PAGE = "index.html"
+LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;)]|arXiv:\d{4}\.\d{4,5}(?:v\d+)?")
+
+
+class Failed(NamedTuple):
+    """A trial that did not finish."""
+
+    label: str
+    cause: str
+    message: str
+    details: str
+
+
+def write(
+    records: list[Record],
+    out: Path,
+    *,
+    title: str,
+    question: str = "",
+    source: str = "",
+    command: str = "",
+) -> Path:
+    """Write the page of a study.
+
+    Args:
+        records: of one study, in the order they were started.
+        out: an .html file, or a folder that gets `index.html`. Records that stand beside the page,
+            `TRIAL/record.json`, are linked; others are embedded.
+        title: name of the study.
+        question: what it is to answer.
+        source: the table or paper it repeats; URLs and arXiv numbers become links.
+        command: what makes these records again.
+    """
+    file = out if out.suffix == ".html" else out / PAGE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return write_whole(
+        file,
+        render(
+            records,
+            file.parent,
+            title=title,
+            question=question,
+            source=source,
+            command=command or facts.command(records),
+        ),
+    )
+
+
+def render(records: list[Record], folder: Path, **texts: str) -> str:
+    """Make the page's HTML.
+
+    Args:
+        records: of one study, in the order they were started.
+        folder: where the page is to stand.
+        texts: title, question, source, command.
+    """
+    several = tables.has_seeds(records)
+    rows = tables.trial_rows(records)
+    return (
+        _environment()
+        .get_template("study.html")
+        .render(
+            **texts,
+            facts=facts.facts(records),
+            warnings=facts.warnings(records),
+            trials=display.trial_table(records),
+            variants=display.variant_table(records) if several else None,
+            failed=failed(records),
+            panels=panels.panels(records),
+            legend=panels.legend(records),
+            records=[raw(record, folder) for record in records],
+            downloads={
+                "csv": data_uri("text/csv", tables.to_csv(rows)),
+                "json": data_uri("application/json", to_json(rows)),
+            },
+            theme=theme,
+            plotly=Markup(get_plotlyjs()),
+        )
+    )
+
+
+def failed(records: Sequence[Record]) -> list[Failed]:
+    """List the trials that did not finish, with their causes."""
+    return [
+        Failed(
+            f"#{number} {tables.title(record)}, seed {record.seed}",
+            failure.cause.replace("_", " "),
+            failure.message,
+            failure.details,
+        )
+        for number, record in enumerate(records, 1)
+        if (failure := record.failure) is not None
+    ]
+
+
+class Raw(NamedTuple):
+    """A raw record: linked where it stands beside the page, else embedded."""
+
+    trial: str
+    link: str
+    text: str
+
+
+def raw(record: Record, folder: Path) -> Raw:
+    """Link a record that stands beside the page, or hand over its text."""
+    if (folder / record.trial / FILE).is_file():
+        return Raw(record.trial, f"{quote(record.trial)}/{FILE}", "")
+    return Raw(record.trial, "", record.model_dump_json())
+
+
+def to_json(rows: Any) -> str:
+    """Write rows as JSON."""
+    return json.dumps(rows, ensure_ascii=False, indent=1)
+
+
+def data_uri(kind: str, text: str) -> str:
+    """Write a file as a link that holds it, so that a download needs neither server nor script."""
+    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def embed(text: str) -> Markup:
+    """Make JSON safe inside a script element."""
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def breakable(text: str) -> Markup:
+    """Let a dotted path break after its dots."""
+    return Markup(".<wbr>").join(escape(part) for part in text.split("."))
+
+
+def linked(text: str) -> Markup:
+    """Turn URLs and arXiv numbers of a text into links, all else escaped."""
+    parts, end = [], 0
+    for match in LINK.finditer(text):
+        found = match.group()
+        target = f"https://arxiv.org/abs/{found[6:]}" if found.startswith("arXiv:") else found
+        parts += [escape(text[end : match.start()])]
+        parts += [Markup('<a href="{}" rel="noreferrer">{}</a>').format(target, found)]
+        end = match.end()
+    return Markup("").join([*parts, escape(text[end:])])
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"breakable": breakable, "embed": embed, "linked": linked}
+    return environment

@@ -1,0 +1,101 @@
+"""The page of a study in headless Chromium, from a file and without a network."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reports import site
+from tests.reports.conftest import make_failed, make_record
+
+pytestmark = pytest.mark.browser
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--window-size=1400,1000",
+    "--virtual-time-budget=8000",
+    "--dump-dom",
+)
+KNOB = "detector.backbone.expand_ratio"
+SORT = """
+<script>
+  const heading = [...document.querySelectorAll("#trials thead button")]
+    .find((button) => button.textContent === "params, M");
+  heading.click();
+  heading.click();
+  const select = document.querySelector("#curves select");
+  select.selectedIndex = 1;
+  select.dispatchEvent(new Event("change"));
+  const numbers = [...document.querySelectorAll("#trials tbody th")];
+  document.body.dataset.order = numbers.map((cell) => parseInt(cell.textContent)).join();
+  document.body.dataset.axis = document.querySelector("#curves .ytitle").textContent;
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
+    return found
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    records = [
+        make_record("a"),
+        make_record("b", overrides={KNOB: 0.5}, metrics={"mAP": 0.6, "params": 5e6}),
+        make_failed("c", overrides={KNOB: 1.0}),
+        make_record("d", overrides={KNOB: 0.75}, metrics={"mAP": 0.4, "params": 6e6}),
+    ]
+    return site.write(records, tmp_path / "page", title="A study")
+
+
+def dom(browser: str, page: Path, profile: Path, *options: str) -> str:
+    """Return the page's elements after its scripts ran; fail on whatever they complained of."""
+    done = subprocess.run(
+        [browser, *OPTIONS, *options, f"--user-data-dir={profile}", page.as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    return re.sub(r"<script>.*?</script>", "", done.stdout, flags=re.DOTALL)
+
+
+def test_every_figure_is_drawn(browser: str, page: Path, tmp_path: Path) -> None:
+    shown = dom(browser, page, tmp_path / "profile")
+    drawn = re.findall(r'<div class="plot[^"]*js-plotly-plot[^"]*" data-figure="([^"]+)"', shown)
+    assert drawn == re.findall(r'data-figure="([^"]+)"', page.read_text("utf-8"))
+    assert len(drawn) == 8
+    assert shown.count('class="main-svg"') >= len(drawn)
+    assert shown.count("<tr") >= 4
+    assert "Share chart" not in shown
+
+
+def test_the_dark_has_its_colours(browser: str, page: Path, tmp_path: Path) -> None:
+    light = dom(browser, page, tmp_path / "light", "--blink-settings=preferredColorScheme=1")
+    dark = dom(browser, page, tmp_path / "dark", "--blink-settings=preferredColorScheme=0")
+    blue, blue_in_the_dark = "rgb(68, 119, 170)", "rgb(111, 159, 208)"
+    assert blue in light
+    assert blue_in_the_dark not in light
+    assert blue_in_the_dark in dark
+
+
+def test_headings_sort_and_lists_choose(browser: str, page: Path, tmp_path: Path) -> None:
+    text = page.read_text("utf-8").replace("</body>", SORT + "</body>")
+    page.write_text(text, encoding="utf-8")
+    shown = dom(browser, page, tmp_path / "profile")
+    assert 'data-order="4,2,1,3"' in shown
+    assert 'data-axis="mAP (%)"' in shown

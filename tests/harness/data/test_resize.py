@@ -1,0 +1,107 @@
+"""Letterbox and stretch: boxes follow the pixels, there and back."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.interface import InputConfig
+from harness.data import normalize, to_original
+from harness.data.resize import fitted, place, rescale, resize
+
+SIDES = st.integers(8, 3000)
+SIZES = st.tuples(SIDES, SIDES)
+INPUTS = st.builds(
+    InputConfig,
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)).map(lambda s: (32 * s[0], 32 * s[1])),
+    resize=st.sampled_from(["letterbox", "stretch"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("original", "size", "expected"),
+    [
+        ((480, 640), (640, 640), (480, 640)),
+        ((427, 640), (320, 320), (214, 320)),  # 213.5 rounds half up
+        ((640, 427), (320, 640), (320, 214)),
+        ((100, 50), (640, 640), (640, 320)),  # small images grow
+        ((3, 3000), (320, 320), (1, 320)),
+    ],
+)
+def test_letterbox_sizes(
+    original: tuple[int, int], size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert fitted(original, InputConfig(size=size)) == expected
+
+
+def test_stretch_fills_the_input() -> None:
+    assert fitted((480, 600), InputConfig(size=(320, 416), resize="stretch")) == (320, 416)
+
+
+@given(original=SIZES, input=INPUTS)
+def test_the_image_fits_and_touches_one_side(original: tuple[int, int], input: InputConfig) -> None:
+    height, width = fitted(original, input)
+    assert 1 <= height <= input.size[0]
+    assert 1 <= width <= input.size[1]
+    assert height == input.size[0] or width == input.size[1]
+
+
+@given(original=SIZES, input=INPUTS, corners=st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_boxes_come_back(
+    original: tuple[int, int], input: InputConfig, corners: list[float]
+) -> None:
+    height, width = original
+    boxes = np.float32([corners]) * np.float32([width, height, width, height])
+    size = fitted(original, input)
+    back = to_original(torch.from_numpy(rescale(boxes, original, size)), size, original)
+    np.testing.assert_allclose(back.numpy(), boxes, rtol=1e-5, atol=1e-3)
+
+
+def test_to_original_takes_rows_of_a_batch() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 320.0, 240.0]])
+    sizes, originals = torch.tensor([[240, 320]]), torch.tensor([[480, 1280]])
+    assert to_original(boxes, sizes[0], originals[0]).tolist() == [[0, 0, 1280, 480]]
+    assert to_original(boxes[:0], sizes[0], originals[0]).shape == (0, 4)
+
+
+def painted_box(image: np.ndarray) -> np.ndarray:
+    rows = np.flatnonzero((image[..., 0] > 127).any(axis=1))
+    columns = np.flatnonzero((image[..., 0] > 127).any(axis=0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+
+
+@pytest.mark.parametrize("mode", ["letterbox", "stretch"])
+@pytest.mark.parametrize("original", [(97, 211), (480, 640), (700, 300)])
+def test_boxes_follow_painted_corners(mode: str, original: tuple[int, int]) -> None:
+    input = InputConfig(size=(320, 416), resize=mode)  # type: ignore[arg-type]
+    height, width = original
+    for box in ([0, 0, 40, 30], [width - 50, height - 45, width, height], [60, 20, 90, 80]):
+        x1, y1, x2, y2 = box
+        image = np.zeros((height, width, 3), np.uint8)
+        image[y1:y2, x1:x2] = 255
+        size = fitted(original, input)
+        placed = place(resize(image, size), input).numpy().transpose(1, 2, 0).copy()
+        placed[size[0] :], placed[:, size[1] :] = 0, 0
+        moved = rescale(np.float32([box]), original, size)[0]
+        assert np.abs(painted_box(placed) - moved).max() <= 1
+
+
+def test_place_pads_right_and_bottom_and_orders_channels() -> None:
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[...] = (10, 20, 30)  # blue, green, red
+    rgb = place(image, InputConfig(size=(4, 4), channels="rgb", pad_value=7))
+    bgr = place(image, InputConfig(size=(4, 4), channels="bgr", pad_value=7))
+    assert rgb[:, 0, 0].tolist() == [30, 20, 10]
+    assert bgr[:, 0, 0].tolist() == [10, 20, 30]
+    assert (rgb[:, 2:] == 7).all()
+    assert (rgb[:, :, 3:] == 7).all()
+    assert torch.equal(rgb[:, :2, :3], bgr.flip(0)[:, :2, :3])
+
+
+def test_normalize() -> None:
+    images = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
+    result = normalize(images, InputConfig(mean=(10.0, 10.0, 20.0), std=(1.0, 2.0, 4.0)))
+    assert result.dtype == torch.float32
+    assert result.flatten().tolist() == [0, 5, 2.5]
+    assert images.flatten().tolist() == [10, 20, 30]

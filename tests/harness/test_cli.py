@@ -1,0 +1,457 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import cli, locks, plan, record, study
+from harness.console import Board, clock, difference
+from harness.progress import Progress
+from tests.harness.studies import TOY, write
+
+LOCKS = (".turn", ".lock")
+ROOT = Path(__file__).parents[2]
+
+
+def detbench(*arguments: object) -> int:
+    return cli.main([str(item) for item in arguments])
+
+
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Run the command in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", *map(str, arguments)],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(folder),  # the lock of the device is then not the machine's
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Don't wait for whatever else is measured on this machine."""
+    monkeypatch.setattr(locks, "_folder", lambda: tmp_path)
+
+
+def coco_folder(folder: Path) -> Path:
+    """Write the smallest data set in COCO layout; its images are empty files."""
+    categories = [{"id": 7, "name": "cat"}]
+    for split in ("train", "val"):
+        (folder / split).mkdir(parents=True)
+        (folder / split / "a.jpg").touch()
+        images = [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 64}]
+        box = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [8, 8, 16, 16]}
+        annotations = [{**box, "area": 256, "iscrowd": 0}]
+        tree = {"images": images, "annotations": annotations, "categories": categories}
+        file = folder / "annotations" / f"instances_{split}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(tree))
+    return folder
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    file = folder / "annotations" / "instances_val.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_help_is_quick_and_imports_no_torch() -> None:
+    code = (
+        "import sys, time; from harness import cli; cli.main(['--help'])\n"
+        "print(time.process_time(), file=sys.stderr); assert 'torch' not in sys.modules"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "measure" in found.stdout
+    assert float(found.stderr) < 1.0
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert detbench("list", "detectors") == 0
+    assert "rtmdet_tiny" in capsys.readouterr().out.split()
+    assert detbench("list", "studies", "--json") == 0
+    assert "quickstart" in json.loads(capsys.readouterr().out)
+    assert detbench("list", "recipes") == 0
+    assert "smoke" in capsys.readouterr().out.split()
+    assert detbench("list", "knobs", "tests.toy:TOY", "--json") == 0
+    knobs = {row["knob"]: row for row in json.loads(capsys.readouterr().out)}
+    assert knobs["detector.width"]["default"] == 8
+    assert knobs["detector.input.size"]["type"] == "[int, int]"
+    assert knobs["detector.postprocess.iou_threshold"]["inference_only"]
+    assert knobs["recipe.lr"]["type"] == "float"
+    assert knobs["recipe.lr"]["doc"]
+    assert "data.shapes.size" in knobs
+    assert "latency.seconds" in knobs
+    assert detbench("list", "knobs", "tests.toy:TOY") == 0
+    assert "[int, int]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sets", "part"),
+    [
+        (["detector.widht=3"], "did you mean width?"),
+        (["detector.width=wide"], "expected int, got 'wide'"),
+        (["detector=rtmdet_z"], "did you mean rtmdet_"),
+        (["recipe=smok"], "did you mean smoke?"),
+        (["sweep={}"], "nothing is swept"),
+        (["sweep.detector.width=[4, 4]"], "two trials are the same"),
+        (["seed=[1]"], "did you mean seeds?"),
+    ],
+)
+def test_bad_studies_are_refused_in_one_line(
+    tmp_path: Path, sets: list[str], part: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, sweep={"recipe.lr": [0.1], "detector.width": [4]})
+    if not any("sweep" in item for item in sets):
+        file = write(tmp_path, sweep={"recipe.lr": [0.1, 0.2]})
+    options = [item for text in sets for item in ("--set", text)]
+    _refused(("check", file, *options, "--out", tmp_path / "runs"), part, capfd)
+
+
+def _refused(arguments: tuple[object, ...], part: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert detbench(*arguments) == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("detbench: error: ")
+    assert captured.err.count("\n") == 1
+    assert part in captured.err
+
+
+@pytest.mark.parametrize(
+    ("what", "part"),
+    [
+        ("missing", "nowhere"),
+        ("no_json", "instances_val.json"),
+        ("absent_image", "b.jpg"),
+        ("category", "9"),
+        ("empty", "val"),
+    ],
+)
+def test_bad_data_is_refused_in_one_line(
+    tmp_path: Path, what: str, part: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = coco_folder(tmp_path / "data")
+    box = {"id": 1, "image_id": 1, "category_id": 9, "bbox": [8, 8, 16, 16], "area": 256}
+    image = {"id": 1, "file_name": "b.jpg", "width": 64, "height": 64}
+    if what == "missing":
+        folder = tmp_path / "nowhere"
+    elif what == "no_json":
+        (folder / "annotations" / "instances_val.json").write_text("{")
+    elif what == "absent_image":
+        edit(folder, images=[image])
+    elif what == "category":
+        edit(folder, annotations=[{**box, "iscrowd": 0}])
+    else:
+        edit(folder, images=[], annotations=[])
+    out = tmp_path / "runs"
+    options = ("--data", folder, "--device", "cpu", "--out", out, "--no-tracking")
+    _refused(("check", write(tmp_path), "--data", folder, "--out", out), part, capfd)
+    _refused(("run", write(tmp_path), *options), part, capfd)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("run",), "Missing argument"),
+        (("run", "quickstart", "--nonsense"), "--nonsense"),
+        (("run", "quickstart", "--workers", "0"), "--workers"),
+        (("nonsense",), "nonsense"),
+        (("measure", "rtmdet_z"), "did you mean"),
+        (("measure", "tests.toy:TOY", "--size", "70", "64"), "use 64 or 72"),
+        (("measure", "tests.toy:TOY", "--weights", "nowhere.pth"), "nowhere.pth"),
+        (("measure", "tests.toy:TOY", "--set", "seeds=1"), "dotted path"),
+        (("measure", "tests.toy:TOY", "--device", "tpu"), "--device tpu"),
+        (("evaluate", "nowhere", "--data", "shapes"), "nowhere"),
+        (("train", "tests.toy:TOY", "--data", "a", "--recipe", "smok", "--out", "b"), "smoke?"),
+        (("report", "quickstart", "--out", "b", "--runs", "nowhere"), "no records there"),
+        (("data", "show", "nowhere"), "nowhere"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(
+    arguments: tuple[str, ...],
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _refused(arguments, part, capfd)
+    assert [item.name for item in tmp_path.iterdir() if item.suffix not in LOCKS] == []
+
+
+def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert detbench() == 2
+    captured = capsys.readouterr()
+    assert "measure" in captured.out + captured.err
+    assert "error" not in captured.err
+
+
+def test_check_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path)
+    assert detbench("check", file, "--out", tmp_path / "runs", "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in found["trials"]] == ["width=4", "width=8"]
+    assert found["trials"][0]["params"] == 4 * 193 + 5 * 10
+    assert found["trials"][0]["macs"] == 64 * (4 * 192 + 4 * 10)
+    assert found["steps"] == 4
+    assert found["trainings"] == 2
+    assert found["training_seconds"] is None
+    assert "unknown" in found["basis"]
+    assert detbench("check", file, "--out", tmp_path / "runs") == 0
+    assert "2 trainings of 8 images an epoch, 4 steps" in capsys.readouterr().out
+
+
+def test_costs_come_from_trainings_that_were_recorded(tmp_path: Path) -> None:
+    specs = study.expand(study.load(write(tmp_path)))
+    before = plan.plan(specs, tmp_path)
+    spec, planned = specs[0], before[0]
+    done = record.Record(
+        study="toy",
+        trial=spec.trial,
+        name=spec.name,
+        detector=spec.detector,
+        overrides=spec.overrides,
+        config=spec.config,
+        seed=0,
+        state="done",
+        metrics={"macs": planned.macs},
+        data=spec.dataset,
+        timings={"started": 0.0, "train": 10.0},
+    )
+    done.write(tmp_path / "toy" / spec.trial)
+    after = plan.plan(specs, tmp_path)
+    assert [item.stands for item in after] == [True, False]
+    cost = plan.cost(after, tmp_path)
+    assert cost.seconds == pytest.approx(10 * before[1].macs / before[0].macs)
+    assert str(tmp_path) in cost.basis
+    larger = [item._replace(macs=100 * item.macs) for item in after]
+    assert plan.cost(larger, tmp_path).seconds is None
+    assert plan.cost(after[:1], tmp_path).seconds == 0
+
+
+def test_run_writes_records_a_page_and_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write(tmp_path, measure=["complexity"])
+    assert detbench("run", file, "--device", "cpu", "--no-tracking", "--json") == 0
+    captured = capfd.readouterr()
+    found = json.loads(captured.out)
+    assert [item["state"] for item in found["trials"]] == ["done", "done"]
+    assert all(Path(item["record"]).is_file() for item in found["trials"])
+    assert Path(found["report"]).stat().st_size > 1_000_000
+    assert "[2/2] width=8 (seed 0): done" in captured.err
+    assert not (tmp_path / "mlflow.db").exists()
+    assert detbench("run", file, "--device", "cpu", "--no-tracking", "--no-report") == 0
+    captured = capfd.readouterr()
+    assert "params +" in captured.out
+    assert "records: runs/toy" in captured.out
+    assert captured.err.count("stands already") == 2
+    assert detbench("report", "runs/toy", "--out", "site") == 0
+    assert Path(capfd.readouterr().out.strip()).is_file()
+
+
+def test_a_failed_trial_makes_the_exit_status_1_and_a_tracker_that_is_away_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = ("--tracking-uri", "http://127.0.0.1:9", "--device", "cpu", "--no-report")
+    file = write(tmp_path, measure=["complexity"], sweep={"detector.width": [4]})
+    assert detbench("run", file, *away) == 0
+    captured = capfd.readouterr()
+    assert captured.err.count("is away") == 1
+    broken = write(
+        tmp_path,
+        measure=["accuracy"],
+        sweep={"detector.width": [4]},
+        set={**TOY["set"], "recipe.lr": 1e30},
+    )
+    assert detbench("run", broken, "--no-tracking", "--device", "cpu", "--no-report") == 1
+    captured = capfd.readouterr()
+    assert "failed: not_finite" in captured.out
+    assert "failed (not_finite): train: " in captured.err
+
+
+def test_measure_takes_turns(capfd: pytest.CaptureFixture[str]) -> None:
+    sets = [f"--set={key}={value}" for key, value in TOY["set"].items() if "recipe" not in key]
+    models = ("tests.toy:TOY", "tests.toy:TOY")
+    assert detbench("measure", *models, *sets, "--device", "cpu", "--json") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [row["model"] for row in found["models"]] == ["tests.toy:TOY", "tests.toy:TOY#2"]
+    assert all({"params", "macs", "latency_ms"} <= set(row["metrics"]) for row in found["models"])
+    assert "untrained" in found["models"][0]["caveats"]["nms_ms"]
+    assert detbench("measure", "tests.toy:TOY", *sets, "--device", "cpu", "--size", 128, 64) == 0
+    captured = capfd.readouterr()
+    assert "latency (ms)" in captured.out
+    assert "note: untrained" in captured.out
+
+
+def test_train_then_evaluate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shapes = [f"--set={key}={value}" for key, value in TOY["set"].items() if "shapes" in key]
+    recipe = [f"--set={key}={value}" for key, value in TOY["set"].items() if "recipe" in key]
+    trained = ("train", "tests.toy:TOY", "--data", "shapes", "--recipe", "smoke", "--device", "cpu")
+    assert detbench(*trained, *shapes, *recipe, "--out", "one", "--json") == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["state"] == "done"
+    assert record.read(Path("one")).metrics == result["metrics"]
+    common = ("--data", "shapes", "--device", "cpu", *shapes, "--json")
+    assert detbench("evaluate", "one", *common) == 0
+    again = json.loads(capfd.readouterr().out)["metrics"]
+    assert again == pytest.approx({k: v for k, v in result["metrics"].items() if k in again})
+    assert detbench("evaluate", "tests.toy:TOY", "--weights", "one", *common) == 0
+    assert json.loads(capfd.readouterr().out)["metrics"] == again
+    assert detbench(*trained, *shapes, *recipe, "--weights", "one", "--out", "two") == 0
+    assert "mAP" in capfd.readouterr().out
+    assert record.read(Path("two")).trial != result["trial"]
+
+
+def test_data_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = coco_folder(tmp_path / "data")
+    assert detbench("data", "check", folder) == 1
+    assert "a study would refuse it" in capfd.readouterr().out
+    shapes = [f"--set={key}={value}" for key, value in TOY["set"].items() if "shapes" in key]
+    assert detbench("data", "show", "shapes", *shapes, "--json") == 0
+    assert json.loads(capfd.readouterr().out)["train"]["images"] == 8
+    assert detbench("data", "show", "shapes", *shapes) == 0
+    assert "train.images" in capfd.readouterr().out
+
+
+def test_an_interrupt_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupt)
+    assert detbench("run", "quickstart") == 130
+    assert capfd.readouterr().err == "detbench: error: interrupted; finished trials stand\n"
+
+
+def test_a_mistake_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ValueError("not the user's fault")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(ValueError, match="not the user's fault"):
+        detbench("run", "quickstart")
+
+
+def test_the_line_of_a_trial_says_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    from harness import recipe
+    from harness.console import stderr
+
+    board = Board(stderr())
+    with board:
+        board.begin("a", "width=4", recipe.load("smoke"))
+        board.update("a", Progress("train", 30, 60, {"loss": 1.5, "mAP": 0.25, "eta_s": 61.0}))
+        board.update("a", Progress("train", 31, 60, {"loss": 1.4}))
+        board.end("a")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["width=4: train  epoch 7/12  loss 1.500  mAP 0.250  ETA 1:01"]
+
+
+def test_differences_are_shown_with_their_interval() -> None:
+    row = {"mAP_delta": 1.25, "params_delta": -3.0, "latency_ratio": 1.01}
+    interval = {"latency_ratio_low": 0.99, "latency_ratio_high": 1.03, "latency_tie": True}
+    assert difference({**row, **interval}) == (
+        "mAP +1.2 points, params -3.0 %, latency tied, x1.01 (0.99 to 1.03)"
+    )
+    assert difference({"mAP_delta": None}) is None
+    assert clock(3725) == "1:02:05"
+
+
+def _processes(group: int) -> Iterator[int]:
+    """Yield the living processes that mention a group's leader or belong to it."""
+    for folder in Path("/proc").iterdir():
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue
+        if folder.name.isdigit() and int(fields[3]) == group and fields[0] != "Z":
+            yield int(folder.name)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+def test_a_killed_run_is_taken_up_again(tmp_path: Path) -> None:
+    write(tmp_path, set={**TOY["set"], "recipe.epochs": 40, "recipe.validate_every": 40})
+    command = ("run", "toy.yaml", "--device", "cpu", "--no-report", "--json")
+    first = start(tmp_path, *command)
+    study_folder = tmp_path / "runs" / "toy"
+    try:
+        deadline = time.monotonic() + 60
+        while not (
+            list(study_folder.glob("[!.]*/record.json")) and list(study_folder.glob(".partial-*"))
+        ):
+            assert first.poll() is None, first.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert len(list(_processes(first.pid))) >= 3
+    finally:
+        os.kill(first.pid, signal.SIGKILL)
+        first.communicate()
+    deadline = time.monotonic() + 10
+    while list(_processes(first.pid)):
+        assert time.monotonic() < deadline, "a process outlived its parent"
+        time.sleep(0.05)
+    (done,) = study_folder.glob("[!.]*/record.json")
+    before = done.stat().st_mtime_ns
+    _leave_a_run_open(tmp_path)
+
+    second = start(tmp_path, *command)
+    out, errors = second.communicate(timeout=90)
+    assert second.returncode == 0, errors
+    found = json.loads(out)
+    assert [item["state"] for item in found["trials"]] == ["done", "done"]
+    assert found["skipped"] == 1
+    assert done.stat().st_mtime_ns == before
+    assert not list(study_folder.glob(".partial-*"))
+    runs = _runs(tmp_path)
+    finished = [trial for trial, status in runs if status == "FINISHED"]
+    assert sorted(finished) == sorted(item["trial"] for item in found["trials"])
+    assert "RUNNING" not in {status for _, status in runs}
+    assert ("killed", "KILLED") in runs
+
+
+def _client(folder: Path) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def _leave_a_run_open(folder: Path) -> None:
+    """Leave what a process leaves that is killed while it logs a trial."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client = _client(folder)
+        experiment = client.get_experiment_by_name("toy")
+        number = experiment.experiment_id if experiment else client.create_experiment("toy")
+        client.create_run(number, tags={"detbench.trial": "killed"})
+
+
+def _runs(folder: Path) -> list[tuple[str, str]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client = _client(folder)
+        experiment = client.get_experiment_by_name("toy").experiment_id
+        runs = client.search_runs([experiment])
+        return [(run.data.tags["detbench.trial"], run.info.status) for run in runs]

@@ -1,0 +1,241 @@
+import copy
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+import detectors
+from detectors.interface import DenseOutputs, Detector, InputConfig
+from harness import complexity
+from tests.toy import TOY
+
+
+class Feed(nn.Module):
+    """Pass a tensor of a given shape through a layer, several times."""
+
+    def __init__(self, layer, shape, times):
+        super().__init__()
+        self.layer, self.shape, self.times = layer, shape, times
+
+    def forward(self, images):
+        return [self.layer(images.new_zeros(self.shape)) for _ in range(self.times)]
+
+
+class NoHead(nn.Module):
+    def forward(self, features):
+        nothing = features[0].new_zeros(1, 0, 4)
+        return DenseOutputs(nothing, nothing, nothing[0, :, :2], nothing[0, :, 0])
+
+
+class Around(Detector):
+    """A detector whose backbone is one layer."""
+
+    def __init__(self, layer, shape, times=1):
+        super().__init__()
+        self.config = type("Config", (), {"input": InputConfig(size=(32, 32))})
+        self.backbone = Feed(layer, shape, times)
+        self.neck, self.head, self.postprocess = nn.Identity(), NoHead(), nn.Identity()
+        self.criterion = None
+
+
+def counted(layer, shape, times=1):
+    return complexity.count(Around(layer, shape, times), (32, 32))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "macs", "params"),
+    [
+        (nn.Conv2d(8, 16, 3, padding=1), (1, 8, 20, 20), 20 * 20 * 16 * 8 * 9, 16 * 8 * 9 + 16),
+        (nn.Conv2d(8, 16, 3, 2, groups=4), (1, 8, 21, 21), 10 * 10 * 16 * 2 * 9, 16 * 2 * 9 + 16),
+        (nn.Conv2d(8, 8, 5, 1, 2, groups=8), (1, 8, 20, 20), 20 * 20 * 8 * 25, 8 * 25 + 8),
+        (nn.Linear(32, 64, bias=False), (1, 10, 32), 10 * 32 * 64, 32 * 64),
+        (nn.Sequential(nn.BatchNorm2d(8), nn.SiLU()), (1, 8, 20, 20), 0, 16),
+    ],
+    ids=["conv", "grouped", "depthwise", "linear", "no products"],
+)
+def test_closed_forms(layer, shape, macs, params):
+    result = counted(layer, shape)
+    assert result.metrics["macs"] == macs
+    assert result.metrics["flops"] == 2 * macs
+    assert result.metrics["params"] == params
+    assert result.details["training"]["by_stage"]["backbone"]["macs"] == macs
+    assert result.details["cross_check"]["relative_difference"] == 0
+    assert result.caveats == {}
+
+
+class OnCpu(nn.Module):
+    """Asks for a value, so that the layer inside is counted on the CPU and its fused kernels."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("one", torch.tensor(1))
+
+    def forward(self, x):
+        return self.layer(x[: int(self.one)])
+
+
+@pytest.mark.parametrize(("place", "device"), [(nn.Sequential, "meta"), (OnCpu, "cpu")])
+def test_attention_is_counted_whole(place, device):
+    layer = place(nn.TransformerEncoderLayer(256, 8, 1024, batch_first=True))
+    tokens, width, hidden = 400, 256, 1024
+    products = 4 * tokens * width * width + 2 * tokens * tokens * width
+    expected = products + 2 * tokens * width * hidden
+    assert expected == 396_492_800
+    result = counted(layer, (1, tokens, width))
+    assert result.details["device"] == device
+    assert result.metrics["macs"] == expected
+    assert result.metrics["macs_deployed"] == expected
+
+
+def test_every_count_runs_without_fused_attention():
+    seen = set()
+
+    def look(*_):
+        fast, flash = torch.backends.mha.get_fastpath_enabled(), torch.backends.cuda
+        seen.add((fast, flash.flash_sdp_enabled(), flash.mem_efficient_sdp_enabled()))
+
+    layer = nn.Linear(4, 4)
+    layer.register_forward_pre_hook(look)
+    counted(layer, (1, 4))
+    assert seen == {(False, False, False)}
+
+
+def test_a_disagreement_of_the_counters_names_the_stage():
+    layer = nn.TransformerEncoderLayer(256, 8, 1024, batch_first=True)
+    result = counted(layer, (1, 400, 256))
+    check = result.details["cross_check"]
+    assert check["relative_difference"] < -complexity.TOLERANCE
+    assert "most of it in the backbone" in result.caveats["macs"]
+    assert "most of it in the backbone" in result.caveats["flops"]
+
+
+def test_a_shared_convolution_counts_for_each_level_and_is_stored_once():
+    class Levels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(64, 64, 3, padding=1, bias=False)
+            self.again = self.conv
+
+        def forward(self, images):
+            return [self.conv(images.new_zeros(1, 64, size, size)) for size in (64, 32, 16)]
+
+    class Shared(Around):
+        def __init__(self):
+            super().__init__(nn.Identity(), (1,))
+            self.backbone = Levels()
+
+    result = complexity.count(Shared(), (32, 32))
+    assert result.metrics["macs"] == 198_180_864
+    assert result.metrics["params"] == 64 * 64 * 9
+    assert result.details["training"]["by_operator"] == {"aten.convolution": 198_180_864}
+
+
+def test_frozen_parameters_are_told_apart():
+    model = TOY.build()
+    model.backbone.requires_grad_(False)
+    training = complexity.count(model, (64, 64)).details["training"]
+    assert training["params"] == 1634
+    assert training["params_trainable"] == 90
+    assert training["by_stage"]["backbone"]["params_trainable"] == 0
+
+
+def test_the_toy_by_stage():
+    result = complexity.count(TOY.build(), (64, 64))
+    stages = {name: part["macs"] for name, part in result.details["deployed"]["by_stage"].items()}
+    assert stages == {"backbone": 64 * 3 * 64 * 8, "neck": 0, "head": 64 * 8 * 10}
+    assert list(result.details["stages_not_counted"]) == ["postprocess"]
+    assert result.details["deployed"]["params_trainable"] == 0
+    assert result.metrics["macs"] == sum(stages.values())
+
+
+class Odd(nn.Module):
+    def forward(self, x):
+        return torch.fft.rfft2(x).abs() + x.softmax(-1).sigmoid().sum()
+
+
+def test_what_has_no_formula_is_listed():
+    result = counted(Odd(), (1, 8, 8, 8), times=2)
+    missing = result.details["training"]["not_counted"]
+    assert missing["elementwise"]["aten.sigmoid"] == 2
+    assert missing["cheap"]["aten._softmax"] == 2
+    assert missing["unknown"] == {"aten._fft_r2c": 2}
+    assert "_fft_r2c" in result.caveats["macs"]
+    assert "_fft_r2c" in result.caveats["flops_deployed"]
+
+
+class Asking(nn.Module):
+    """Computes as often as its values say."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("times", torch.tensor(3))
+
+    def forward(self, x):
+        for _ in range(int(self.times)):
+            x = self.linear(x)
+        return x
+
+
+def test_a_model_that_asks_for_values_is_counted_with_values():
+    result = counted(Asking(), (1, 4))
+    assert result.details["device"] == "cpu"
+    assert result.metrics["macs"] == 3 * 16
+    assert counted(nn.Linear(4, 4), (1, 4)).details["device"] == "meta"
+
+
+def test_a_second_counter_that_fails_leaves_a_caveat(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no trace\nof anything")
+
+    monkeypatch.setattr(complexity, "_fvcore", fail)
+    result = counted(nn.Linear(4, 4), (1, 4))
+    assert result.metrics["macs"] == 16
+    assert "RuntimeError: no trace" in result.caveats["macs"]
+
+
+def test_a_model_that_cannot_run_raises_its_own_error():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied|size mismatch"):
+        counted(nn.Linear(4, 4), (1, 5))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_and_torch_stay_as_they_are(training):
+    model = TOY.build().train(training)
+    state = copy.deepcopy(model.state_dict())
+    identities = [id(parameter) for parameter in model.parameters()]
+    fast, level = torch.backends.mha.get_fastpath_enabled(), logging.getLogger("fvcore").level
+    complexity.count(model, (64, 64))
+    assert model.training is training
+    assert model.criterion is not None
+    assert [id(parameter) for parameter in model.parameters()] == identities
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+    assert logging.getLogger("fvcore").level == level
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "macs"),
+    [
+        ("rtmdet_tiny", 4_896_168, 8_036_087_040),
+        ("rtmdet_s", 8_886_924, 14_760_693_760),
+        ("rtmdet_m", 24_709_188, 39_066_485_760),
+        ("rtmdet_l", 52_315_804, 79_898_787_840),
+        ("rtmdet_x", 94_855_572, 141_189_760_000),
+    ],
+)
+def test_rtmdet(name, params, macs):
+    result = complexity.count(detectors.create(name), (640, 640))
+    assert result.metrics["params"] == params
+    assert result.metrics["macs"] == macs
+    assert result.metrics["macs_deployed"] == macs
+    assert result.metrics["flops"] == 2 * macs
+    assert result.details["device"] == "meta"
+    assert result.details["cross_check"]["macs"] == macs
+    assert result.details["training"]["not_counted"]["unknown"] == {}
+    assert result.caveats == {}

@@ -1,0 +1,261 @@
+"""mAP equals pycocotools' to the last digits; boxes find their way back to the photograph."""
+
+import contextlib
+import copy
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from detectors.interface import Detections, InputConfig
+from harness.data import DataConfig, Split, load
+from harness.evaluate import Score, evaluate, score
+from harness.progress import Progress
+from tests.toy import ToyConfig
+
+SUMMARY = (
+    "mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l",
+    "AR_1", "AR_10", "AR_100", "AR_s", "AR_m", "AR_l",
+)  # fmt: skip
+CASES = ("cocoapi_val2014_100", "voc100_real_detector", "coco549_real_gt_synthetic_dets")
+
+
+def oracle(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = copy.deepcopy(ground_truth)
+        truth.createIndex()
+        evaluator = COCOeval(truth, truth.loadRes(copy.deepcopy(detections)), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return evaluator
+
+
+def summary(scored: Score) -> list[float]:
+    """Return our figures in pycocotools' order, -1 where there is none."""
+    return [{**scored.metrics, **scored.details}.get(name, -1.0) for name in SUMMARY]
+
+
+def read(path: Path) -> Any:
+    if path.is_file():
+        return json.loads(path.read_bytes())
+    return json.loads(gzip.decompress(path.with_name(path.name + ".gz").read_bytes()))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_published_figures_and_pycocotools(shared: Path, case: str) -> None:
+    folder = shared / "evaluator" / case
+    ground_truth, detections = read(folder / "gt.json"), read(folder / "detections.json")
+    expected = read(folder / "expected.json")["computed_bbox"]
+    scored = score(ground_truth, detections)
+    assert summary(scored) == pytest.approx(list(expected["summary"].values()), abs=1e-12)
+    assert summary(scored) == pytest.approx(oracle(ground_truth, detections).stats, abs=1e-12)
+    assert scored.details["per_class"] == pytest.approx(
+        {name: value for name, value in expected["per_class_AP"].items() if value >= 0},
+        abs=1e-12,
+    )
+
+
+def random_case(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Make a case with crowds, images without objects or detections, and equal scores."""
+    rng = np.random.default_rng(seed)
+    image_ids, category_ids = (7, 3, 12, 5), (9, 2, 4)
+    ground_truth: dict[str, Any] = {
+        "images": [{"id": i, "height": 200, "width": 200} for i in image_ids],
+        "categories": [{"id": i, "name": f"class {i}"} for i in category_ids],
+        "annotations": [],
+    }
+    detections: list[dict[str, Any]] = []
+    for number in range(int(rng.integers(0, 14))):
+        box = [*rng.integers(0, 80, 2).tolist(), *rng.integers(5, 120, 2).tolist()]
+        place = {
+            "image_id": int(rng.choice(image_ids[:3])),
+            "category_id": int(rng.choice(category_ids[:2])),
+        }
+        area, crowd = box[2] * box[3] * 0.8, int(rng.random() < 0.25)
+        ground_truth["annotations"].append(
+            {"id": number + 1, **place, "bbox": box, "area": area, "iscrowd": crowd}
+        )
+        for _ in range(int(rng.integers(0, 4))):
+            moved = [float(side + rng.integers(-3, 4)) for side in box]
+            confidence = float(rng.integers(1, 6)) / 5
+            detections.append({**place, "bbox": moved, "score": confidence})
+    for _ in range(int(rng.integers(1, 5))):
+        stray = {
+            "image_id": int(rng.choice(image_ids)),
+            "category_id": int(rng.choice(category_ids)),
+        }
+        box = [float(side) for side in rng.integers(1, 90, 4)]
+        detections.append({**stray, "bbox": box, "score": float(rng.integers(1, 6)) / 5})
+    return ground_truth, detections
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_equals_pycocotools_on_random_cases(seed: int) -> None:
+    ground_truth, detections = random_case(seed)
+    reference = oracle(ground_truth, detections)
+    scored = score(ground_truth, detections)
+    assert summary(scored) == pytest.approx(reference.stats, abs=1e-12)
+    for index, category_id in enumerate(reference.params.catIds):
+        values = reference.eval["precision"][:, :, index, 0, -1]
+        expected = values[values > -1].mean() if (values > -1).any() else None
+        found = scored.details["per_class"].get(f"class {category_id}")
+        assert found == (None if expected is None else pytest.approx(expected, abs=1e-12))
+
+
+def single(side: int = 40) -> dict[str, Any]:
+    box = [10, 10, side, side]
+    return {
+        "images": [{"id": 1, "height": 100, "width": 100}],
+        "categories": [{"id": 5, "name": "cell"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 5, "bbox": box, "area": side**2, "iscrowd": 0}
+        ],
+    }
+
+
+def test_no_detections_score_zero_and_absent_sizes_are_left_out() -> None:
+    scored = score(single(), [])
+    assert scored.metrics == {"mAP": 0.0, "mAP_50": 0.0, "mAP_75": 0.0, "mAP_m": 0.0}
+    assert scored.details["AR_100"] == 0.0
+    assert scored.details["per_class"] == {"cell": 0.0}
+
+
+def test_nothing_to_find_has_no_score() -> None:
+    truth = {**single(), "annotations": []}
+    detection = {"image_id": 1, "category_id": 5, "bbox": [1, 1, 5, 5], "score": 0.5}
+    assert score(truth, [detection]) == ({}, {"per_class": {}})
+
+
+def test_more_detections_an_image_find_what_the_limit_hides() -> None:
+    wrong = {"image_id": 1, "category_id": 5, "bbox": [60, 60, 9, 9], "score": 0.9}
+    right = {"image_id": 1, "category_id": 5, "bbox": [10, 10, 40, 40], "score": 0.1}
+    detections = [wrong] * 2 + [right]
+    assert score(single(), detections, (1, 2)).metrics["mAP"] == 0.0
+    scored = score(single(), detections, (1, 2, 3))
+    assert scored.metrics["mAP"] == pytest.approx(1 / 3)
+    assert (scored.details["AR_2"], scored.details["AR_3"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 4}, r"1 values of image_id .* 1 images .* first is 4"),
+        ({"category_id": 0}, r"category_id .* categories .* first is 0"),
+    ],
+)
+def test_mixed_up_ids_are_refused(change: dict[str, int], message: str) -> None:
+    detection = {"image_id": 1, "category_id": 5, "bbox": [1, 1, 5, 5], "score": 0.5}
+    with pytest.raises(ValueError, match=message):
+        score(single(), [{**detection, **change}])
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    score(single(), [])
+    assert capfd.readouterr() == ("", "")
+
+
+class Seer(torch.nn.Module):
+    """Knows where the objects of a split are, in input pixels; sees images in order."""
+
+    def __init__(self, split: Split, config: ToyConfig) -> None:
+        super().__init__()
+        self.split, self.config = split, config
+        self.seen = 0
+        self.deployed = False
+
+    def deploy(self) -> "Seer":
+        copied = Seer(self.split, self.config)
+        copied.deployed = True
+        return copied
+
+    def detect(self, images: Tensor, sizes: Tensor) -> list[Detections]:
+        assert self.deployed
+        found = []
+        for height, width in sizes.tolist():
+            boxes, labels = self.split.objects(self.seen)
+            image = self.split.images[self.seen]
+            scale = [width / image.width, height / image.height] * 2
+            boxes = torch.as_tensor(boxes) * torch.tensor(scale)
+            self.seen += 1
+            found.append(Detections(boxes, torch.ones(len(labels)), torch.as_tensor(labels)))
+        return found
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Split:
+    """Make wide and tall photographs whose category ids are neither dense nor in order."""
+    images, annotations = [], []
+    for index, (height, width) in enumerate([(48, 100), (90, 31), (64, 64)]):
+        images.append(
+            {"id": 40 - index, "file_name": f"{index}.png", "height": height, "width": width}
+        )
+        for side in (8, 13):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": 40 - index,
+                    "category_id": (30, 11)[len(annotations) % 2],
+                    "bbox": [index + 0.5, 3, side, side * 2],
+                    "area": side * side * 2,
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": 30, "name": "disc"}, {"id": 11, "name": "bar"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "annotations").mkdir()
+    for name in ("train", "val"):
+        (tmp_path / name).mkdir()
+        (tmp_path / "annotations" / f"instances_{name}.json").write_text(json.dumps(content))
+        for item in images:
+            pixels = np.full((item["height"], item["width"], 3), len(name), np.uint8)
+            cv2.imwrite(str(tmp_path / name / item["file_name"]), pixels)
+    return load(DataConfig(source=str(tmp_path))).val
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+def test_a_detector_that_knows_everything_scores_one(photographs: Split, resize: Any) -> None:
+    config = ToyConfig(num_classes=2, input=InputConfig(size=(64, 96), resize=resize))
+    events: list[Progress] = []
+    result = evaluate(
+        Seer(photographs, config),
+        photographs,
+        device="cpu",
+        batch_size=2,
+        workers=0,
+        on_progress=events.append,
+    )
+    assert result.metrics["mAP"] == pytest.approx(1.0)
+    truth = photographs.ground_truth()["annotations"]
+    for found, wanted in zip(result.detections, truth, strict=True):
+        assert found["category_id"] == wanted["category_id"]
+        assert found["image_id"] == wanted["image_id"]
+        assert found["bbox"] == pytest.approx(wanted["bbox"], abs=1e-4)
+    assert [(event.phase, event.done, event.total) for event in events] == [
+        ("evaluate", 2, 3),
+        ("evaluate", 3, 3),
+    ]
+
+
+def test_an_untrained_detector_is_scored_and_left_alone(photographs: Split) -> None:
+    detector = ToyConfig(num_classes=2).build()
+    torch.nn.init.constant_(detector.head.predict.bias[:2], -9.0)
+    before = copy.deepcopy(detector.state_dict())
+    result = evaluate(detector, photographs, device="cpu", workers=0)
+    assert result.metrics["mAP"] == 0.0
+    assert result.detections == []
+    assert detector.training
+    assert all(torch.equal(before[key], value) for key, value in detector.state_dict().items())

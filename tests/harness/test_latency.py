@@ -1,0 +1,333 @@
+import gc
+import tempfile
+import time
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from detectors.interface import Detections
+from harness import data, latency, locks
+from harness.latency import LatencyConfig, Subject, measure, measure_prepared, ratio
+from harness.subjects import Inputs, distribution, prepare, profile, read_inputs
+from harness.timer import CpuTimer, CudaTimer, timer_for
+from tests.toy import TOY
+
+QUICK = LatencyConfig(images=4, min_samples=16, max_samples=48, block=4, seconds=1e6)
+
+
+@pytest.fixture(autouse=True)
+def _own_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+class FakeClock:
+    """Goes on by one millisecond a reading, and by what a stage claims to take."""
+
+    def __init__(self):
+        self.now = 0
+
+    def __call__(self):
+        self.now += 1_000_000
+        return self.now
+
+
+class Claims(nn.Module):
+    """A stage that claims to take some milliseconds more."""
+
+    def __init__(self, inner, clock, milliseconds, calls=None, name=""):
+        super().__init__()
+        self.inner, self.clock, self.milliseconds = inner, clock, milliseconds
+        self.calls, self.name = calls, name
+
+    def forward(self, *arguments):
+        self.clock.now += int(self.milliseconds * 1e6)
+        if self.calls is not None:
+            self.calls.append(self.name)
+        return self.inner(*arguments)
+
+
+def inputs(count=4, size=64):
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.tensor([[size, size]])
+    images = (torch.rand(1, 3, size, size, generator=generator) for _ in range(count))
+    return tuple(Inputs(image, sizes) for image in images)
+
+
+def ready(trained=True):
+    return prepare(Subject(TOY.build(), trained), inputs(), "cpu", "fp32")
+
+
+def slowed(clock, calls=None, name="", **milliseconds):
+    subject = ready()
+    for stage, extra in milliseconds.items():
+        inner = getattr(subject.detector, stage)
+        setattr(subject.detector, stage, Claims(inner, clock, extra, calls, name))
+    return subject
+
+
+def timed(subjects, clock, config=QUICK, **options):
+    return measure_prepared(subjects, config, CpuTimer(clock), device="cpu", **options)
+
+
+def test_every_stage_is_found_and_the_whole_is_their_sum():
+    clock = FakeClock()
+    subject = slowed(clock, backbone=3, neck=5, head=7, postprocess=11)
+    timing = timed({"a": subject}, clock)["a"]
+    assert timing.metrics == {
+        "latency_ms": 3 + 5 + 7 + 11 + 1,
+        "latency_p95_ms": 27,
+        "latency_low_ms": 27,
+        "latency_high_ms": 27,
+        "network_ms": 3 + 5 + 7 + 1,
+        "nms_ms": 11 + 1,
+        "backbone_ms": 3 + 1,
+        "neck_ms": 5 + 1,
+        "head_ms": 7 + 1,
+    }
+    assert timing.caveats == {}
+    assert set(timing.absent) == {"energy_j", "memory_bytes", "candidates"}
+
+
+def test_raw_samples_are_kept_in_order_and_whole():
+    clock = FakeClock()
+    subject, calls = slowed(clock, postprocess=0), [0]
+    stage = subject.detector.postprocess
+
+    def stall_once(*_):
+        calls[0] += 1
+        stage.milliseconds = 1000 if calls[0] == 4 + 6 * 5 + 4 * 5 + 4 else 0
+
+    stage.register_forward_pre_hook(stall_once)
+    samples = timed({"a": subject}, clock)["a"].samples
+    expected = [1.0] * 24
+    expected[4 * 4 + 2] = 1001.0
+    assert samples["latency_ms"] == expected
+    assert [len(samples[name]) for name in ("network_ms", "nms_ms", "backbone_ms")] == [16] * 3
+
+
+def test_ends_at_the_interval_the_maximum_or_the_time():
+    def stop(config, noisy=False):
+        clock = FakeClock()
+        subject = slowed(clock, postprocess=0)
+        if noisy:
+            stage, draw = subject.detector.postprocess, torch.Generator().manual_seed(0)
+            stage.register_forward_pre_hook(
+                lambda *_: setattr(stage, "milliseconds", 100 * torch.rand(1, generator=draw))
+            )
+        timing = timed({"a": subject}, clock, config)["a"]
+        return timing.details["stopped_by"], len(timing.samples["latency_ms"])
+
+    assert stop(QUICK) == ("target_interval", 24)
+    assert stop(QUICK, noisy=True) == ("max_samples", 48)
+    hurried = QUICK.model_copy(update={"min_samples": 1000, "max_samples": 9000, "seconds": 2.0})
+    reason, taken = stop(hurried, noisy=True)
+    assert reason == "seconds"
+    assert 6 <= taken < 100
+
+
+def test_blocks_shrink_for_slow_detectors_and_say_that_samples_are_few():
+    clock = FakeClock()
+    config = LatencyConfig(images=4, seconds=2.0, warmup_seconds=0)
+    timing = timed({"a": slowed(clock, backbone=500)}, clock, config)["a"]
+    assert timing.details["block"] == 1
+    assert timing.details["rounds"] == 6
+    assert "only 6 samples fit into the time" in timing.caveats["latency_ms"]
+    assert "not steady after" in timing.caveats["latency_ms"]
+
+
+def test_warms_up_until_the_trace_is_steady():
+    def warm_up(calls):
+        clock = FakeClock()
+        subject, left = slowed(clock, backbone=0), [calls]
+        stage = subject.detector.backbone
+
+        def settle(*_):
+            left[0] = max(0, left[0] - 1)
+            stage.milliseconds = left[0]
+
+        stage.register_forward_pre_hook(settle)
+        config = QUICK.model_copy(update={"warmup_seconds": 1e6})
+        return timed({"a": subject}, clock, config)["a"]
+
+    short, long = warm_up(0), warm_up(100)
+    assert short.details["warmup_samples"] == 24
+    assert long.details["warmup_samples"] > 80
+    assert long.details["steady"]
+    assert max(long.samples["latency_ms"]) < 20
+
+
+def test_subjects_take_turns_in_an_order_drawn_each_round():
+    def order(seed):
+        clock, calls = FakeClock(), []
+        subjects = {n: slowed(clock, calls, n, head=1) for n in "abc"}
+        timings = timed(subjects, clock, seed=seed)
+        assert len({len(timing.samples["latency_ms"]) for timing in timings.values()}) == 1
+        start = 3 * 4 + timings["a"].details["warmup_rounds"] * 15
+        taken = calls[start : start + timings["a"].details["rounds"] * 15]
+        return ["".join(taken[i : i + 15 : 5]) for i in range(0, len(taken), 15)]
+
+    first = order(0)
+    assert {"".join(sorted(turn)) for turn in first} == {"abc"}
+    assert len(set(first)) > 1
+    assert order(0) == first
+    assert order(1) != first
+
+
+def test_ratio_is_paired_by_round():
+    clock = FakeClock()
+    subjects = {"a": slowed(clock, head=21), "b": slowed(clock, head=10)}
+    timings = timed(subjects, clock)
+    assert ratio(timings["a"], timings["b"]) == (2.0, 2.0, 2.0)
+    assert ratio(timings["a"], timings["a"]).tie
+
+
+def test_an_untrained_detector_says_nothing_about_nms():
+    timing = timed({"a": ready(trained=False)}, FakeClock())["a"]
+    assert "untrained" in timing.caveats["nms_ms"]
+    assert "untrained" in timing.caveats["latency_ms"]
+    assert timing.metrics["nms_ms"] > 0
+
+
+def test_candidates_and_detections_are_counted():
+    subject = ready()
+    details = timed({"a": subject}, FakeClock())["a"].details
+    outputs = [subject.detector(item.images) for item in subject.inputs]
+    candidates = [int(subject.detector.postprocess.candidates(item)) for item in outputs]
+    assert details["candidates"] == distribution(candidates)
+    assert details["candidates"]["images"] == details["detections"]["images"] == 4
+    assert details["detections"]["max"] <= min(100, details["candidates"]["max"])
+    assert distribution([4, 1, 1]) == {"images": 3, "min": 1, "median": 1, "mean": 2, "max": 4}
+
+
+def test_a_postprocess_that_does_not_tell_candidates():
+    clock = FakeClock()
+    timing = timed({"a": slowed(clock, postprocess=1)}, clock)["a"]
+    assert "candidates" not in timing.details
+    assert "candidates" in timing.absent
+
+
+def test_profiling_ends_with_its_time():
+    assert profile(ready(), "cpu", FakeClock(), 1e-9).details["detections"]["images"] == 1
+
+
+class Sleeps(nn.Module):
+    def forward(self, outputs, sizes):
+        time.sleep(0.005)
+        nothing = outputs.boxes.new_zeros(0)
+        return [Detections(nothing.reshape(0, 4), nothing, nothing.long()) for _ in sizes]
+
+
+def test_the_real_clock_sees_a_sleeping_postprocess():
+    subject = ready()
+    subject.detector.postprocess = Sleeps()
+    config = LatencyConfig(min_samples=12, max_samples=12, block=2, seconds=5, warmup_seconds=0.1)
+    metrics = measure_prepared({"a": subject}, config, CpuTimer(), device="cpu")["a"].metrics
+    assert metrics["nms_ms"] >= 5
+    assert metrics["latency_ms"] >= metrics["network_ms"]
+    assert metrics["latency_ms"] >= 5
+
+
+def test_calls_run_in_inference_mode_without_garbage_collection_and_with_the_threads():
+    class Watches(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.seen = inner, set()
+
+        def forward(self, images):
+            state = (torch.is_inference_mode_enabled(), gc.isenabled(), torch.get_num_threads())
+            self.seen.add(state)
+            return self.inner(images)
+
+    threads = torch.get_num_threads()
+    subject = ready()
+    subject.detector.backbone = Watches(subject.detector.backbone)
+    timed({"a": subject}, FakeClock(), QUICK.model_copy(update={"threads": threads + 1}))
+    assert subject.detector.backbone.seen == {(True, False, threads + 1)}
+    assert gc.isenabled()
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_reduced_precision_ends_before_postprocessing(precision):
+    original = TOY.build()
+    subject = prepare(Subject(original, True), inputs(1), "cpu", precision)
+    assert {p.dtype for p in subject.detector.parameters()} == {subject.inputs[0].images.dtype}
+    assert next(original.parameters()).dtype == torch.float32
+    details = timed({"a": subject}, FakeClock())["a"].details
+    assert details["candidates"]["images"] == 1
+    found = subject.detector.detect(*subject.inputs[0])[0]
+    assert found.scores.dtype == torch.float32
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        shapes = {"train_images": 2, "val_images": 3, "size": 128}
+        yield data.load(data.DataConfig(source="shapes", shapes=shapes)).val
+
+
+def test_measure_times_the_deployed_detector_on_the_splits_images(split):
+    model = TOY.build().train()
+    told = []
+    timings = measure(
+        {"a": Subject(model, True), "b": Subject(TOY.build(), False)},
+        split,
+        LatencyConfig(images=2, min_samples=12, max_samples=12, block=2, warmup_seconds=0),
+        device="cpu",
+        on_progress=told.append,
+    )
+    assert model.training
+    assert model.criterion is not None
+    assert timings["a"].details["detections"]["images"] == 2
+    assert timings["a"].details["waited_seconds"] >= 0
+    assert len(timings["b"].samples["latency_ms"]) == 12
+    assert [(step.phase, step.done) for step in told] == [("latency", 2 * n) for n in range(1, 7)]
+    assert told[-1].done == told[-1].total
+    assert set(told[-1].values) == {"a", "b"}
+
+
+def test_a_measurement_is_alone_on_its_device(split, monkeypatch):
+    held = []
+    monkeypatch.setattr(
+        latency, "measure_prepared", lambda *_, **__: held.append(dict(locks._held)) or {}
+    )
+    measure({"a": Subject(TOY.build(), True)}, split, QUICK, device="cpu")
+    assert list(held[0].values()) == ["measuring"]
+    assert locks._held == {}
+
+
+def test_inputs_are_the_first_images_and_the_last_batch_is_full(split):
+    batches = read_inputs(split, TOY.input, images=3, batch_size=2)
+    assert [tuple(item.images.shape) for item in batches] == [(2, 3, 64, 64)] * 2
+    assert torch.equal(batches[1].images[1], batches[0].images[0])
+    assert batches[0].images.dtype == torch.float32
+    assert batches[0].images.max() <= 1
+    assert len(read_inputs(split, TOY.input, images=1, batch_size=1)) == 1
+
+
+def test_knobs_are_documented_and_checked():
+    fields = LatencyConfig.model_fields
+    assert [name for name, field in fields.items() if not field.description] == []
+    with pytest.raises(ValidationError, match="max_samples 5 is below min_samples 10"):
+        LatencyConfig(min_samples=10, max_samples=5)
+    with pytest.raises(ValidationError, match="precision"):
+        LatencyConfig(precision="int3")
+
+
+def test_the_timer_follows_the_device():
+    assert isinstance(timer_for("cpu"), CpuTimer)
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_timed_by_both_clocks():
+    assert isinstance(timer_for("cuda:0"), CudaTimer)
+    subject = prepare(Subject(TOY.build(), True), inputs(), "cuda:0", "fp32")
+    config = LatencyConfig(min_samples=32, max_samples=64)
+    timing = measure_prepared({"a": subject}, config, timer_for("cuda:0"), device="cuda:0")["a"]
+    walls, devices = timing.samples["latency_ms"], timing.samples["latency_device_ms"]
+    assert len(walls) == len(devices)
+    assert timing.metrics["latency_device_ms"] > 0
+    assert timing.metrics["memory_bytes"] > 1634 * 4

@@ -1,0 +1,165 @@
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detectors import weights
+from harness import data, locks, record, trial
+from harness.progress import Progress
+from harness.record import Failure
+from harness.specification import TrialSpec, started_from
+from harness.study import expand, load
+from harness.train import NotFiniteError
+from tests.harness.studies import write
+
+
+@pytest.fixture(autouse=True)
+def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Don't wait for whatever else is measured on this machine."""
+    monkeypatch.setattr(locks, "_folder", lambda: tmp_path)
+
+
+@pytest.fixture
+def specs(tmp_path: Path) -> list[TrialSpec]:
+    return expand(load(write(tmp_path)))
+
+
+def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    first = trial.run(specs[0], tmp_path / "first", on_progress=seen.append)
+    assert first.failure is None
+    assert first.state == "done"
+    assert record.read(tmp_path / "first").to_json() == first.to_json()
+    for name in ("mAP", "params", "macs", "flops", "latency_ms", "nms_ms", "network_ms"):
+        assert name in first.metrics
+    assert not set(first.metrics) & set(first.absent)
+    assert first.absent["latency_ratio"] == "others are compared with this trial"
+    assert first.absent["energy_j"]
+    assert len(first.curves) == 2
+    assert len(first.samples["latency_ms"]) >= 6
+    assert first.config["detector.width"] == 4
+    assert first.config["recipe.epochs"] == 2
+    assert first.data["fingerprint"] == specs[0].dataset["fingerprint"]
+    assert first.environment
+    phases = ["data", "build", "complexity", "train", "evaluate", "latency"]
+    assert [key for key in first.timings if key in phases] == phases
+    assert list(dict.fromkeys(step.phase for step in seen))[:4] == phases[:4]
+    assert any("mAP" in step.values for step in seen if step.phase == "train")
+    found = json.loads(gzip.decompress((tmp_path / "first" / "detections.json.gz").read_bytes()))
+    assert isinstance(found, list)
+    assert weights.load(tmp_path / "first").config == specs[0].setup.detector
+
+    second = trial.run(specs[1], tmp_path / "second", reference=tmp_path / "first")
+    assert second.failure is None
+    assert second.details["reference"] == first.trial
+    ratio = [second.metrics[f"latency_ratio{end}"] for end in ("_low", "", "_high")]
+    assert ratio == sorted(ratio)
+    assert len(second.samples["reference_latency_ms"]) == len(second.samples["latency_ms"])
+
+
+def test_the_same_trial_gives_the_same_figures(specs: list[TrialSpec], tmp_path: Path) -> None:
+    spec = specs[0].model_copy(update={"measure": ("accuracy",)})
+    first = trial.run(spec, tmp_path / "a")
+    second = trial.run(spec, tmp_path / "b")
+    assert first.metrics == second.metrics
+    files = [(tmp_path / name / "weights.safetensors").read_bytes() for name in "ab"]
+    assert files[0] == files[1]
+
+
+def test_what_is_not_measured_is_absent_with_a_reason(
+    specs: list[TrialSpec], tmp_path: Path
+) -> None:
+    spec = specs[0].model_copy(update={"measure": ("complexity",)})
+    result = trial.run(spec, tmp_path / "a")
+    assert result.state == "done"
+    assert result.absent["mAP"] == "the study does not measure accuracy"
+    assert result.absent["latency_ms"] == "the study does not measure latency"
+    assert result.artifacts == {}
+
+
+def test_an_untrained_detector_is_timed_with_a_caveat(
+    specs: list[TrialSpec], tmp_path: Path
+) -> None:
+    spec = specs[0].model_copy(update={"measure": ("latency",)})
+    result = trial.run(spec, tmp_path / "a")
+    assert result.failure is None
+    assert "untrained" in result.caveats["nms_ms"]
+    assert (tmp_path / "a" / "weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "out_of_memory"),
+        (NotFiniteError("loss is nan"), "not_finite"),
+        (data.DataError("gone"), "data"),
+        (KeyError("two\nlines"), "error"),
+    ],
+)
+def test_a_failure_is_a_record_that_keeps_what_was_measured(
+    specs: list[TrialSpec],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    cause: str,
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(trial, "train", fail)
+    result = trial.run(specs[0], tmp_path / "a")
+    assert result.state == "failed"
+    assert result.failure is not None
+    assert result.failure.cause == cause
+    assert result.failure.message.startswith("train: ")
+    assert "\n" not in result.failure.message
+    assert "Traceback" in result.failure.details
+    assert result.metrics["params"] > 0
+    assert "failed" in result.absent["mAP"]
+    assert record.read(tmp_path / "a").to_json() == result.to_json()
+
+
+def test_a_data_set_that_changed_is_refused(specs: list[TrialSpec], tmp_path: Path) -> None:
+    spec = specs[0].model_copy(update={"dataset": {"fingerprint": "another"}})
+    result = trial.run(spec, tmp_path / "a")
+    assert result.failure is not None
+    assert result.failure.cause == "data"
+    assert "changed" in result.failure.message
+
+
+def test_training_can_start_from_weights(specs: list[TrialSpec], tmp_path: Path) -> None:
+    spec = specs[0].model_copy(update={"measure": ("accuracy",)})
+    trial.run(spec, tmp_path / "a")
+    again = started_from(spec, tmp_path / "a")
+    assert again.trial != spec.trial
+    assert again.trial == started_from(spec, tmp_path / "a" / "weights.safetensors").trial
+    assert trial.run(again, tmp_path / "b").failure is None
+
+
+def test_a_measurement_gets_in_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    original: Callable[[str], Any] = locks.working
+
+    def working(device: str) -> Any:
+        order.append("take")
+        return original(device)
+
+    monkeypatch.setattr(locks, "working", working)
+    with trial.sharing("cuda:77", lambda step: order.append(step.phase)) as on_progress:
+        on_progress(Progress("train", 1, 2, {}))
+        on_progress(Progress("train", 2, 2, {}))
+    assert order == ["take", "take", "train", "take", "train"]
+    with locks.measuring("cuda:77") as waited:
+        assert waited < 1
+
+
+def test_a_crash_leaves_a_record_with_reasons(specs: list[TrialSpec]) -> None:
+    result = trial.blank_failure(specs[0], Failure(cause="crash", message="gone"), 1.0)
+    assert result.state == "failed"
+    assert result.absent["mAP"] == "the trial failed before: crash"
+    assert result.timings["started"] == 1.0

@@ -1,0 +1,121 @@
+import pytest
+
+from reports import display, tables
+from reports.display import Cell, Table
+from tests.reports.conftest import Make
+
+
+def cell(table: Table, row: int, key: str) -> Cell:
+    return table.rows[row][[column.key for column in table.columns].index(key)]
+
+
+def test_cells_show_units_and_intervals(make: Make) -> None:
+    table = display.trial_table([make()])
+    assert cell(table, 0, "mAP").text == "50.0"
+    assert cell(table, 0, "params").text == "4.00"
+    assert cell(table, 0, "macs").text == "2.00"
+    latency = cell(table, 0, "latency_ms")
+    assert (latency.text, latency.small, latency.sort) == ("10.0", "9.8 to 10.3", 10.0)
+
+
+def test_ties_are_shown_as_ties(make: Make) -> None:
+    ratios = {"latency_ratio": 1.01, "latency_ratio_low": 0.99, "latency_ratio_high": 1.02}
+    records = [make("first"), make("b", metrics=ratios, details={"reference": "first"})]
+    shown = cell(display.trial_table(records), 1, "latency_ratio")
+    assert (shown.text, shown.small, shown.style) == ("≈ 1.010", "0.990 to 1.020", "tie")
+
+
+@pytest.mark.parametrize(
+    ("mine", "text"), [(0.512, "+1.2"), (0.488, "−1.2"), (0.5002, "0.0"), (0.4998, "0.0")]
+)
+def test_differences_have_a_sign(make: Make, mine: float, text: str) -> None:
+    table = display.trial_table([make("first"), make("b", metrics={"mAP": mine})])
+    assert cell(table, 1, "mAP_delta").text == text
+
+
+def test_the_first_trial_is_marked_and_has_no_differences(make: Make) -> None:
+    table = display.trial_table([make("first"), make("b")])
+    assert cell(table, 0, "number").small == "first"
+    assert cell(table, 0, "mAP_delta").text == ""
+
+
+def test_a_missing_value_is_a_dash_with_its_reason_and_never_zero(make: Make) -> None:
+    records = [make("a"), make("b", metrics={"nms_ms": None}, absent={"nms_ms": "has no NMS"})]
+    table = display.trial_table(records)
+    shown = cell(table, 1, "nms_ms")
+    assert (shown.text, shown.sort, shown.hint) == (display.DASH, None, "has no NMS")
+    assert [table.notes[number - 1] for number in shown.notes] == ["missing: has no NMS"]
+
+
+def test_caveats_become_footnotes_that_equal_ones_share(make: Make) -> None:
+    caveats = {"nms_ms": "untrained"}
+    table = display.trial_table([make("a", caveats=caveats), make("b", caveats=caveats)])
+    assert table.notes.count("NMS: untrained") == 1
+    assert cell(table, 0, "nms_ms").notes == cell(table, 1, "nms_ms").notes != ()
+
+
+def test_a_latency_without_interval_says_why(make: Make) -> None:
+    bounds = {"latency_low_ms": None, "latency_high_ms": None}
+    record = make(metrics=bounds, absent={"latency_low_ms": "too few samples"})
+    table = display.trial_table([record])
+    assert cell(table, 0, "latency_ms").small == ""
+    assert "end to end: no interval: too few samples" in table.notes
+
+
+def test_columns_that_no_trial_fills_are_left_out_with_the_reason(make: Make) -> None:
+    reason = "the study does not measure accuracy"
+    absent = {"mAP": reason, "mAP_50": reason}
+    table = display.trial_table([make(metrics={"mAP": None, "mAP_50": None}, absent=absent)])
+    assert "mAP" not in [column.key for column in table.columns]
+    assert f"accuracy, %: mAP: {reason}" in table.hidden
+
+
+def test_failed_trials_show_their_cause_and_no_numbers(make: Make, failing: Make) -> None:
+    table = display.trial_table([make("a"), failing()])
+    assert cell(table, 1, "state").text == "failed: out of memory"
+    assert cell(table, 1, "latency_ms").text == display.DASH
+    assert cell(table, 1, "latency_ms").hint == "the trial failed: needs 9 GB of 8 GB"
+
+
+def test_a_ratio_against_another_trial_says_so(make: Make) -> None:
+    ratios = {"latency_ratio": 1.0, "latency_ratio_low": 0.9, "latency_ratio_high": 1.1}
+    records = [
+        make("first"),
+        make("b", metrics=ratios, details={"reference": "first"}),
+        make("c", metrics=ratios, details={"reference": "gone"}),
+    ]
+    table = display.trial_table(records)
+    assert "timed against trial gone" in cell(table, 2, "latency_ratio").hint
+
+
+def test_groups_span_their_columns(make: Make) -> None:
+    table = display.trial_table([make()])
+    assert table.groups[:3] == [("trial", 2), ("knobs", 1), ("accuracy, %", 2)]
+    assert {2, 3, 5} <= table.edges
+    assert sum(span for _, span in table.groups) == len(table.columns)
+
+
+def test_variants_say_how_many_and_how_far_apart(make: Make, failing: Make) -> None:
+    records = [
+        make("a", seed=0, metrics={"mAP": 0.4}),
+        make("b", seed=1, metrics={"mAP": 0.6, "nms_ms": None}),
+        failing("c", seed=2),
+    ]
+    table = display.variant_table(records)
+    assert cell(table, 0, "done").text == "2"
+    assert cell(table, 0, "mAP")[:3] == ("50.0", 0.5, "40.0 to 60.0")
+    assert cell(table, 0, "params").small == ""
+    assert cell(table, 0, "nms_ms").small == "n = 1"
+
+
+@pytest.mark.parametrize(
+    ("values", "places"), [([4.9, 94.8], 2), ([0.05], 3), ([120.0], 1), ([], 2), ([0.0, 31.0], 1)]
+)
+def test_decimals_show_three_digits_of_the_smallest(values: list[float], places: int) -> None:
+    assert display.decimals(values) == places
+
+
+def test_hand_made_names_stay_text(make: Make) -> None:
+    record = make(overrides={"recipe.optimiser": "<b>"})
+    assert cell(display.trial_table([record]), 0, "recipe.optimiser").text == "<b>"
+    assert tables.title(make(name="")) == "toy"

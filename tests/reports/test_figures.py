@@ -1,0 +1,117 @@
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.record import Record
+from reports import figures, panels, points, theme
+from reports.canvas import shorten
+from tests.reports.conftest import Make
+
+KNOB = "detector.backbone.expand_ratio"
+OTHER = "detector.neck.expand_ratio"
+
+
+def small_study(make: Make) -> list[Record]:
+    return [
+        make("a", overrides={KNOB: 0.25, OTHER: 0.25}),
+        make("b", overrides={KNOB: 0.5, OTHER: 0.25}, metrics={"mAP": 0.4, "latency_ms": 12.0}),
+        make("c", overrides={KNOB: 0.5, OTHER: 0.5}, metrics={"mAP": 0.6, "latency_ms": 14.0}),
+    ]
+
+
+def test_every_panel_is_built(make: Make) -> None:
+    made = panels.panels(small_study(make))
+    assert [panel.key for panel in made] == [
+        "mAP-latency_ms",
+        "grid",
+        "mAP-params",
+        "mAP-macs",
+        "stages",
+        "spread",
+        "order",
+        "curves",
+    ]
+    for panel in made:
+        assert panel.figure.data
+        assert panel.note
+
+
+def test_one_swept_knob_is_drawn_along_its_axis(make: Make) -> None:
+    records = [make(str(x), overrides={KNOB: x}) for x in (0.25, 0.5)]
+    sweep = next(panel for panel in panels.panels(records) if panel.key == "sweep")
+    assert sweep.figure.layout.xaxis.title.text == "expand_ratio"
+    assert sweep.figure.layout.xaxis.tickvals == (0.25, 0.5)
+
+
+def test_nothing_to_draw_draws_nothing(make: Make, failing: Make) -> None:
+    assert panels.panels([]) == []
+    assert panels.panels([failing()]) == []
+    assert "mAP-latency_ms" not in [panel.key for panel in panels.panels([make()])]
+
+
+def test_the_front_is_connected_and_the_rest_is_shown(make: Make) -> None:
+    dots = points.trade_off(small_study(make), "latency_ms")
+    figure = figures.trade_off_figure(dots, points.METRICS["latency_ms"], points.METRICS["mAP"])
+    line, front, rest = figure.data
+    assert list(line.x) == list(front.x) == [10.0, 14.0]
+    assert list(rest.y) == [40.0]
+    assert front.error_x.array[0] == pytest.approx(0.3)
+    assert front.error_x.arrayminus[0] == pytest.approx(0.2)
+    assert figure.layout.xaxis.title.text == "end-to-end latency (ms)"
+
+
+def test_views_name_their_traces(make: Make) -> None:
+    curves = {name: points.curves(small_study(make), name) for name in ("loss", "mAP")}
+    figure = figures.curves_figure(curves)
+    first, second = figure.layout.meta["views"]
+    assert (first["label"], first["traces"]) == ("loss", [0, 1, 2])
+    assert (second["label"], second["traces"]) == ("mAP", [3, 4, 5])
+    assert second["layout"] == {"yaxis.title.text": "mAP (%)"}
+    assert [trace.visible for trace in figure.data] == [True] * 3 + [False] * 3
+
+
+def test_every_sample_is_drawn(make: Make) -> None:
+    timed = points.timed([make()])
+    assert list(figures.spread_figure(timed).data[0].x) == [10.0, 9.0, 11.0, 30.0]
+    reference, trial, *_ = figures.order_figure(timed).data
+    assert (len(reference.y), len(trial.y)) == (2, 4)
+
+
+def test_running_median_ignores_a_spike() -> None:
+    assert np.all(figures.running_median([1.0] * 10 + [50.0] + [1.0] * 10) == 1.0)
+
+
+def test_names_cannot_bring_markup_into_a_figure(make: Make) -> None:
+    records = [make(str(i), overrides={KNOB: f"<b>{i}"}) for i in range(2)]
+    for panel in panels.panels(records):
+        drawn = panel.figure.to_dict()
+        drawn["layout"].pop("meta")
+        texts = [text for text in strings(drawn) if "<b>" in text]
+        assert all(text.count("<b>") == text.count("</b>") for text in texts)
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from strings(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from strings(inner)
+
+
+def test_every_colour_of_a_figure_has_one_for_the_dark(make: Make) -> None:
+    for panel in panels.panels(small_study(make)):
+        drawn = panel.figure.to_dict()
+        for trace in drawn["data"]:
+            trace.pop("colorscale", None)
+        used = {text for text in strings(drawn) if text.startswith("#") and len(text) == 7}
+        assert used <= theme.DARK.keys()
+
+
+def test_long_labels_keep_both_ends() -> None:
+    assert shorten("#1: " + "x" * 60 + " seed 3", 21) == "#1: xxxxxx…xxx seed 3"
+    assert shorten("short") == "short"
