@@ -119,9 +119,7 @@ class _Row:
             self.since = now
         parts = [step.phase]
         if step.phase == "train" and self.recipe:
-            epoch = min(
-                step.done * self.recipe.epochs // max(step.total, 1) + 1, self.recipe.epochs
-            )
+            epoch = max(step.done - 1, 0) * self.recipe.epochs // max(step.total, 1) + 1
             parts.append(f"epoch {epoch}/{self.recipe.epochs}")
         shown = (("loss", ".3f"), ("lr", ".2g"), ("mAP", ".3f"))
         parts += [f"{key} {step.values[key]:{form}}" for key, form in shown if key in step.values]

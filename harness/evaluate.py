@@ -148,11 +148,15 @@ def _per_class(
 
 
 def _results(found: list[Detections], batch: Batch, split: Split) -> list[dict[str, Any]]:
-    """Turn the detections of a batch into COCO results."""
+    """Turn the detections of a batch into COCO results, without classes the split does not have.
+
+    A detector that is made for more classes may find them, but nothing says whether they are there.
+    """
     results: list[dict[str, Any]] = []
     counts = [len(item.scores) for item in found]
     rows = zip(torch.split(_fetch(found), counts), batch.sizes, batch.original_sizes, strict=True)
     for index, (row, size, original_size) in zip(batch.indices.tolist(), rows, strict=True):
+        row = row[row[:, 5] < len(split.categories)]
         boxes = to_original(row[:, :4], size, original_size)
         boxes[:, 2:] -= boxes[:, :2]
         image_id = split.images[index].id

@@ -105,13 +105,14 @@ def measure(
     """
     read: dict[InputConfig, tuple[Inputs, ...]] = {}
     prepared = {}
-    for name, subject in subjects.items():
-        wanted = subject.detector.config.input
-        if wanted not in read:
-            read[wanted] = read_inputs(
-                split, wanted, images=config.images, batch_size=config.batch_size
-            )
-        prepared[name] = prepare(subject, read[wanted], device, config.precision)
+    with locks.working(device):  # reading and deploying would disturb another's measurement
+        for name, subject in subjects.items():
+            wanted = subject.detector.config.input
+            if wanted not in read:
+                read[wanted] = read_inputs(
+                    split, wanted, images=config.images, batch_size=config.batch_size
+                )
+            prepared[name] = prepare(subject, read[wanted], device, config.precision)
     with locks.measuring(device) as waited:
         timings = measure_prepared(
             prepared, config, timer_for(device), device=device, seed=seed, on_progress=on_progress
@@ -137,6 +138,7 @@ def measure_prepared(
             for name, subject in subjects.items()
         }
         session = _Session(subjects, config, timer, seed, on_progress)
+        session.details["threads"] = torch.get_num_threads()
         session.run()
     return {
         name: session.timing(name, subject, profiles[name]) for name, subject in subjects.items()

@@ -11,7 +11,7 @@ from typing import Any
 import detectors
 from detectors import config as detector_config
 from detectors import weights as detector_weights
-from harness import complexity, console, data, knobs, latency, trial
+from harness import complexity, console, data, knobs, latency, locks, record, trial
 from harness import evaluate as evaluation
 from harness import study as studies
 from harness.console import Board, print_json
@@ -45,10 +45,11 @@ def measure(
         for index, setup in enumerate(setups)
     }
     dataset = data.load(setups[0].data.model_copy(update={"source": data_name}))
-    counted = {
-        name: complexity.count(item.detector, item.detector.config.input.size)
-        for name, item in subjects.items()
-    }
+    with locks.working(device):
+        counted = {
+            name: complexity.count(item.detector, item.detector.config.input.size)
+            for name, item in subjects.items()
+        }
     with _one_line("measure", None) as on_progress:
         timings = latency.measure(
             subjects, dataset.val, setups[0].latency, device=device, on_progress=on_progress
@@ -116,6 +117,7 @@ def train(study: Study, weights: str | None, out: Path, device: str, *, as_json:
     if weights is not None:
         detectors.create(spec.setup.detector, weights=weights)
         spec = started_from(spec, Path(weights))
+    record.make_folder(out)
     with _one_line(spec.detector, spec.recipe) as on_progress:
         result = trial.run(spec, out, device=device, on_progress=on_progress)
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import torch
 
 from detectors.config import KnobError
 from harness import complexity, record
+from harness.recipe import Recipe
 from harness.record import Record, RecordError
 from harness.specification import TrialSpec
 from harness.yaml_source import StudyError
@@ -84,10 +84,16 @@ def _planned(spec: TrialSpec, out: Path) -> Planned:
     recipe = spec.recipe if "accuracy" in spec.measure else None
     images = int(spec.dataset["train"]["images"])
     epochs = recipe.epochs if recipe else 0
-    steps = epochs * math.ceil(images / recipe.batch_size) if recipe else 0
+    steps = epochs * _steps_per_epoch(images, recipe) if recipe else 0
     stands = stands_in(spec, out)
     macs, params = int(metrics["macs"]), int(metrics["params"])
     return Planned(spec, params, macs, stands, images, epochs, steps)
+
+
+def _steps_per_epoch(images: int, recipe: Recipe) -> int:
+    """Count optimiser steps as training takes them: images that fill no step are left out."""
+    batches = max(images * recipe.accumulate // recipe.batch_size, 1)
+    return batches // min(recipe.accumulate, batches)
 
 
 def stands_in(spec: TrialSpec, out: Path) -> bool:

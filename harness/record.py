@@ -137,6 +137,21 @@ def write_whole(path: Path, text: str) -> Path:
     return path
 
 
+def make_folder(path: Path) -> Path:
+    """Make a folder that results go to, unless it is there.
+
+    Raises:
+        RecordError: nothing can be written there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}; name another folder with --out") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise RecordError(f"{path}: cannot be written; name another folder with --out")
+    return path
+
+
 def digest(value: Any, length: int = 12) -> str:
     """Hash a JSON value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)

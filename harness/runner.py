@@ -104,10 +104,10 @@ def run(
 
     Raises:
         StudyError: another run is at work on the study.
+        RecordError: `out` cannot be written.
         KeyboardInterrupt: after the running trials were ended; records of finished ones stand.
     """
-    folder = out / specs[0].study
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = record.make_folder(out / specs[0].study)
     with _alone(folder):
         _clean(folder)
         return _Run(specs, folder, device, workers, on_event).run()

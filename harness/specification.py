@@ -70,11 +70,12 @@ def specify(
 ) -> TrialSpec:
     """Write down one trial of a study."""
     flat = flatten(setup.detector)
+    kind = type(setup.detector)
     trained = "accuracy" in study.measure
     protocol = _protocol(study.measure, setup, flat, dataset.fingerprint)
     result = {
         "schema": SCHEMA,
-        "detector": type(setup.detector).__name__,
+        "detector": f"{kind.__module__}.{kind.__qualname__}",
         "knobs": flat,
         "data": dataset.fingerprint,
         "recipe": _of_result(setup.recipe) if trained else None,

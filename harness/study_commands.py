@@ -170,19 +170,29 @@ def _plan_row(item: plan.Planned) -> dict[str, Any]:
 def _show_plan(study: Study, planned: list[plan.Planned], summary: Mapping[str, Any]) -> None:
     columns = {"trial": "trial", "name": "name", "seed": "seed", "params": "params (M)"}
     columns |= {"macs": "MACs (G)", "steps": "steps", "stands": "done"}
+    rows = [row | {"stands": "yes" if row["stands"] else "no"} for row in summary["trials"]]
+    recipe = f", recipe {study.recipe}" if study.recipe else ""
     out = console.stdout()
-    out.print(console.table(columns, summary["trials"], study.question or study.name))
-    seconds = summary["training_seconds"]
-    hours = "hours" if seconds is None else f"about {console.clock(seconds)} on this machine"
-    lines = (
+    for line in (
+        f"{study.name}: {study.question}".removesuffix(": "),
+        f"{study.detector} on {study.data}{recipe}; measures {', '.join(study.measure)}",
+    ):
+        out.print(line, markup=False, highlight=False)
+    out.print(console.table(columns, rows))
+    for line in (
         f"{len(planned)} trials, {summary['stand_already']} of them done; "
         f"{summary['trainings']} trainings of {summary['images_an_epoch']} images an epoch, "
         f"{summary['steps']} steps",
-        f"training: {summary['training_macs']:.3g} MACs (forward, and twice that backward); "
-        f"{hours}: {summary['basis']}",
-    )
-    for line in lines:
+        f"training: {summary['training_macs']:.3g} MACs (forward, and twice that backward)",
+        f"time: {_time(summary)}\n",
+    ):
         out.print(line, markup=False, highlight=False)
+
+
+def _time(summary: Mapping[str, Any]) -> str:
+    """Say how long the trainings that are left will take, and how that is known."""
+    seconds, basis = summary["training_seconds"], summary["basis"]
+    return f"about {console.clock(seconds)} on this machine ({basis})" if seconds else str(basis)
 
 
 def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int:
@@ -199,7 +209,7 @@ def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int
             raise StudyError(f"{folder}: no records there; run the study first")
         title = records[0].study
         question, source = (study.question, study.source or "") if study else ("", "")
-        file = out / f"{title}.html"
+        file = record.make_folder(out) / f"{title}.html"
         pages.append(str(site.write(records, file, title=title, question=question, source=source)))
     print_json(pages) if as_json else print("\n".join(pages))
     return 0

@@ -8,9 +8,10 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from harness.specification import TrialSpec
 from harness.train import NotFiniteError, train
 
 DETECTIONS_FILE = "detections.json.gz"
+LONG_PHASES = ("train", "evaluate", "latency")
 METRICS = {
     "complexity": ("params", "macs", "flops", "params_deployed", "macs_deployed", "flops_deployed"),
     "accuracy": ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"),
@@ -81,7 +83,7 @@ def run(
     try:
         _seed(spec.seed)
         for phase, work in _phases(spec):
-            with _timed(trial, phase):
+            with _timed(trial, phase), _beside_others(trial, phase):
                 work(trial)
         trial.record.state = "done"
     except Exception as error:  # whatever a trial runs into, the study goes on
@@ -128,6 +130,11 @@ def _blank(spec: TrialSpec) -> Record:
         data=spec.dataset,
         timings={"started": time.time()},
     )
+
+
+def _beside_others(trial: _Trial, phase: str) -> AbstractContextManager[None]:
+    """Keep a short phase from disturbing a measurement; a long one sees to that at every step."""
+    return nullcontext() if phase in LONG_PHASES else locks.working(trial.device)
 
 
 @contextmanager
@@ -220,12 +227,11 @@ def _evaluate(trial: _Trial) -> None:
 def _time(trial: _Trial) -> None:
     """Time the detector, taking turns with the reference where there is one."""
     subjects = {"trial": Subject(trial.detector, "accuracy" in trial.spec.measure)}
+    first = _comparable(trial)
     if trial.reference is None:
         weights.save(trial.detector, trial.folder, trial.spec.detector)
-    else:
-        first = record.read(trial.reference)
-        trained = "mAP" in first.metrics
-        subjects["reference"] = Subject(weights.load(trial.reference), trained)
+    elif first is not None:
+        subjects["reference"] = Subject(weights.load(trial.reference), "train" in first.timings)
     torch.set_num_threads(trial.all_threads)
     timings = latency.measure(
         subjects,
@@ -241,10 +247,24 @@ def _time(trial: _Trial) -> None:
     trial.record.details["latency"] = own.details
     trial.record.absent |= own.absent
     trial.record.caveats |= own.caveats
-    if trial.reference is None:
-        trial.record.absent["latency_ratio"] = "others are compared with this trial"
-    else:
+    if first is not None:
         _compare(trial, first, own, timings["reference"])
+
+
+def _comparable(trial: _Trial) -> Record | None:
+    """Return the record of the reference; None, and the reason in the record, if there is none."""
+    if trial.reference is None:
+        trial.record.absent["latency_ratio"] = "timed before any other trial was finished"
+        return None
+    first = record.read(trial.reference)
+    if _latency_knobs(first) != _latency_knobs(trial.record):
+        trial.record.absent["latency_ratio"] = "timed with other knobs than the first trial"
+        return None
+    return first
+
+
+def _latency_knobs(result: Record) -> dict[str, Any]:
+    return {path: value for path, value in result.config.items() if path.startswith("latency.")}
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.cache import parsed
 from harness.data.config import DataConfig, DataError
 from harness.data.dataset import Annotations, Category, Image, Split, to_corners
 
@@ -61,15 +62,17 @@ def read_split(folder: Path, name: str, config: DataConfig) -> Split:
         DataError: something is wrong with the folder or the annotation file.
     """
     source = locate(folder, name)
-    document = read_document(source.annotation_file)
-    split = build_split(name, source, document)
+    file = source.annotation_file
+    split = parsed(
+        name, file, source.image_folder, lambda: build_split(name, source, read_document(file))
+    )
     check_present(source, split.images)
     chosen = np.arange(len(split))
     if name == "train" and config.filter_empty:
         chosen = worth_training_on(split)
         if not len(chosen):
             raise DataError(
-                f"{source.annotation_file}: no image has a usable box and sides of at least"
+                f"{file}: no image has a usable box and sides of at least"
                 f" {SMALLEST_SIDE} pixels; annotate some, or set data.filter_empty=false"
             )
     limit = config.max_train_images if name == "train" else config.max_val_images

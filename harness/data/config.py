@@ -22,23 +22,23 @@ class DataError(ValueError):
 class ShapesConfig(Settings):
     """The scenes that are rendered on the spot when `data` is `shapes`."""
 
-    train_images: PositiveInt = 1000
+    train_images: PositiveInt = 800
     """Scenes to train on."""
     val_images: PositiveInt = 200
     """Scenes to evaluate on; none of them is a training scene."""
-    size: int = Field(default=192, ge=64, le=2048)
+    size: int = Field(default=128, ge=64, le=2048)
     """Height and width of a scene, pixels."""
     seed: int = Field(default=0, ge=0)
     """Chooses the scenes; the same seed gives the same bytes."""
-    classes: int = Field(default=6, ge=1, le=6)
+    classes: int = Field(default=4, ge=1, le=6)
     """The first so many of triangle, star, ellipse, ring, cross, zigzag."""
-    objects: tuple[PositiveInt, PositiveInt] = (1, 8)
+    objects: tuple[PositiveInt, PositiveInt] = (4, 8)
     """Fewest and most objects a scene."""
-    sides: tuple[float, float] = (0.08, 0.6)
+    sides: tuple[float, float] = (0.15, 0.45)
     """Shortest and longest side of an object against the scene's, drawn evenly in the logarithm."""
-    clutter: float = Field(default=0.5, ge=0, le=1)
+    clutter: float = Field(default=0.3, ge=0, le=1)
     """How busy the background is: 0 is a smooth gradient."""
-    hidden: float = Field(default=0.4, ge=0, lt=1)
+    hidden: float = Field(default=0.2, ge=0, lt=1)
     """Largest share of an object that others or the border may hide."""
     noise: float = Field(default=6.0, ge=0)
     """Standard deviation of the sensor noise, of 255."""
@@ -88,6 +88,6 @@ def coco2017_folder() -> Path:
         where = f"$DETBENCH_COCO names {folder}, which" if named else f"{folder}"
         raise DataError(
             f"{COCO2017}: {where} is no folder; set DETBENCH_COCO to the folder that holds"
-            " annotations/, train2017/ and val2017/"
+            " annotations/, train2017/ and val2017/, or name another data set with --data"
         )
     return folder

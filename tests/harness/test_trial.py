@@ -1,6 +1,7 @@
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,13 @@ import pytest
 import torch
 
 from detectors import weights
-from harness import data, locks, record, trial
+from harness import data, latency, locks, record, trial
 from harness.progress import Progress
 from harness.record import Failure
 from harness.specification import TrialSpec, started_from
 from harness.study import expand, load
 from harness.train import NotFiniteError
-from tests.harness.studies import write
+from tests.harness.studies import TOY, write
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -
     for name in ("mAP", "params", "macs", "flops", "latency_ms", "nms_ms", "network_ms"):
         assert name in first.metrics
     assert not set(first.metrics) & set(first.absent)
-    assert first.absent["latency_ratio"] == "others are compared with this trial"
+    assert first.absent["latency_ratio"] == "timed before any other trial was finished"
     assert first.absent["energy_j"]
     assert len(first.curves) == 2
     assert len(first.samples["latency_ms"]) >= 6
@@ -163,3 +164,59 @@ def test_a_crash_leaves_a_record_with_reasons(specs: list[TrialSpec]) -> None:
     assert result.state == "failed"
     assert result.absent["mAP"] == "the trial failed before: crash"
     assert result.timings["started"] == 1.0
+
+
+def test_a_sweep_over_how_latency_is_measured_claims_no_ratio(tmp_path: Path) -> None:
+    file = write(tmp_path, measure=["latency"], sweep={"latency.batch_size": [1, 2]})
+    specs = expand(load(file))
+    trial.run(specs[0], tmp_path / "first")
+    second = trial.run(specs[1], tmp_path / "second", reference=tmp_path / "first")
+    assert second.failure is None
+    assert "latency_ratio" not in second.metrics
+    assert "other knobs" in second.absent["latency_ratio"]
+
+
+def test_a_trial_that_begins_does_not_disturb_a_measurement(
+    specs: list[TrialSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[str] = []
+
+    @contextmanager
+    def working(device: str) -> Iterator[None]:
+        held.append(device)
+        yield
+        held.pop()
+
+    monkeypatch.setattr(locks, "working", working)
+    outside: list[str] = []
+
+    def look(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def watched(*arguments: Any, **keywords: Any) -> Any:
+            if not held:
+                outside.append(name)
+            return function(*arguments, **keywords)
+
+        monkeypatch.setattr(module, name, watched)
+
+    look(data, "load")
+    look(trial.complexity, "count")
+    look(latency, "read_inputs")
+    look(latency, "prepare")
+    spec = specs[0].model_copy(update={"measure": ("complexity", "latency")})
+    assert trial.run(spec, tmp_path / "a").failure is None
+    assert outside == []
+
+
+def test_a_detector_made_for_more_classes_is_scored_on_those_there_are(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        set={**TOY["set"], "detector.num_classes": 9, "detector.postprocess.score_threshold": 0.0},
+        measure=["accuracy"],
+    )
+    result = trial.run(expand(load(file))[0], tmp_path / "a")
+    assert result.failure is None
+    assert "mAP" in result.metrics
+    found = json.loads(gzip.decompress((tmp_path / "a" / "detections.json.gz").read_bytes()))
+    assert {item["category_id"] for item in found} <= set(range(1, 7))

@@ -52,7 +52,7 @@ def test_it_is_a_data_set_like_any_other() -> None:
     config = DataConfig(shapes=ShapesConfig(train_images=60, val_images=5, size=96))
     data = load(config)
     assert data.name == "shapes"
-    assert [category.name for category in data.categories] == list(CLASSES)
+    assert [category.name for category in data.categories] == list(CLASSES)[:4]
     assert data.train.read(0).shape == (96, 96, 3)
     figures = describe(data)["train"]
     assert min(figures["by_class"].values()) > 10

@@ -1,0 +1,322 @@
+"""The studies that come with the package: that they run, and that they are what they cite."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from detectors.assigners import DynamicSoftLabel
+from harness import complexity, library, plan, recipe, yaml_source
+from harness.data import Category, DataSet, Image, Split, load
+from harness.data.dataset import Annotations
+from harness.plan import Planned
+from harness.study import Study, expand
+from harness.study import load as load_study
+from harness.train import train
+from tests.harness.studies import TOY, write
+
+COCO_IMAGES = 117_266  # of train2017, those with a box
+SMALL = 292  # images of a small data set, such as BCCD's
+MINUTES = 5e13  # MACs; the quickstart's 2e13 take seven minutes on two cores
+NAMES = library.names()
+ON_COCO = [name for name in NAMES if load_study(name).data == "coco2017"]
+
+UNIT = "one unit of the last digit; the paper's counter is not known"
+SQUARE = "MACs grow with the square of the kernel: 79.61 and 80.34 of 3x3 and 7x7 give 79.90"
+DIGIT = "a digit misprinted; with channel attention the same detector is printed with 14.8"
+OTHER = "another counter's, which adds norms and activations; 79.9 in table5b_blocks"
+SEPBN = "printed with SepBN's; one set of norms and predictors has 47 272 parameters less"
+
+
+class Repeat(NamedTuple):
+    """A trial, the published row that it repeats, and the cells in which they differ."""
+
+    study: str
+    trial: str
+    row: dict[str, Any]  # what tells the row from the others
+    differs: dict[str, tuple[str, str]] = {}  # column -> what is counted, and the reason
+    sets: tuple[str, ...] = ()
+
+
+LARGE = ("detector=rtmdet_l",)
+EVEN = "backbone.expand_ratio=0.5, neck.expand_ratio=0.5"
+UNEVEN = "backbone.expand_ratio=0.75, neck.expand_ratio=0.25"
+REPEATS = [
+    Repeat(
+        "rtmdet/kernel_size",
+        "backbone.kernel_size=3, neck.kernel_size=3",
+        {"kernel": "3x3"},
+        {"flops": ("79.60", UNIT)},
+    ),
+    Repeat(
+        "rtmdet/kernel_size",
+        "backbone.kernel_size=5, neck.kernel_size=5",
+        {"kernel": "5x5"},
+        {"flops": ("79.90", SQUARE)},
+    ),
+    Repeat(
+        "rtmdet/kernel_size",
+        "backbone.kernel_size=7, neck.kernel_size=7",
+        {"kernel": "7x7"},
+    ),
+    Repeat(
+        "rtmdet/stage_blocks",
+        "backbone.blocks=[3, 9, 9, 3], backbone.channel_attention=false",
+        {"blocks": "3-9-9-3"},
+    ),
+    Repeat(
+        "rtmdet/stage_blocks",
+        "backbone.blocks=[3, 6, 6, 3], backbone.channel_attention=false",
+        {"blocks": "3-6-6-3", "channel_attention": False},
+        {"flops": ("79.90", SQUARE)},
+    ),
+    Repeat(
+        "rtmdet/stage_blocks",
+        "backbone.blocks=[3, 6, 6, 3], backbone.channel_attention=true",
+        {"blocks": "3-6-6-3", "channel_attention": True},
+    ),
+    Repeat(
+        "rtmdet/expand_ratio",
+        EVEN,
+        {"size": "S", "backbone_share": 47},
+        {"flops": ("14.76", DIGIT)},
+    ),
+    Repeat("rtmdet/expand_ratio", UNEVEN, {"size": "S", "backbone_share": 63}),
+    Repeat(
+        "rtmdet/expand_ratio",
+        EVEN,
+        {"size": "L", "backbone_share": 47},
+        {"flops": ("79.90", SQUARE)},
+        LARGE,
+    ),
+    Repeat("rtmdet/expand_ratio", UNEVEN, {"size": "L", "backbone_share": 63}, sets=LARGE),
+    Repeat(
+        "rtmdet/head_sharing",
+        "head.sharing=shared",
+        {"head": "fully shared (conv and BN)"},
+        {"params": ("52.27", SEPBN), "flops": ("79.90", OTHER)},
+    ),
+    Repeat(
+        "rtmdet/head_sharing",
+        "head.sharing=separate",
+        {"head": "separate per level"},
+        {"flops": ("79.90", OTHER)},
+    ),
+    Repeat(
+        "rtmdet/head_sharing",
+        "head.sharing=sepbn",
+        {"head": "SepBN (shared conv, BN per level)"},
+        {"flops": ("79.90", OTHER)},
+    ),
+]
+
+
+def dataset(classes: int, images: int) -> DataSet:
+    """Make a data set of so many images and classes, and not one file."""
+    categories = tuple(Category(number, f"class {number}") for number in range(1, classes + 1))
+    empty = np.zeros(0)
+
+    def split(name: str, count: int) -> Split:
+        image = Image(1, "1.jpg", 480, 640)
+        annotations = Annotations(
+            offsets=np.zeros(count + 1, np.int64),
+            ids=empty.astype(np.int64),
+            labels=empty.astype(np.int64),
+            boxes=np.zeros((0, 4)),
+            areas=empty,
+            crowd=empty.astype(bool),
+            usable=empty.astype(bool),
+        )
+        return Split(name, Path("x.json"), Path("x"), categories, (image,) * count, annotations)
+
+    return DataSet("fake", split("train", images), split("val", 10), "0" * 12)
+
+
+def planned(study: Study, data: DataSet) -> list[Planned]:
+    return plan.plan(expand(study, lambda _: data), Path("no-records"))
+
+
+@cache
+def on_coco(name: str, sets: tuple[str, ...] = ()) -> dict[str, Planned]:
+    """Build the trials of a study for COCO, without memory; by name."""
+    items = planned(load_study(name, sets=sets), dataset(80, COCO_IMAGES))
+    return {item.spec.name: item for item in items}
+
+
+@cache
+def table(study: str) -> list[dict[str, Any]]:
+    """Return the rows of the published table that a study cites."""
+    source = load_study(study).source or ""
+    file = library.FOLDER / "papers" / f"{source.partition('/')[0]}.yaml"
+    found = [table for table in yaml_source.read(file).value["tables"] if table["id"] == source]
+    assert len(found) == 1, f"{source!r} is in {file} {len(found)} times"
+    return found[0]["rows"]
+
+
+def published(repeat: Repeat) -> dict[str, Any]:
+    rows = [row for row in table(repeat.study) if repeat.row.items() <= row.items()]
+    assert len(rows) == 1
+    return rows[0]
+
+
+def as_printed(count: int, unit: int, like: str) -> str:
+    """Round a count to the digits of a printed figure."""
+    return str((Decimal(count) / unit).quantize(Decimal(like), ROUND_HALF_UP))
+
+
+def comment(name: str) -> str:
+    """Return a study's opening comment, a command on one line."""
+    lines = library.find(name).read_text(encoding="utf-8").splitlines()
+    end = next(index for index, line in enumerate(lines) if not line.startswith("#"))
+    text = "\n".join(line.removeprefix("#").strip() for line in lines[:end])
+    return text.replace("\\\n", "")
+
+
+def shrunk(name: str) -> tuple[list[str], list[str]]:
+    """Return the command in a study's comment: what comes before its `--set`s, and those."""
+    (command,) = (line for line in comment(name).splitlines() if line.startswith("detbench run"))
+    words = shlex.split(command)
+    start = words.index("--set")
+    assert set(words[start::2]) == {"--set"}
+    return words[:start], words[start + 1 :: 2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_trial_of_every_study_builds_for_coco(name: str) -> None:
+    study = load_study(name)
+    trials = on_coco(name)
+    assert len(trials) >= 2
+    assert len({item.spec.trial for item in trials.values()}) == len(trials)
+    for item in trials.values():
+        assert item.params > 0
+        assert item.macs > 0
+        assert item.spec.knobs["num_classes"] == 80
+    assert table(name)
+    assert study.recipe in recipe.names()
+
+
+@pytest.mark.parametrize(
+    "repeat", REPEATS, ids=lambda r: f"{r.study}: {', '.join(map(str, r.row.values()))}"
+)
+def test_a_trial_counts_what_the_table_prints(repeat: Repeat) -> None:
+    row = published(repeat)
+    item = on_coco(repeat.study, repeat.sets)[repeat.trial]
+    assert item.spec.setup.detector.input.size == (640, 640)
+    for column, count, unit in (("params", item.params, 10**6), ("flops", item.macs, 10**9)):
+        cell = str(row[column])
+        counted, _ = repeat.differs.get(column, (cell, ""))
+        assert as_printed(count, unit, counted) == counted, column
+        agrees = as_printed(count, unit, cell) == cell
+        assert agrees == (column not in repeat.differs), f"{column}: {cell}, a stale exception"
+
+
+@pytest.mark.parametrize("name", sorted({repeat.study for repeat in REPEATS}))
+def test_every_row_of_a_table_is_repeated(name: str) -> None:
+    repeated = [published(repeat) for repeat in REPEATS if repeat.study == name]
+    assert sorted(map(str, repeated)) == sorted(map(str, table(name)))
+
+
+def test_the_cell_of_the_middle_kernel_contradicts_its_neighbours() -> None:
+    small, middle, large = (item.macs for item in on_coco("rtmdet/kernel_size").values())
+    share = (5**2 - 3**2) / (7**2 - 3**2)
+    assert middle - small == pytest.approx(share * (large - small), rel=1e-12)
+    cells = [row["flops"] for row in table("rtmdet/kernel_size")]
+    assert cells[0] + share * (cells[2] - cells[0]) == pytest.approx(79.90, abs=0.01)
+    assert cells[1] == 79.7
+
+
+@pytest.mark.parametrize(
+    ("sets", "trial", "counted", "printed"),
+    [
+        ((), EVEN, (47, 45), (47, 45)),
+        ((), UNEVEN, (63, 29), (63, 29)),
+        (LARGE, EVEN, (48, 46), (47, 45)),  # the rows of L are printed with the shares of S
+        (LARGE, UNEVEN, (73, 22), (63, 29)),
+    ],
+)
+def test_the_shares_of_backbone_and_neck(
+    sets: tuple[str, ...], trial: str, counted: tuple[int, int], printed: tuple[int, int]
+) -> None:
+    item = on_coco("rtmdet/expand_ratio", sets)[trial]
+    with torch.device("meta"):
+        detector = item.spec.setup.detector.build()
+    parts = [complexity.count_parameters(part) for part in (detector.backbone, detector.neck)]
+    assert tuple(100 * part["params"] // item.params for part in parts) == counted  # cut
+    size = "L" if sets else "S"
+    rows = [(r["size"], r["backbone_share"], r["neck_share"]) for r in table("rtmdet/expand_ratio")]
+    assert (size, *printed) in rows
+
+
+def test_the_assigner_takes_the_published_steps() -> None:
+    trials = list(on_coco("rtmdet/assigner_cost").values())
+    assigners = [item.spec.setup.detector.assigner for item in trials]
+    steps = [
+        {
+            "soft_cls_cost": assigner.class_cost == "soft",
+            "soft_center_prior": assigner.center_prior == "soft",
+            "log_iou_cost": assigner.iou_cost == "log",
+        }
+        for assigner in assigners
+    ]
+    rows = table("rtmdet/assigner_cost")
+    assert steps == [{key: row[key] for key in steps[0]} for row in rows]
+    assert assigners[-1] == DynamicSoftLabel()
+    radius = {"hard": 2.5, "soft": DynamicSoftLabel().center_radius}
+    assert all(item.center_radius == radius[item.center_prior] for item in assigners)
+
+
+@pytest.mark.parametrize("name", ON_COCO)
+def test_the_recipe_resizes_as_published_for_the_size(name: str) -> None:
+    for item in on_coco(name).values():
+        lowest = 0.1 if item.spec.setup.detector.backbone.width_mult >= 0.75 else 0.5
+        assert item.spec.recipe is not None
+        assert item.spec.recipe.augment.resize_range == (lowest, 2.0)
+
+
+@pytest.mark.parametrize("name", ON_COCO)
+def test_the_comment_names_table_and_cost(name: str) -> None:
+    text = comment(name)
+    assert f"Repeats: {load_study(name).source}, " in text
+    work = sum(item.training_macs for item in on_coco(name).values())
+    assert f"Cost: {work:.1e} MACs for " in text
+
+
+@pytest.mark.parametrize("name", ON_COCO)
+def test_the_comment_names_knobs_that_can_be_set(name: str) -> None:
+    changes = re.findall(r"--set ('[^']*'|\S+)", comment(name))
+    assert changes
+    plain = load_study(name).setup()
+    for change in changes:
+        assert load_study(name, sets=[change.strip("'")]).setup() != plain, change
+
+
+@pytest.mark.parametrize("name", ON_COCO)
+def test_the_command_of_the_comment_shrinks_the_study_to_minutes(name: str) -> None:
+    words, sets = shrunk(name)
+    assert words == ["detbench", "run", name, "--data", "FOLDER"]
+    items = planned(load_study(name, data="FOLDER", sets=sets), dataset(3, SMALL))
+    assert [item.spec.name for item in items] == list(on_coco(name))
+    assert 0 < sum(item.training_macs for item in items) <= MINUTES
+    ranges = {item.spec.recipe.augment.resize_range for item in items if item.spec.recipe}
+    assert ranges == {(0.5, 2.0)}
+
+
+@pytest.mark.parametrize(("images", "accumulate"), [(14, 1), (14, 2), (3, 2)])
+def test_a_plan_counts_the_steps_that_training_takes(
+    tmp_path: Path, images: int, accumulate: int
+) -> None:
+    changes = {"data.shapes.train_images": images, "recipe.accumulate": accumulate}
+    study = load_study(write(tmp_path, set=TOY["set"] | changes))
+    item = plan.plan(expand(study), tmp_path)[0]
+    assert item.spec.recipe is not None
+    detector = item.spec.setup.detector.build()
+    training = train(detector, load(item.spec.data), item.spec.recipe, seed=0, device="cpu")
+    assert training.curves[-1]["step"] == item.steps
