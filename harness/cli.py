@@ -229,17 +229,20 @@ def _names(names: Sequence[str], *, as_json: bool) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; user errors become one line and exit status 2."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in trials; see harness.server
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for detectors of one's own, named package.module:ATTRIBUTE
     try:
         status: Any = app(arguments, standalone_mode=False)
-    except KeyboardInterrupt:
-        return _refuse("interrupted; finished trials stand", INTERRUPTED)
     except Exception as error:
-        message = _user_message(error)
-        if message is None:
-            raise
-        return _refuse(message, 2) if message else 2  # empty after help that nobody asked for
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            message = _user_message(error)
+            if message is None:
+                raise
+            return _refuse(message, 2) if message else 2  # empty after help that nobody asked for
+        status = INTERRUPTED  # which newer versions of typer return by themselves
+    if status == INTERRUPTED:
+        return _refuse("interrupted; finished trials stand", INTERRUPTED)
     return int(status or 0)
 
 

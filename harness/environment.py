@@ -14,6 +14,10 @@ from typing import Any
 import torch
 
 PACKAGES = ("detbench", "torch", "torchvision", "numpy", "hotcoco")
+VARIABLES = (  # that change how fast operators are
+    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME"),
+    *("KMP_AFFINITY", "MKL_NUM_THREADS", "LD_PRELOAD", "CUDA_LAUNCH_BLOCKING"),
+)
 GIT_SECONDS = 0.25
 
 
@@ -36,6 +40,7 @@ def capture(device: str) -> dict[str, Any]:
         "cpu": _cpu(),
         "memory_bytes": _memory(),
         "threads": torch.get_num_threads(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "torch": _torch(),
         "gpu": _gpu(device) if torch.device(device).type == "cuda" else None,
         "git": _git(Path(__file__).resolve().parents[1]),

@@ -104,7 +104,8 @@ def read(path: Path) -> Record:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RecordError(
-            f"{file}: not a record of schema {SCHEMA}: {where}: {first['msg']}"
+            f"{file}: not a record of schema {SCHEMA}: {where}: {first['msg']}; remove its folder,"
+            " and the next run makes it anew"
         ) from error
 
 

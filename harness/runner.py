@@ -346,6 +346,6 @@ def _kill_group(process: ForkServerProcess, sign: signal.Signals) -> None:
         return
     try:
         os.killpg(process.pid, sign)
-    except ProcessLookupError:  # it is over, or so young that it leads no group yet
+    except (ProcessLookupError, PermissionError):  # it is over, or so young that it leads no group
         if process.is_alive():
             process.kill()

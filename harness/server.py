@@ -7,7 +7,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
+from collections.abc import Iterator
 from multiprocessing import forkserver
+
+from harness.yaml_source import StudyError
 
 PRELOAD = ["harness.trial", "lightning_fabric"]
 
@@ -17,15 +21,34 @@ def warm_up() -> None:
 
     Threads that wait inside an operator sleep rather than spin, unless the user chose otherwise:
     beside another busy process, spinning makes a training step a hundred times slower.
+
+    Raises:
+        StudyError: the platform has no such server.
     """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        raise StudyError("trials need processes as Linux and macOS have them; on Windows, use WSL")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     multiprocessing.set_forkserver_preload(PRELOAD)
-    forkserver.ensure_running()
+    with _interrupts_ignored():
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Let what is started inside ignore Ctrl-C, which else breaks its imports off loudly."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _stop() -> None:
     """End the server, which looks whether it is still needed only after its imports."""
-    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

@@ -20,7 +20,7 @@ from harness.record import Record, write_whole
 DEFAULT_URI = "sqlite:///mlflow.db"
 LOGGED_FILE = "mlflow.json"  # beside a record: tracker and the run that holds it; absent before
 ABANDONED_AFTER = 600.0  # seconds; logging a trial takes less than one
-LONGEST_PARAM, LONGEST_TAG = 6000, 5000
+LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 5000, 250
 PARAMS_A_BATCH, METRICS_A_BATCH = 100, 1000
 STATUS = {"done": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
 
@@ -87,7 +87,7 @@ def _create(client: Any, experiment: str, record: Record, folder: Path) -> str:
     """Create a run, fill it and end it."""
     start, end = (int(1000 * record.timings.get(key, 0)) for key in ("started", "finished"))
     created = client.create_run(
-        experiment, start_time=start, run_name=record.name, tags=_tags(record)
+        experiment, start_time=start, run_name=record.name[:LONGEST_NAME], tags=_tags(record)
     )
     run: str = created.info.run_id
     params = _params(record)

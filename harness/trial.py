@@ -204,7 +204,12 @@ def _train(trial: _Trial) -> None:
             validate=validate,
         )
     trial.record.curves = training.curves
+    _save_weights(trial)
+
+
+def _save_weights(trial: _Trial) -> None:
     weights.save(trial.detector, trial.folder, trial.spec.detector)
+    trial.record.artifacts |= {"weights": weights.WEIGHTS_FILE, "config": weights.CONFIG_FILE}
 
 
 def _judge(trial: _Trial, detector: Detector, on_progress: OnProgress) -> Evaluation:
@@ -222,6 +227,7 @@ def _evaluate(trial: _Trial) -> None:
     trial.record.details["accuracy"] = trial.evaluation.details
     text = json.dumps(trial.evaluation.detections, separators=(",", ":"))
     (trial.folder / DETECTIONS_FILE).write_bytes(gzip.compress(text.encode(), mtime=0))
+    trial.record.artifacts["detections"] = DETECTIONS_FILE
 
 
 def _time(trial: _Trial) -> None:
@@ -229,7 +235,7 @@ def _time(trial: _Trial) -> None:
     subjects = {"trial": Subject(trial.detector, "accuracy" in trial.spec.measure)}
     first = _comparable(trial)
     if trial.reference is None:
-        weights.save(trial.detector, trial.folder, trial.spec.detector)
+        _save_weights(trial)
     elif first is not None:
         subjects["reference"] = Subject(weights.load(trial.reference), "train" in first.timings)
     torch.set_num_threads(trial.all_threads)
@@ -286,16 +292,13 @@ def sharing(device: str, on_progress: OnProgress) -> Iterator[OnProgress]:
 
 
 def _close(trial: _Trial) -> None:
-    """Say what is missing and why, and name the files beside the record."""
+    """Say what is missing and why, and when the trial ended."""
     result = trial.record
     result.absent = {
         name: reason
         for name, reason in {**_reasons(trial.spec, result), **result.absent}.items()
         if name not in result.metrics
     }
-    names = {"weights": weights.WEIGHTS_FILE, "config": weights.CONFIG_FILE}
-    names["detections"] = DETECTIONS_FILE
-    result.artifacts = {k: v for k, v in names.items() if (trial.folder / v).is_file()}
     result.timings["finished"] = time.time()
 
 

@@ -48,7 +48,7 @@ def parsed(name: str, file: Path, image_folder: Path, parse: Callable[[], Split]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Annotations]:
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:
         columns: dict[str, NDArray[Any]] = {key: arrays[key] for key in arrays.files}
     return json.loads(columns.pop(_TABLES).tobytes()), Annotations(**columns)
 
@@ -57,11 +57,12 @@ def _write(path: Path, split: Split) -> None:
     """Write the file whole or not at all."""
     tables = {"categories": split.categories, "images": split.images}
     text = np.frombuffer(json.dumps(tables).encode(), np.uint8)
+    columns: dict[str, Any] = {_TABLES: text, **vars(split.annotations)}
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{_TABLES: text}, **vars(split.annotations))
+            np.savez(file, **columns)
         os.replace(partial, path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)

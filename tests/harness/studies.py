@@ -16,6 +16,7 @@ TOY: dict[str, Any] = {
         "data.shapes.train_images": 8,
         "data.shapes.val_images": 4,
         "data.shapes.size": 64,
+        "data.shapes.classes": 6,
         "recipe.epochs": 2,
         "recipe.batch_size": 8,
         "recipe.workers": 0,

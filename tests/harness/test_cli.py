@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import cli, locks, plan, record, study
+from harness import cli, library, locks, plan, record, study
 from harness.console import Board, clock, difference
 from harness.progress import Progress
 from tests.harness.studies import TOY, write
@@ -342,9 +342,26 @@ def test_an_interrupt_is_one_line(
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupt)
-    assert detbench("run", "quickstart") == 130
-    assert capfd.readouterr().err == "detbench: error: interrupted; finished trials stand\n"
+    monkeypatch.setattr(library, "names", interrupt)
+    assert detbench("list", "studies") == 130
+    assert "detbench: error: interrupted; finished trials stand\n" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_a_folder_that_cannot_be_written_is_refused(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    arguments: dict[str, tuple[object, ...]] = {
+        "run": ("run", write(tmp_path), "--no-tracking"),
+        "train": ("train", "tests.toy:TOY", "--data", "shapes", "--recipe", "smoke"),
+    }
+    small = ("--set", "data.shapes.train_images=2", "--set", "data.shapes.val_images=1")
+    assert detbench(*arguments[command], *small, "--out", "file/runs") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("detbench: error: file/runs")
+    assert line.endswith("--out")
 
 
 def test_a_mistake_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,17 +374,17 @@ def test_a_mistake_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_line_of_a_trial_says_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    from harness import recipe
     from harness.console import stderr
+    from harness.recipe import Recipe
 
     board = Board(stderr())
     with board:
-        board.begin("a", "width=4", recipe.load("smoke"))
+        board.begin("a", "width=4", Recipe(epochs=12, batch_size=4, lr=0.1))
         board.update("a", Progress("train", 30, 60, {"loss": 1.5, "mAP": 0.25, "eta_s": 61.0}))
         board.update("a", Progress("train", 31, 60, {"loss": 1.4}))
         board.end("a")
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["width=4: train  epoch 7/12  loss 1.500  mAP 0.250  ETA 1:01"]
+    assert lines == ["width=4: train  epoch 6/12  loss 1.500  mAP 0.250  ETA 1:01"]
 
 
 def test_differences_are_shown_with_their_interval() -> None:

@@ -109,3 +109,11 @@ def test_capture_of_a_gpu():
     assert facts["gpu"]["name"] == torch.cuda.get_device_name(0)
     assert facts["gpu"]["memory_bytes"] > 0
     json.dumps(facts)
+
+
+def test_what_steers_threads_is_kept(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setenv("HOME_OF_SECRETS", "x")
+    found = environment.capture("cpu")["variables"]
+    assert found["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert "HOME_OF_SECRETS" not in found

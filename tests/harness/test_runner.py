@@ -1,10 +1,13 @@
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from harness import record, runner, study
+from harness import record, runner, server, study
 from harness.progress import Progress
 from harness.runner import Event
 from harness.specification import TrialSpec
@@ -162,3 +165,43 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(StudyError, match=f"--device {name}"):
         runner.device(name)
     assert runner.device("cpu") == "cpu"
+
+
+FOREVER = """
+import os, signal, time
+deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+open("importing.part", "w").write(str(deaf))
+os.rename("importing.part", "importing")
+time.sleep(60)
+"""
+LEAVES = """
+import os, signal, time
+from harness import server
+server.PRELOAD[:] = ["forever"]
+server.warm_up()
+while not os.path.exists("importing"):
+    time.sleep(0.01)
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+
+
+def test_the_server_is_deaf_to_interrupts_and_does_not_outlive_its_parent(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "forever.py").write_text(FOREVER)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    subprocess.run(
+        [sys.executable, "-c", LEAVES],
+        env={**os.environ, "PYTHONPATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=20,  # the server holds the pipes open as long as it lives
+        check=True,
+    )
+    assert (tmp_path / "importing").read_text() == "True", "Ctrl-C would break the imports off"
+
+
+def test_a_platform_without_a_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(StudyError, match="WSL"):
+        server.warm_up()

@@ -226,3 +226,17 @@ def test_places_fall_back_to_the_nearest_parent(tmp_path: Path) -> None:
     assert source.place("a", "b", "1") == f"{file}:4"
     assert source.place("a", "c") == f"{file}:1"
     assert source.place("z") == str(file)
+
+
+def test_a_changed_copy_of_a_detector_is_another_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Path(__file__).parents[1] / "toy.py"
+    (tmp_path / "copied_toy.py").write_text(source.read_text())
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (ours, _), (copied, _) = (
+        study.expand(study.load(write(tmp_path, detector=f"{module}:TOY")))
+        for module in ("tests.toy", "copied_toy")
+    )
+    assert ours.knobs == copied.knobs
+    assert ours.trial != copied.trial

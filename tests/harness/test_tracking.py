@@ -152,3 +152,11 @@ def test_a_damaged_marker_counts_as_not_logged(tmp_path: Path) -> None:
     assert tracking.logged(tmp_path) == {}
     (tmp_path / tracking.LOGGED_FILE).write_text(json.dumps({"http://tracker": "1"}))
     assert tracking.is_logged(tmp_path, "http://tracker")
+
+
+def test_a_long_name_fits_a_trackers_column(tmp_path: Path, uri: str) -> None:
+    folder = tmp_path / "abc"
+    before = make(folder)
+    tracking.log(before.model_copy(update={"name": "ä" * 9000}), folder, uri)
+    (found,) = runs(uri)
+    assert found.info.run_name == "ä" * 250

@@ -220,3 +220,17 @@ def test_a_detector_made_for_more_classes_is_scored_on_those_there_are(tmp_path:
     assert "mAP" in result.metrics
     found = json.loads(gzip.decompress((tmp_path / "a" / "detections.json.gz").read_bytes()))
     assert {item["category_id"] for item in found} <= set(range(1, 7))
+
+
+def test_files_of_an_earlier_training_are_not_passed_off_as_a_failed_ones(
+    specs: list[TrialSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = specs[0].model_copy(update={"measure": ("accuracy",)})
+    first = trial.run(spec, tmp_path / "a")
+    assert set(first.artifacts) == {"weights", "config", "detections"}
+
+    def fail(*arguments: Any, **keywords: Any) -> None:
+        raise NotFiniteError("loss is nan")
+
+    monkeypatch.setattr(trial, "train", fail)
+    assert trial.run(spec, tmp_path / "a").artifacts == {}
