@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -93,8 +95,9 @@ def _page(
     from reports import site
 
     try:
-        source = study.source or ""
-        return site.write(records, file, title=study.name, question=study.question, source=source)
+        command = shlex.join(["detbench", *sys.argv[1:]])
+        texts = {"question": study.question, "source": study.source or "", "command": command}
+        return site.write(records, file, title=study.name, **texts)
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")
         return None
