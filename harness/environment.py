@@ -15,8 +15,8 @@ import torch
 
 PACKAGES = ("detbench", "torch", "torchvision", "numpy", "hotcoco")
 VARIABLES = (  # that change how fast operators are
-    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME"),
-    *("KMP_AFFINITY", "MKL_NUM_THREADS", "LD_PRELOAD", "CUDA_LAUNCH_BLOCKING"),
+    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT"),
+    *("KMP_BLOCKTIME", "KMP_AFFINITY", "MKL_NUM_THREADS", "LD_PRELOAD", "CUDA_LAUNCH_BLOCKING"),
 )
 GIT_SECONDS = 0.25
 

@@ -19,15 +19,11 @@ PRELOAD = ["harness.trial", "lightning_fabric"]
 def warm_up() -> None:
     """Start the imports, unless they were started before, and don't wait for them.
 
-    Threads that wait inside an operator sleep rather than spin, unless the user chose otherwise:
-    beside another busy process, spinning makes a training step a hundred times slower.
-
     Raises:
         StudyError: the platform has no such server.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         raise StudyError("trials need processes as Linux and macOS have them; on Windows, use WSL")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     multiprocessing.set_forkserver_preload(PRELOAD)
     with _interrupts_ignored():
         forkserver.ensure_running()
