@@ -1,0 +1,69 @@
+"""Hot paths beside their peers: run with `tox -e bench`, with nothing else running."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from detectors.assigners import DynamicSoftLabel
+from detectors.boxes import grid_points
+from detectors.interface import Target
+from detectors.postprocess import group_nms
+
+CLASSES = 80
+
+
+def scene(images: int, objects: int) -> dict[str, Any]:
+    """Predictions of a 640 x 640 input at three levels, and objects to find."""
+    draw = torch.Generator().manual_seed(0)
+    points, strides = grid_points([(80, 80), (40, 40), (20, 20)], (8, 16, 32), torch.device("cpu"))
+    reach = torch.rand(images, len(points), 2, generator=draw) * 6 * strides[:, None]
+    boxes = torch.cat([points - reach, points + reach], dim=-1)
+    corners = torch.rand(images, objects, 2, generator=draw) * 500
+    sides = 16 + torch.rand(images, objects, 2, generator=draw) * 120
+    labels = torch.randint(CLASSES, (images, objects), generator=draw)
+    found = torch.cat([corners, corners + sides], dim=-1)
+    return {
+        "logits": torch.randn(images, len(points), CLASSES, generator=draw) - 3,
+        "boxes": boxes,
+        "points": points,
+        "strides": strides,
+        "targets": [Target(*each) for each in zip(found, labels, strict=True)],
+    }
+
+
+def whole(logits: Tensor, boxes: Tensor, points: Tensor, strides: Tensor, targets: Any) -> Any:
+    return DynamicSoftLabel()(logits, boxes, points, strides, targets)
+
+
+def by_image(logits: Tensor, boxes: Tensor, points: Tensor, strides: Tensor, targets: Any) -> Any:
+    assigner = DynamicSoftLabel()
+    return [
+        assigner(logits[i : i + 1], boxes[i : i + 1], points, strides, targets[i : i + 1])[0]
+        for i in range(len(targets))
+    ]
+
+
+@pytest.mark.benchmark(group="assign 16 images, 8400 points, 80 classes, 20 objects")
+@pytest.mark.parametrize("assign", [whole, by_image])
+def test_assigner(benchmark: Any, assign: Callable[..., Any]) -> None:
+    inputs = scene(images=16, objects=20)
+    found = benchmark.pedantic(assign, kwargs=inputs, rounds=5, warmup_rounds=1)
+    expected = whole(**inputs)
+    assert all(torch.equal(a.gt_index, b.gt_index) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.benchmark(group="suppress 20000 candidates of 80 classes")
+@pytest.mark.parametrize("suppress", [group_nms, batched_nms])
+def test_nms(benchmark: Any, suppress: Callable[..., Tensor]) -> None:
+    inputs = scene(images=1, objects=1)
+    scores, chosen = inputs["logits"][0].flatten().sigmoid().topk(20000)
+    boxes, labels = inputs["boxes"][0][chosen // CLASSES], chosen % CLASSES
+    kept = benchmark.pedantic(
+        suppress, args=(boxes, scores, labels, 0.65), rounds=10, warmup_rounds=1
+    )
+    expected = batched_nms(boxes, scores, labels, 0.65)
+    assert torch.equal(torch.sort(kept).values, torch.sort(expected).values)
