@@ -1,9 +1,9 @@
 """Arrows between packages point one way, and cheap entry points stay cheap."""
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,14 +88,12 @@ def test_importing_the_command_loads_no_torch() -> None:
 
 def test_help_is_quick() -> None:
     def seconds() -> float:
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "harness.cli", "--help"],
-            check=True,
-            cwd=ROOT,
-            capture_output=True,
-        )
-        return time.perf_counter() - start
+        """Processor time, since other tests run beside this one."""
+        before = os.times()
+        command = [sys.executable, "-m", "harness.cli", "--help"]
+        subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+        after = os.times()
+        return sum(after[2:4]) - sum(before[2:4])
 
     assert min(seconds() for _ in range(5)) < 0.5
 
