@@ -25,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich would be half of the time of --help
 )
 list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
 data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
@@ -89,7 +90,7 @@ def check(
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> int:
-    """Validate studies and build every trial without memory; print the plan and its cost."""
+    """Validate studies, build every trial, print the plan."""
     from harness import study_commands
 
     return study_commands.check(studies, data, set_ or [], out, as_json=as_json)
@@ -253,7 +254,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _user_message(error: Exception) -> str | None:
     """Return what to tell a user; None for a mistake of our own."""
     if hasattr(error, "format_message"):
-        return str(error.format_message())
+        text = str(error.format_message())
+        if type(error).__name__ != "NoArgsIsHelpError":
+            return text
+        print(text, file=sys.stderr)
+        return ""
     ours = type(error).__module__.partition(".")[0] in OURS
     return str(error) if ours and isinstance(error, ValueError) else None
 
