@@ -17,7 +17,7 @@ OURS = ("detectors", "harness", "reports")
 SPINS = "10000"
 """How long a thread of an operator spins for the others before it sleeps, unless the user says so:
 OpenMP's own 300000 slows training down tenfold beside one other busy process, none at all slows it
-by a third when alone."""
+by two fifths when alone."""
 
 app = typer.Typer(
     help="Sweep a detector's knobs; train, count and time every variant; trust the table.",
