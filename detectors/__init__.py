@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detectors.config import KnobError, override
 from detectors.interface import Detector, DetectorConfig
+from detectors.rtdetr import HGNETV2_L, HGNETV2_X, R18, R34, R50, R50_M, R101
 from detectors.rtmdet import TINY, L, M, S, X
 from detectors.weights import fill
 
@@ -21,6 +22,13 @@ CONFIGS: dict[str, DetectorConfig] = {
     "rtmdet_m": M,
     "rtmdet_l": L,
     "rtmdet_x": X,
+    "rtdetr_r18": R18,
+    "rtdetr_r34": R34,
+    "rtdetr_r50_m": R50_M,
+    "rtdetr_r50": R50,
+    "rtdetr_r101": R101,
+    "rtdetr_hgnetv2_l": HGNETV2_L,
+    "rtdetr_hgnetv2_x": HGNETV2_X,
 }
 """Every named detector; families one after the other, smallest first."""
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 EPS = 1e-6  # smallest area that an overlap is divided by, square pixels
+SHARE_EPS = 1e-5  # shares this near 0 or 1 have the same value before the sigmoid
 
 
 def grid_points(
@@ -47,6 +48,41 @@ def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
     return torch.cat((points - distances[..., :2], points + distances[..., 2:]), dim=-1)
 
 
+def inverse_sigmoid(shares: Tensor) -> Tensor:
+    """Return what the sigmoid maps to shares in [0, 1], which are clipped; finite at both ends.
+
+    Source: lyuwenyu/RT-DETR@068dfde rtdetr_pytorch/src/zoo/rtdetr/utils.py (Apache-2.0).
+    """
+    shares = shares.clamp(0, 1)
+    return (shares.clamp(min=SHARE_EPS) / (1 - shares).clamp(min=SHARE_EPS)).log()
+
+
+def shares_to_boxes(shares: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return xyxy boxes [..., 4], input pixels.
+
+    Args:
+        shares: [..., 4] cxcywh, shares of the input's width and height.
+        size: (h, w) of the input, pixels.
+    """
+    height, width = size
+    x, y, w, h = shares.unbind(-1)
+    corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+    return torch.stack(corners, dim=-1)
+
+
+def boxes_to_shares(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return boxes as shares of the input's width and height, cxcywh [..., 4].
+
+    Args:
+        boxes: [..., 4] xyxy, input pixels.
+        size: (h, w) of the input, pixels.
+    """
+    height, width = size
+    left, top, right, bottom = boxes.unbind(-1)
+    centre = ((left + right) / 2 / width, (top + bottom) / 2 / height)
+    return torch.stack((*centre, (right - left) / width, (bottom - top) / height), dim=-1)
+
+
 def area(boxes: Tensor) -> Tensor:
     """Return the area of boxes [..., 4], square pixels."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
@@ -66,8 +102,13 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
     return _iou(boxes, others)[0]
 
 
+def iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return the overlap of boxes [..., 4] with others, pair by pair, in [0, 1]."""
+    return _iou(boxes, others)[0]
+
+
 def giou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the generalised overlap of boxes, pair by pair.
+    """Return the generalised overlap of boxes, pair by pair; shapes are broadcast.
 
     Args:
         boxes: [..., 4] xyxy, pixels.
@@ -78,11 +119,11 @@ def giou(boxes: Tensor, others: Tensor) -> Tensor:
 
     Source: Generalized Intersection over Union, arXiv:1902.09630, algorithm 1.
     """
-    iou, union = _iou(boxes, others)
+    overlap, union = _iou(boxes, others)
     top_left = torch.minimum(boxes[..., :2], others[..., :2])
     bottom_right = torch.maximum(boxes[..., 2:], others[..., 2:])
     hull = _clamped_area(top_left, bottom_right).clamp(min=EPS)
-    return iou - (hull - union) / hull
+    return overlap - (hull - union) / hull
 
 
 def _iou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:

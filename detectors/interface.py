@@ -63,6 +63,17 @@ class DenseOutputs(NamedTuple):
         return self.logits.sigmoid()
 
 
+class QueryOutputs(NamedTuple):
+    """Predictions of a decoder's queries, without an order."""
+
+    logits: Tensor  # [B, Q, C], before sigmoid
+    boxes: Tensor  # [B, Q, 4] xyxy, input pixels, not clipped
+
+    def scores(self) -> Tensor:
+        """Return the class scores, [B, Q, C] in [0, 1]."""
+        return self.logits.sigmoid()
+
+
 class Assigner(Protocol):
     """Chooses, for a whole batch, the predictions that are to find each object."""
 
@@ -141,7 +152,8 @@ class Detector(nn.Module):
     """Four stages and a criterion.
 
     A subclass sets `config`, the four modules named in `STAGES`, and `criterion`, a module called
-    as `criterion(outputs, targets)` that returns `{name: weighted scalar}`.
+    as `criterion(outputs, targets)` that returns `{name: weighted scalar}`; one that needs more
+    than `forward` returns has its own `losses`.
     """
 
     config: Any
@@ -175,12 +187,21 @@ class Detector(nn.Module):
         Raises:
             RuntimeError: the model came from `deploy()` and has no criterion.
         """
-        if self.criterion is None:
-            raise RuntimeError("a deployed detector has no criterion; train the original instead")
+        criterion = self.require_criterion()
         outputs = self(images)
         with torch.autocast(images.device.type, enabled=False):
-            losses: dict[str, Tensor] = self.criterion(as_float32(outputs), targets)
+            losses: dict[str, Tensor] = criterion(as_float32(outputs), targets)
         return losses
+
+    def require_criterion(self) -> nn.Module:
+        """Return the criterion.
+
+        Raises:
+            RuntimeError: the model came from `deploy()` and has none.
+        """
+        if self.criterion is None:
+            raise RuntimeError("a deployed detector has no criterion; train the original instead")
+        return self.criterion
 
     @torch.no_grad()
     def detect(self, images: Tensor, sizes: Tensor) -> list[Detections]:
@@ -217,13 +238,14 @@ class Detector(nn.Module):
 
 
 def as_float32(outputs: Any) -> Any:
-    """Return the NamedTuple with its floating-point tensors in float32."""
-    return type(outputs)(
-        *(
-            value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
-            for value in outputs
-        )
-    )
+    """Return the NamedTuple, and those inside it, with floating-point tensors in float32."""
+    return type(outputs)(*map(_as_float32, outputs))
+
+
+def _as_float32(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.float()
+    return as_float32(value) if hasattr(value, "_fields") else value
 
 
 def fuse(module: nn.Module) -> None:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.ops import FrozenBatchNorm2d
+
+Activation = Literal["silu", "relu", "none"]
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, batch normalisation and SiLU; the size is kept up to the stride."""
+    """Convolution, batch normalisation and activation.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        kernel_size: side of the kernel.
+        stride: of the convolution.
+        groups: of the convolution.
+        padding: on every side; none for half the kernel, which keeps the size up to the stride.
+        activation: what follows the normalisation.
+        frozen: whether the normalisation keeps its statistics and its affine terms in training.
+    """
 
     def __init__(
         self,
@@ -21,6 +35,9 @@ class ConvNormAct(nn.Module):
         *,
         stride: int = 1,
         groups: int = 1,
+        padding: int | None = None,
+        activation: Activation = "silu",
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
@@ -28,12 +45,12 @@ class ConvNormAct(nn.Module):
             out_channels,
             kernel_size,
             stride,
-            padding=kernel_size // 2,
+            padding=kernel_size // 2 if padding is None else padding,
             groups=groups,
             bias=False,
         )
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.act = nn.SiLU(inplace=True)
+        self.norm = FrozenBatchNorm2d(out_channels) if frozen else nn.BatchNorm2d(out_channels)
+        self.act = activate(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, out_channels, H / stride, W / stride]."""
@@ -42,7 +59,15 @@ class ConvNormAct(nn.Module):
 
     def fuse(self) -> nn.Module:
         """Return the same function with the normalisation folded into the convolution."""
-        return nn.Sequential(fuse_conv_bn_eval(self.conv, self.norm), self.act)
+        conv = fuse_conv_bn_eval(self.conv, cast(nn.BatchNorm2d, self.norm))
+        return conv if isinstance(self.act, nn.Identity) else nn.Sequential(conv, self.act)
+
+
+def activate(name: Activation) -> nn.Module:
+    """Return the activation of that name, which may overwrite its input."""
+    if name == "none":
+        return nn.Identity()
+    return nn.SiLU(inplace=True) if name == "silu" else nn.ReLU(inplace=True)
 
 
 class DepthwiseSeparable(nn.Sequential):

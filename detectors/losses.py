@@ -1,8 +1,9 @@
-"""Losses of detectors, element by element; weights, sums and normalisers are the criterion's."""
+"""Losses of detectors, element by element; weights and sums are the criterion's."""
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, distributed
 from torch.nn import functional
 
 from detectors.boxes import giou
@@ -25,9 +26,40 @@ def quality_focal_loss(logits: Tensor, qualities: Tensor, beta: float = 2.0) -> 
     return entropy * (qualities - logits.sigmoid()).abs().pow(beta)
 
 
+def varifocal_loss(
+    logits: Tensor, qualities: Tensor, labelled: Tensor, alpha: float = 0.75, gamma: float = 2.0
+) -> Tensor:
+    """Return cross entropy against soft labels, weighted by the label or by the wrong score.
+
+    Args:
+        logits: [..., C], before sigmoid.
+        qualities: [..., C] wanted scores in [0, 1]: the overlap at the object's class, 0 elsewhere.
+        labelled: [..., C] bool, true at the object's class; there the quality is the weight.
+        alpha: weight elsewhere, multiplied by a power of the score.
+        gamma: exponent of the score.
+
+    Returns:
+        [..., C].
+
+    Source: VarifocalNet, arXiv:2008.13367, eq. 2.
+    """
+    wrong = alpha * logits.detach().sigmoid().pow(gamma)
+    weight = torch.where(labelled, qualities, wrong)
+    return functional.binary_cross_entropy_with_logits(logits, qualities, weight, reduction="none")
+
+
 def giou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
     """Return one minus the generalised overlap of boxes [..., 4] with their targets, in [0, 2].
 
     Source: Generalized Intersection over Union, arXiv:1902.09630, algorithm 2.
     """
     return 1 - giou(boxes, targets)
+
+
+def average_over_processes(value: Tensor) -> Tensor:
+    """Return the mean over all processes, where there are several."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    value = value.clone()
+    distributed.all_reduce(value)
+    return value / distributed.get_world_size()

@@ -1,4 +1,4 @@
-"""From dense predictions to detections: threshold, best candidates, suppression."""
+"""From predictions to detections: threshold, best candidates, suppression where it is needed."""
 
 from __future__ import annotations
 
@@ -136,3 +136,65 @@ def _nms_apart(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: flo
     shift = groups.double() * (boxes.max().double() - boxes.min().double() + 1)
     keep: Tensor = nms(boxes.double() + shift[:, None], scores.double(), iou_threshold)
     return keep
+
+
+@dataclass(frozen=True)
+class TopKConfig:
+    """How many detections a detector makes that needs no suppression."""
+
+    max_detections: int = inference_only(300)
+    """Most detections of an image, the best ones; 300 in rtdetr/table2."""
+    score_threshold: float = inference_only(0.0)
+    """A class of a box is a detection when its score is above; 0 keeps all, as in
+    rtdetr/table2."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no detector."""
+        if self.max_detections < 1:
+            raise ValueError("max_detections must be at least 1")
+        if not 0 <= self.score_threshold < 1:
+            raise ValueError("score_threshold must be in [0, 1)")
+
+    def build(self) -> TopK:
+        """Make the stage."""
+        return TopK(self)
+
+
+class TopK(nn.Module):
+    """Keep the best pairs of a box and a class; a box may be found as several classes.
+
+    Source: lyuwenyu/RT-DETR@068dfde rtdetr_pytorch/src/zoo/rtdetr/rtdetr_postprocessor.py
+    (Apache-2.0), equal in numbers (tests/detectors/test_postprocess.py).
+    Differs: boxes are clipped to the image, and there is a threshold.
+    """
+
+    def __init__(self, config: TopKConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, outputs: Outputs, sizes: Tensor) -> list[Detections]:
+        """Find objects; waits for the device only where there is a threshold.
+
+        Args:
+            outputs: of a detector whose predictions do not repeat each other.
+            sizes: [B, 2] (h, w) of the real image inside the input, pixels.
+
+        Returns:
+            One `Detections` per image, boxes clipped to `sizes`; those without area stay.
+        """
+        outputs = as_float32(outputs)
+        scores = outputs.scores()
+        classes = scores.shape[2]
+        scores = scores.flatten(1)  # [B, N * C]
+        scores, best = scores.topk(min(self.config.max_detections, scores.shape[1]))  # [B, K]
+        index = (best // classes)[:, :, None].expand(-1, -1, 4)
+        limits = sizes.flip(1).repeat(1, 2)[:, None].to(outputs.boxes)  # [B, 1, 4] w, h, w, h
+        boxes = outputs.boxes.gather(1, index).clamp(min=0).minimum(limits)
+        found = map(Detections, boxes, scores, best % classes)
+        if self.config.score_threshold == 0:
+            return list(found)
+        above = (scores > self.config.score_threshold).sum(dim=1).tolist()
+        return [
+            Detections(*(part[:count] for part in each))
+            for each, count in zip(found, above, strict=True)
+        ]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from detectors.interface import Assigner, Assignment, DenseOutputs, Target
-from detectors.losses import giou_loss, quality_focal_loss
+from detectors.losses import average_over_processes, giou_loss, quality_focal_loss
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class RTMDetCriterion(nn.Module):
         wanted[image, point, labels] = quality
         loss_cls = quality_focal_loss(outputs.logits, wanted, self.config.beta).sum()
         loss_giou = (quality * giou_loss(outputs.boxes[image, point], boxes)).sum()
-        normaliser = _average(quality.sum()).clamp(min=1)
+        normaliser = average_over_processes(quality.sum()).clamp(min=1)
         return {
             "loss_cls": self.config.cls_weight * loss_cls / normaliser,
             "loss_giou": self.config.giou_weight * loss_giou / normaliser,
@@ -90,12 +90,3 @@ def _positives(assignments: list[Assignment], targets: list[Target]) -> _Positiv
     labels = torch.cat([target.labels for target in targets])[gt]
     quality = torch.stack([each.quality for each in assignments])[image, point]
     return _Positives(image, point, boxes, labels, quality)
-
-
-def _average(value: Tensor) -> Tensor:
-    """Return the mean over all processes, where there are several."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return value
-    value = value.clone()
-    distributed.all_reduce(value)
-    return value / distributed.get_world_size()

@@ -1,9 +1,21 @@
 """Arithmetic on boxes against values worked out by hand."""
 
+import math
+
 import pytest
 import torch
 
-from detectors.boxes import area, distances_to_boxes, giou, grid_points, pairwise_iou
+from detectors.boxes import (
+    area,
+    boxes_to_shares,
+    distances_to_boxes,
+    giou,
+    grid_points,
+    inverse_sigmoid,
+    iou,
+    pairwise_iou,
+    shares_to_boxes,
+)
 
 SQUARE = [0.0, 0.0, 10.0, 10.0]
 
@@ -20,12 +32,25 @@ def test_distances_to_boxes_keeps_negative_distances() -> None:
     assert distances_to_boxes(points, distances).tolist() == [[[9, 18, 13, 24], [6, 5, 7, 2]]]
 
 
+def test_shares_of_the_input() -> None:
+    shares = torch.tensor([[0.5, 0.25, 0.1, 0.5]])
+    boxes = torch.tensor([[90.0, 0.0, 110.0, 50.0]])
+    torch.testing.assert_close(shares_to_boxes(shares, (100, 200)), boxes)
+    torch.testing.assert_close(boxes_to_shares(boxes, (100, 200)), shares)
+
+
+def test_inverse_sigmoid_is_finite_at_both_ends() -> None:
+    limit = math.log(1e5)
+    values = inverse_sigmoid(torch.tensor([-1.0, 0.0, 0.25, 1.0, 2.0]))
+    assert values.tolist() == pytest.approx([-limit, -limit, -math.log(3), limit, limit])
+
+
 def test_area() -> None:
     assert area(torch.tensor([[2.0, 3.0, 5.0, 10.0]])).tolist() == [21]
 
 
 @pytest.mark.parametrize(
-    ("other", "iou", "generalised"),
+    ("other", "overlap", "generalised"),
     [
         (SQUARE, 1.0, 1.0),
         ([5.0, 0.0, 15.0, 10.0], 50 / 150, 50 / 150),
@@ -34,9 +59,10 @@ def test_area() -> None:
         ([2.0, 2.0, 4.0, 4.0], 4 / 100, 4 / 100),
     ],
 )
-def test_overlaps(other: list[float], iou: float, generalised: float) -> None:
+def test_overlaps(other: list[float], overlap: float, generalised: float) -> None:
     boxes, others = torch.tensor([SQUARE]), torch.tensor([other])
-    assert pairwise_iou(boxes, others).item() == pytest.approx(iou)
+    assert pairwise_iou(boxes, others).item() == pytest.approx(overlap)
+    assert iou(boxes, others).item() == pytest.approx(overlap)
     assert giou(boxes, others).item() == pytest.approx(generalised)
 
 

@@ -5,9 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
-from detectors.losses import giou_loss, quality_focal_loss
+from detectors.losses import (
+    average_over_processes,
+    giou_loss,
+    quality_focal_loss,
+    varifocal_loss,
+)
 from tests.detectors import golden
 from tests.golden.golden_inputs import giou_case, qfl_case
 
@@ -59,6 +64,40 @@ def test_quality_focal_loss_is_finite_for_extreme_logits() -> None:
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("score", "quality", "labelled", "loss"),
+    [
+        (0.5, 0.0, False, math.log(2) * 0.75 * 0.25),
+        (0.9, 0.0, False, -math.log(0.1) * 0.75 * 0.81),
+        (0.5, 1.0, True, math.log(2)),
+        (0.9, 0.6, True, -0.6 * (0.6 * math.log(0.9) + 0.4 * math.log(0.1))),
+        (0.9, 0.0, True, 0.0),
+    ],
+)
+def test_varifocal_loss_by_hand(score: float, quality: float, labelled: bool, loss: float) -> None:
+    logits = torch.tensor([score]).logit()
+    ours = varifocal_loss(logits, torch.tensor([quality]), torch.tensor([labelled]))
+    assert ours.item() == pytest.approx(loss, abs=1e-6)
+
+
+def test_varifocal_weights_have_no_gradient() -> None:
+    logits = torch.tensor([0.5, 0.5], requires_grad=True)
+    qualities, labelled = torch.tensor([0.6, 0.0]), torch.tensor([True, False])
+    varifocal_loss(logits, qualities, labelled, alpha=0.5, gamma=3.0).sum().backward()
+    score = 1 / (1 + math.exp(-0.5))
+    # the derivative of cross entropy is score - label
+    assert logits.grad.tolist() == pytest.approx([0.6 * (score - 0.6), 0.5 * score**3 * score])
+
+
+def test_varifocal_loss_is_finite_for_extreme_logits() -> None:
+    logits = torch.tensor([-1e4, 1e4], requires_grad=True)
+    labelled = torch.tensor([True, False])
+    loss = varifocal_loss(logits, labelled.float(), labelled).sum()
+    loss.backward()
+    assert loss.item() == pytest.approx(1e4 * 1.75)
+    assert logits.grad.tolist() == [-1, 0.75]
+
+
 def test_giou_loss_by_hand() -> None:
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.0]])
     targets = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
@@ -76,3 +115,13 @@ def test_giou_loss_equals_the_reference() -> None:
     assert weighted.item() == pytest.approx(expected("giou_weighted_sum_x2"), rel=1e-5)
     (gradient,) = torch.autograd.grad(weighted, boxes)
     np.testing.assert_allclose(gradient.numpy(), expected("giou_grad"), rtol=1e-4, atol=1e-6)
+
+
+def test_a_normaliser_is_averaged_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = torch.tensor(3.0)
+    assert average_over_processes(mine).item() == 3
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_reduce", lambda value: value.add_(5.0))
+    assert average_over_processes(mine).item() == 4
+    assert mine.item() == 3

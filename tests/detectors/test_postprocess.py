@@ -1,16 +1,23 @@
-"""Suppression, step by step."""
+"""Suppression, step by step, and the selection of the best without it."""
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou, nms
 
-from detectors.interface import DenseOutputs, Detections
-from detectors.postprocess import NMSConfig, _nms_apart, _nms_by_group, group_nms
+from detectors.boxes import shares_to_boxes
+from detectors.interface import DenseOutputs, Detections, QueryOutputs
+from detectors.postprocess import NMSConfig, TopKConfig, _nms_apart, _nms_by_group, group_nms
+from tests.detectors import golden
+from tests.detectors.rtdetr_cases import count_waits
+from tests.golden.golden_inputs import align_detections
 
 SIZE = torch.tensor([[100, 200]])
+UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # ids that COCO gives to no class
+COCO_IDS = np.array([number for number in range(1, 91) if number not in UNUSED])
 
 
 def detect(boxes: list[list[float]], scores: list[list[float]], **knobs: Any) -> Detections:
@@ -155,3 +162,77 @@ def test_moving_classes_apart_costs_no_precision() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         NMSConfig(**wrong)
+
+
+def select(boxes: list[list[float]], scores: list[list[float]], **knobs: Any) -> Detections:
+    """Take the best of one image of 100 x 200 pixels."""
+    predictions = QueryOutputs(torch.tensor(scores).logit()[None], torch.tensor(boxes)[None])
+    found = TopKConfig(**knobs).build()(predictions, SIZE)
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_best_pairs_of_box_and_class_are_taken() -> None:
+    scores = [[0.2, 0.8], [0.9, 0.1], [0.3, 0.7]]
+    found = select(APART, scores, max_detections=4)
+    assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.7, 0.3])
+    assert found.labels.tolist() == [0, 1, 1, 0]
+    assert found.boxes.tolist() == [APART[1], APART[0], APART[2], APART[2]]
+    assert found.labels.dtype == torch.int64
+
+
+def test_taking_more_than_there_are_takes_all() -> None:
+    assert len(select(APART, [[0.2, 0.8], [0.9, 0.1], [0.3, 0.7]]).scores) == 6
+
+
+def test_taken_boxes_are_clipped_to_each_real_image() -> None:
+    boxes = torch.tensor([[[-5.0, -6.0, 500.0, 90.0]], [[150.0, 50.0, 250.0, 500.0]]])
+    predictions = QueryOutputs(torch.zeros(2, 1, 1), boxes)
+    found = TopKConfig().build()(predictions, torch.tensor([[100, 200], [40, 170]]))
+    assert [each.boxes.tolist() for each in found] == [[[0, 0, 200, 90]], [[150, 40, 170, 40]]]
+
+
+def test_a_threshold_is_strict_and_by_image() -> None:
+    scores = torch.tensor([[[0.0], [1e-6], [1.0]], [[-1.0], [-2.0], [-3.0]]])
+    predictions = QueryOutputs(scores, torch.tensor([APART, APART]))
+    sizes = SIZE.repeat(2, 1)
+    found = TopKConfig(score_threshold=0.5).build()(predictions, sizes)
+    assert [each.boxes.tolist() for each in found] == [[APART[2], APART[1]], []]
+    assert [len(each.labels) for each in found] == [2, 0]
+    assert [len(each.scores) for each in TopKConfig().build()(predictions, sizes)] == [3, 3]
+
+
+def test_selection_waits_for_the_device_only_for_a_threshold() -> None:
+    predictions = QueryOutputs(torch.zeros(2, 3, 4), torch.tensor([APART, APART]))
+    for threshold, expected in ((0.0, {}), (0.1, {"tolist": 1})):
+        with count_waits() as reads:
+            TopKConfig(score_threshold=threshold).build()(predictions, SIZE.repeat(2, 1))
+        assert reads == expected
+
+
+def test_low_precision_scores_are_widened_first() -> None:
+    predictions = QueryOutputs(torch.zeros(1, 3, 4).bfloat16(), torch.tensor([APART]))
+    assert TopKConfig().build()(predictions, SIZE)[0].scores.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["r18vd", "r50vd"])
+def test_selection_equals_the_references(name: str) -> None:
+    stored = golden.arrays(f"rtdetr_{name}.npz")
+    width, height = stored["post_size_wh"].tolist()
+    boxes = shares_to_boxes(torch.from_numpy(stored["boxes"][:1]), (height, width))
+    predictions = QueryOutputs(torch.from_numpy(stored["logits"])[None], boxes)
+    found = TopKConfig().build()(predictions, torch.tensor([[height, width]]))[0]
+    clipped = stored["post_boxes"].clip(0, [width, height, width, height])
+    theirs = (clipped, stored["post_scores"], stored["post_labels"])
+    ours = (found.boxes.numpy(), found.scores.numpy(), COCO_IDS[found.labels.numpy()])
+    order = align_detections(theirs, ours)
+    for value, expected, tolerance in zip(ours, theirs, (1e-3, 1e-6, 0), strict=True):
+        np.testing.assert_allclose(value[order], expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_detections": 0}, {"score_threshold": 1.0}, {"score_threshold": -0.1}]
+)
+def test_impossible_selections_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        TopKConfig(**wrong)

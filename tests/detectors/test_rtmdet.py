@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import detectors
 from detectors.boxes import pairwise_iou
 from detectors.interface import DenseOutputs, Target
 from detectors.rtmdet import RTMDet
-from detectors.rtmdet.criterion import RTMDetCriterionConfig, _average
+from detectors.rtmdet.criterion import RTMDetCriterionConfig
 from detectors.rtmdet.head import RTMDetHeadConfig
 
 CLAIMS = {
@@ -166,15 +166,6 @@ def test_losses_are_divided_by_the_sum_of_overlaps() -> None:
     losses = criterion(outputs_around(boxes), [target])
     # three positives of overlap 1: six scores of 1/2 that should be 1 or 0
     assert losses["loss_cls"].item() == pytest.approx(6 * math.log(2) / 4 / 3)
-
-
-def test_normaliser_is_averaged_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(distributed, "all_reduce", lambda value: value.add_(5.0))
-    mine = torch.tensor(3.0)
-    assert _average(mine).item() == 4
-    assert mine.item() == 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,250 @@
+"""HGNetv2, the backbone of RT-DETR-L and -X."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from detectors.layers import ConvNormAct
+
+KERNEL_SIZES = (3, 3, 5, 5)  # of the layers of each stage
+LIGHT = (False, False, True, True)  # stages whose layers are depth-wise separable
+MIN_CHANNELS = 8
+
+
+@dataclass(frozen=True)
+class HGNetv2Config:
+    """Depth and width of HGNetv2, and what of it learns."""
+
+    stem_channels: tuple[int, int] = (32, 48)
+    """Channels inside and after the stem. Swept by rtdetr/v1_hgnetv2."""
+    mid_channels: tuple[int, int, int, int] = (48, 96, 192, 384)
+    """Channels of every layer of each stage. Swept by rtdetr/v1_hgnetv2."""
+    stage_channels: tuple[int, int, int, int] = (128, 512, 1024, 2048)
+    """Channels after each stage. In no published table."""
+    blocks: tuple[int, int, int, int] = (1, 1, 3, 1)
+    """Blocks of each stage. Swept by rtdetr/v1_hgnetv2."""
+    layers_per_block: int = 6
+    """Layers in a row, whose outputs a block joins. In no published table."""
+    width_mult: float = 1.0
+    """Multiplies all channels, the stem's too; at least 8 are kept. In no published table."""
+    freeze_norm: bool = True
+    """Whether all norms keep their statistics and affine terms in training. A frozen norm needs
+    pre-trained weights: untrained, it normalises nothing. In no published table."""
+    frozen_stages: int = 1
+    """Parts that don't learn, their norms frozen too: 0 none, 1 the stem, 2 the stem and the first
+    stage, ... 5 all. They need pre-trained weights. In no published table."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no detector."""
+        self._check_channels()
+        if len(self.blocks) != len(KERNEL_SIZES) or min(self.blocks) < 1:
+            raise ValueError("blocks must name four stages with at least one block each")
+        if self.layers_per_block < 1:
+            raise ValueError("layers_per_block must be at least 1")
+        if self.width_mult <= 0:
+            raise ValueError("width_mult must be above 0")
+        if not 0 <= self.frozen_stages <= 1 + len(self.blocks):
+            raise ValueError("frozen_stages must be within 0 and 5")
+
+    def _check_channels(self) -> None:
+        for name, count in (("stem_channels", 2), ("mid_channels", 4), ("stage_channels", 4)):
+            values = getattr(self, name)
+            if len(values) != count or min(values) < MIN_CHANNELS:
+                raise ValueError(f"{name} must be {count} numbers of at least {MIN_CHANNELS}")
+
+    @property
+    def scaled_stem(self) -> tuple[int, ...]:
+        """Channels inside and after the stem, with `width_mult`."""
+        return self._scale(self.stem_channels)
+
+    @property
+    def scaled_mid(self) -> tuple[int, ...]:
+        """Channels of every layer of each stage, with `width_mult`."""
+        return self._scale(self.mid_channels)
+
+    @property
+    def scaled_stages(self) -> tuple[int, ...]:
+        """Channels after each stage, with `width_mult`."""
+        return self._scale(self.stage_channels)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the features, fine to coarse."""
+        return self.scaled_stages[1:]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the features, fine to coarse, input pixels."""
+        return (8, 16, 32)
+
+    def freezes_norms(self, part: int) -> bool:
+        """Return whether the norms of a part are frozen: 0 the stem, 1 the first stage, ..."""
+        return self.freeze_norm or part < self.frozen_stages
+
+    def build(self) -> HGNetv2:
+        """Make the backbone."""
+        return HGNetv2(self)
+
+    def _scale(self, channels: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(max(int(base * self.width_mult), MIN_CHANNELS) for base in channels)
+
+
+L = HGNetv2Config()
+X = HGNetv2Config(stem_channels=(32, 64), mid_channels=(64, 128, 256, 512), blocks=(1, 2, 5, 2))
+
+
+class HGNetv2(nn.Module):
+    """A stem of two branches and four stages, of which the last three are returned.
+
+    Convolutions start with He's normal initialisation (fan-in, ReLU), norms with the identity, as
+    upstream's.
+
+    Source: lyuwenyu/RT-DETR@068dfde rtdetr_paddle/ppdet/modeling/backbones/hgnet_v2.py
+    (Apache-2.0); equal in numbers to Hugging Face's HGNetV2Backbone
+    (tests/detectors/test_backbones.py).
+    Differs: without the learnable affine block, which RT-DETR leaves out; a frozen stage's norms
+    are frozen with it, while upstream updates their statistics unless all norms are frozen.
+    """
+
+    def __init__(self, config: HGNetv2Config) -> None:
+        super().__init__()
+        self.stem = HGStem(config)
+        self.stages = nn.ModuleList(HGStage(config, index) for index in range(len(config.blocks)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        for part in (self.stem, *self.stages)[: config.frozen_stages]:
+            part.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the features of strides 8, 16 and 32, each [B, C, H / stride, W / stride]."""
+        x = self.stem(images)
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features[1:]
+
+
+class HGStem(nn.Module):
+    """Shrink the image to a quarter, with a branch of maxima beside one of 2x2 convolutions.
+
+    Maps are padded with zeros at the right and the bottom, so that 2x2 windows keep their size.
+    """
+
+    def __init__(self, config: HGNetv2Config) -> None:
+        super().__init__()
+        frozen = config.freezes_norms(0)
+        mid, out = config.scaled_stem
+        self.stem1 = ConvNormAct(3, mid, 3, stride=2, activation="relu", frozen=frozen)
+        self.stem2a = ConvNormAct(mid, mid // 2, 2, padding=0, activation="relu", frozen=frozen)
+        self.stem2b = ConvNormAct(mid // 2, mid, 2, padding=0, activation="relu", frozen=frozen)
+        self.pool = nn.MaxPool2d(2, 1)
+        self.stem3 = ConvNormAct(2 * mid, mid, 3, stride=2, activation="relu", frozen=frozen)
+        self.stem4 = ConvNormAct(mid, out, 1, activation="relu", frozen=frozen)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [B, 3, H, W] to [B, C, H / 4, W / 4]."""
+        x = _pad(self.stem1(images))
+        y = self.stem2b(_pad(self.stem2a(x)))
+        z: Tensor = self.stem4(self.stem3(torch.cat((self.pool(x), y), dim=1)))
+        return z
+
+
+class HGStage(nn.Module):
+    """Blocks, in front of which all stages but the first halve the map."""
+
+    def __init__(self, config: HGNetv2Config, index: int) -> None:
+        super().__init__()
+        channels = _in_channels(config, index)
+        self.downsample = (
+            nn.Identity()
+            if index == 0
+            else ConvNormAct(
+                channels,
+                channels,
+                3,
+                stride=2,
+                groups=channels,
+                activation="none",
+                frozen=config.freezes_norms(index + 1),
+            )
+        )
+        self.blocks = nn.Sequential(
+            *(HGBlock(config, index, first=number == 0) for number in range(config.blocks[index]))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, in_channels, H, W] to [B, out_channels, ceil(H / 2), ceil(W / 2)]."""
+        y: Tensor = self.blocks(self.downsample(x))
+        return y
+
+
+class HGBlock(nn.Module):
+    """Layers in a row, whose input and outputs are joined and mixed by two 1x1 convolutions.
+
+    All blocks of a stage but the first add their input to the result.
+    """
+
+    def __init__(self, config: HGNetv2Config, index: int, *, first: bool) -> None:
+        super().__init__()
+        frozen = config.freezes_norms(index + 1)
+        mid, out = config.scaled_mid[index], config.scaled_stages[index]
+        in_channels = _in_channels(config, index) if first else out
+        widths = (in_channels,) + (mid,) * config.layers_per_block  # of the maps that are joined
+        layer = LightLayer if LIGHT[index] else _layer
+        self.layers = nn.ModuleList(
+            layer(width, mid, KERNEL_SIZES[index], frozen=frozen) for width in widths[:-1]
+        )
+        self.aggregation = nn.Sequential(
+            _layer(sum(widths), out // 2, 1, frozen=frozen), _layer(out // 2, out, 1, frozen=frozen)
+        )
+        self.identity = not first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, in_channels, H, W] to [B, out_channels, H, W]."""
+        maps = [x]
+        for layer in self.layers:
+            maps.append(layer(maps[-1]))
+        y: Tensor = self.aggregation(torch.cat(maps, dim=1))
+        return x + y if self.identity else y
+
+
+class LightLayer(nn.Module):
+    """A 1x1 convolution without activation, then a depth-wise one with ReLU."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, frozen: bool
+    ) -> None:
+        super().__init__()
+        self.conv1 = ConvNormAct(in_channels, out_channels, 1, activation="none", frozen=frozen)
+        self.conv2 = ConvNormAct(
+            out_channels,
+            out_channels,
+            kernel_size,
+            groups=out_channels,
+            activation="relu",
+            frozen=frozen,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, in_channels, H, W] to [B, out_channels, H, W]."""
+        y: Tensor = self.conv2(self.conv1(x))
+        return y
+
+
+def _layer(in_channels: int, out_channels: int, kernel_size: int, *, frozen: bool) -> nn.Module:
+    return ConvNormAct(in_channels, out_channels, kernel_size, activation="relu", frozen=frozen)
+
+
+def _in_channels(config: HGNetv2Config, index: int) -> int:
+    """Return the channels of a stage's input."""
+    return (config.scaled_stem[-1], *config.scaled_stages)[index]
+
+
+def _pad(x: Tensor) -> Tensor:
+    return functional.pad(x, (0, 1, 0, 1))

@@ -1,0 +1,231 @@
+"""PResNet, the ResNet-vd that is RT-DETR's backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from detectors.layers import ConvNormAct
+
+BASE_CHANNELS = (64, 128, 256, 512)  # of the stages' 3x3 convolutions
+STEM_CHANNELS = (32, 32, 64)
+MIN_CHANNELS = 8
+
+
+@dataclass(frozen=True)
+class PResNetConfig:
+    """Depth, width and blocks of PResNet, and what of it learns."""
+
+    block: Literal["basic", "bottleneck"] = "basic"
+    """Two 3x3 convolutions, or 1x1, 3x3, 1x1. Swept with `blocks` by rtdetr/table2 and tableB."""
+    blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    """Blocks of each stage. Swept with `block` by rtdetr/table2 and rtdetr/tableB."""
+    width_mult: float = 1.0
+    """Multiplies all channels, the stem's too; at least 8 are kept. In no published table."""
+    freeze_norm: bool = False
+    """Whether all norms keep their statistics and affine terms in training. A frozen norm needs
+    pre-trained weights: untrained, it normalises nothing. In no published table."""
+    frozen_stages: int = 0
+    """Parts that don't learn, their norms frozen too: 0 none, 1 the stem, 2 the stem and the first
+    stage, ... 5 all. They need pre-trained weights. In no published table."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no detector."""
+        if self.block not in BLOCKS:
+            raise ValueError(f"block must be one of {', '.join(BLOCKS)}, got {self.block!r}")
+        if len(self.blocks) != len(BASE_CHANNELS) or min(self.blocks) < 1:
+            raise ValueError("blocks must name four stages with at least one block each")
+        if self.width_mult <= 0:
+            raise ValueError("width_mult must be above 0")
+        if not 0 <= self.frozen_stages <= 1 + len(self.blocks):
+            raise ValueError("frozen_stages must be within 0 and 5")
+
+    @property
+    def stem_channels(self) -> tuple[int, ...]:
+        """Channels after each of the stem's convolutions."""
+        return tuple(self._scale(base) for base in STEM_CHANNELS)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels inside the blocks of each stage."""
+        return tuple(self._scale(base) for base in BASE_CHANNELS)
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Channels after each of the four stages."""
+        return tuple(width * BLOCKS[self.block].EXPANSION for width in self.widths)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the features, fine to coarse."""
+        return self.stage_channels[1:]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the features, fine to coarse, input pixels."""
+        return (8, 16, 32)
+
+    def freezes_norms(self, part: int) -> bool:
+        """Return whether the norms of a part are frozen: 0 the stem, 1 the first stage, ..."""
+        return self.freeze_norm or part < self.frozen_stages
+
+    def build(self) -> PResNet:
+        """Make the backbone."""
+        return PResNet(self)
+
+    def _scale(self, base: int) -> int:
+        return max(int(base * self.width_mult), MIN_CHANNELS)
+
+
+class PResNet(nn.Module):
+    """A stem of three convolutions and four residual stages, of which the last three are returned.
+
+    Convolutions start with He's normal initialisation (fan-in, ReLU), norms with the identity.
+
+    Source: Bag of Tricks, arXiv:1812.01187, sec. 4 (ResNet-D); lyuwenyu/RT-DETR@068dfde
+    rtdetr_pytorch/src/nn/backbone/presnet.py (Apache-2.0), equal in numbers
+    (tests/detectors/test_rtdetr_golden.py).
+    Differs: upstream leaves convolutions as torch initialises them; a frozen stage's norms are
+    frozen with it, while upstream updates their statistics unless all norms are frozen.
+    """
+
+    def __init__(self, config: PResNetConfig) -> None:
+        super().__init__()
+        self.stem = _stem(config)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.stages = nn.ModuleList(_stage(config, index) for index in range(len(config.blocks)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        for part in (self.stem, *self.stages)[: config.frozen_stages]:
+            part.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the features of strides 8, 16 and 32, each [B, C, H / stride, W / stride]."""
+        x = self.pool(self.stem(images))
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features[1:]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions past which the input goes.
+
+    Args:
+        in_channels: of the input.
+        width: channels of the convolutions.
+        stride: of the first convolution.
+        projected: whether a convolution fits the input's shape to the output's.
+        frozen: whether the norms are.
+
+    Source: ResNet, arXiv:1512.03385, fig. 5; the shortcut of Bag of Tricks, arXiv:1812.01187,
+    sec. 4.1, averages before it projects.
+    """
+
+    EXPANSION = 1
+
+    def __init__(
+        self, in_channels: int, width: int, *, stride: int, projected: bool, frozen: bool
+    ) -> None:
+        super().__init__()
+        self.conv1 = ConvNormAct(
+            in_channels, width, 3, stride=stride, activation="relu", frozen=frozen
+        )
+        self.conv2 = ConvNormAct(width, width, 3, activation="none", frozen=frozen)
+        self.pool = _pool(stride)
+        self.short = _project(in_channels, width, frozen) if projected else nn.Identity()
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, in_channels, H, W] to [B, width, ceil(H / stride), ceil(W / stride)]."""
+        y: Tensor = self.conv2(self.conv1(x))
+        y += self.short(self.pool(x))
+        z: Tensor = self.act(y)
+        return z
+
+
+class Bottleneck(nn.Module):
+    """A 1x1, a 3x3 and a 1x1 convolution past which the input goes.
+
+    Args:
+        in_channels: of the input.
+        width: channels of the first two convolutions, a quarter of the output's.
+        stride: of the 3x3 convolution.
+        projected: whether a convolution fits the input's shape to the output's.
+        frozen: whether the norms are.
+
+    Source: ResNet, arXiv:1512.03385, fig. 5; stride and shortcut of Bag of Tricks,
+    arXiv:1812.01187, sec. 4.1.
+    """
+
+    EXPANSION = 4
+
+    def __init__(
+        self, in_channels: int, width: int, *, stride: int, projected: bool, frozen: bool
+    ) -> None:
+        super().__init__()
+        channels = width * self.EXPANSION
+        self.conv1 = ConvNormAct(in_channels, width, 1, activation="relu", frozen=frozen)
+        self.conv2 = ConvNormAct(width, width, 3, stride=stride, activation="relu", frozen=frozen)
+        self.conv3 = ConvNormAct(width, channels, 1, activation="none", frozen=frozen)
+        self.pool = _pool(stride)
+        self.short = _project(in_channels, channels, frozen) if projected else nn.Identity()
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, in_channels, H, W] to [B, 4 * width, ceil(H / stride), ceil(W / stride)]."""
+        y: Tensor = self.conv3(self.conv2(self.conv1(x)))
+        y += self.short(self.pool(x))
+        z: Tensor = self.act(y)
+        return z
+
+
+BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
+    "basic": BasicBlock,
+    "bottleneck": Bottleneck,
+}
+
+R18 = PResNetConfig()
+R34 = PResNetConfig(blocks=(3, 4, 6, 3))
+R50 = PResNetConfig(block="bottleneck", blocks=(3, 4, 6, 3), freeze_norm=True, frozen_stages=1)
+R101 = PResNetConfig(block="bottleneck", blocks=(3, 4, 23, 3), freeze_norm=True, frozen_stages=1)
+
+
+def _stem(config: PResNetConfig) -> nn.Sequential:
+    """Halve the image with the first of three 3x3 convolutions."""
+    frozen = config.freezes_norms(0)
+    first, second, third = config.stem_channels
+    return nn.Sequential(
+        ConvNormAct(3, first, 3, stride=2, activation="relu", frozen=frozen),
+        ConvNormAct(first, second, 3, activation="relu", frozen=frozen),
+        ConvNormAct(second, third, 3, activation="relu", frozen=frozen),
+    )
+
+
+def _stage(config: PResNetConfig, index: int) -> nn.Sequential:
+    """Make the blocks of a stage; the first projects, and halves the map but in the first stage."""
+    block, width = BLOCKS[config.block], config.widths[index]
+    in_channels = (config.stem_channels[-1], *config.stage_channels)[index]
+    out_channels = config.stage_channels[index]
+    stride = 1 if index == 0 else 2
+    frozen = config.freezes_norms(index + 1)
+    return nn.Sequential(
+        block(in_channels, width, stride=stride, projected=True, frozen=frozen),
+        *(
+            block(out_channels, width, stride=1, projected=False, frozen=frozen)
+            for _ in range(config.blocks[index] - 1)
+        ),
+    )
+
+
+def _pool(stride: int) -> nn.Module:
+    """Return what shrinks the shortcut as the convolutions shrink the main branch."""
+    return nn.Identity() if stride == 1 else nn.AvgPool2d(stride, stride, ceil_mode=True)
+
+
+def _project(in_channels: int, out_channels: int, frozen: bool) -> ConvNormAct:
+    return ConvNormAct(in_channels, out_channels, 1, activation="none", frozen=frozen)

@@ -1,0 +1,105 @@
+"""Contrastive denoising: queries that start from disturbed objects, which training restores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert
+
+from detectors.boxes import inverse_sigmoid
+from detectors.rtdetr.queries import Matches, Noise, Objects, pad_objects, places
+
+
+@dataclass(frozen=True)
+class DenoisingConfig:
+    """How many objects are disturbed, and how much; in no published table."""
+
+    num_queries: int = 100
+    """Pairs of denoising queries an image, a near and a far one, as far as whole groups of them
+    fit; one group at least. 0 for none."""
+    label_noise: float = 0.5
+    """Twice the probability that a denoising query gets a random class, which may be its own."""
+    box_noise: float = 1.0
+    """How far each side of a box moves at most, as a share of half the width or height; the far
+    query's move between once and twice as far."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no detector."""
+        if self.num_queries < 0 or self.box_noise < 0:
+            raise ValueError("num_queries and box_noise must not be negative")
+        if not 0 <= self.label_noise <= 2:
+            raise ValueError("label_noise must be in [0, 2]")
+
+
+@torch.no_grad()
+def make_noise(objects: Objects, num_classes: int, config: DenoisingConfig) -> Noise | None:
+    """Disturb every object of a batch, in as many groups as fit; none without objects.
+
+    Random numbers come from torch's global generator of the objects' device.
+
+    Source: DINO, arXiv:2203.03605, sec. 3.3; lyuwenyu/RT-DETR@068dfde
+    rtdetr_pytorch/src/zoo/rtdetr/denoising.py (Apache-2.0), equal in numbers for the same seed
+    (tests/detectors/test_rtdetr_denoising.py).
+    Differs: numbers are drawn also where `label_noise` or `box_noise` is 0, and boxes without
+    noise stand before the sigmoid like all others.
+    """
+    most = max(objects.counts, default=0)
+    if most == 0 or config.num_queries == 0:
+        return None
+    groups = max(config.num_queries // most, 1)
+    labels, boxes = pad_objects(objects, num_classes)
+    labels = _relabel(labels.repeat(1, 2 * groups), num_classes, config.label_noise / 2)
+    far = (torch.arange(2 * groups * most, device=boxes.device) // most) % 2  # [D]
+    boxes = _shift(boxes.repeat(1, 2 * groups, 1), far, config.box_noise)
+    return Noise(labels, inverse_sigmoid(boxes), groups, _positives(objects, groups, 2 * most))
+
+
+def attention_mask(noise: Noise, num_queries: int) -> Tensor:
+    """Return what may not be attended: other groups, and by matching queries any group.
+
+    Args:
+        noise: D denoising queries, which stand first.
+        num_queries: Q matching queries, which stand last and are seen by all.
+
+    Returns:
+        [D + Q, D + Q] bool; true where the query of the row must not see that of the column.
+
+    Source: lyuwenyu/RT-DETR@068dfde rtdetr_pytorch/src/zoo/rtdetr/denoising.py (Apache-2.0).
+    """
+    index = torch.arange(noise.queries + num_queries, device=noise.labels.device)
+    group = (index // (noise.queries // noise.groups)).clamp(max=noise.groups)
+    return (group[:, None] != group) & (group < noise.groups)
+
+
+def _relabel(labels: Tensor, num_classes: int, probability: float) -> Tensor:
+    """Give some of the labels [B, D] a random class; what fills up keeps its own."""
+    chosen = torch.rand(labels.shape, device=labels.device) < probability
+    random = torch.randint_like(labels, num_classes)
+    return torch.where(chosen & (labels < num_classes), random, labels)
+
+
+def _shift(boxes: Tensor, far: Tensor, scale: float) -> Tensor:
+    """Move each side of boxes at random, within the image.
+
+    Args:
+        boxes: [B, D, 4] cxcywh, shares of the input's width and height.
+        far: [D], 1 where a side moves further than `scale` and 0 where less.
+        scale: share of half the width or height.
+    """
+    signs = torch.randint_like(boxes, 2) * 2 - 1
+    moves = (torch.rand_like(boxes) + far[:, None]) * signs
+    reach = boxes[..., 2:].repeat(1, 1, 2) * 0.5 * scale
+    sides = box_convert(boxes, "cxcywh", "xyxy") + moves * reach
+    shifted: Tensor = box_convert(sides.clamp(0, 1), "xyxy", "cxcywh")
+    return shifted
+
+
+def _positives(objects: Objects, groups: int, queries: int) -> Matches:
+    """Pair the near queries of all groups, each of so many queries, with their objects."""
+    image, place = places(objects)
+    first = torch.arange(groups, device=place.device) * queries
+    index = torch.arange(len(place), device=place.device)
+    query = (place + first[:, None]).flatten()
+    return Matches(image.repeat(groups), query, index.repeat(groups))

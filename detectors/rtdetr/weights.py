@@ -1,0 +1,218 @@
+"""Where RT-DETR's released weights come from, and how their keys become ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from detectors.weights import WeightsError
+
+REPOSITORY = "https://github.com/lyuwenyu/RT-DETR/tree/068dfde/rtdetr_pytorch"
+RELEASES = "https://github.com/lyuwenyu/storage/releases/download/v0.1"
+HUB = "https://huggingface.co/PekingU"
+
+
+class Checkpoint(NamedTuple):
+    """A released file."""
+
+    url: str
+    sha256: str | None = None  # None where it was not published
+
+
+def _official(file: str) -> Checkpoint:
+    return Checkpoint(f"{RELEASES}/{file}_from_paddle.pth")
+
+
+def _hub(model: str, sha256: str) -> Checkpoint:
+    return Checkpoint(f"{HUB}/{model}/resolve/main/model.safetensors", sha256)
+
+
+CHECKPOINTS = {
+    "rtdetr_r18": (
+        _official("rtdetr_r18vd_dec3_6x_coco"),
+        _hub("rtdetr_r18vd", "fe87a5a30f5daf298d10794c7682a63b6107986f97d6a770ba948d89e4340093"),
+    ),
+    "rtdetr_r34": (
+        _official("rtdetr_r34vd_dec4_6x_coco"),
+        _hub("rtdetr_r34vd", "a56f8da8a466f7080bd82dbe43f31a7ed913785facd346179c54a2747eda0a94"),
+    ),
+    "rtdetr_r50_m": (_official("rtdetr_r50vd_m_6x_coco"),),
+    "rtdetr_r50": (
+        _official("rtdetr_r50vd_6x_coco"),
+        _hub("rtdetr_r50vd", "5263d5521eff3e356f6cd8a371fd5dfb891725beda5f713674f79669115cdc64"),
+    ),
+    "rtdetr_r101": (
+        _official("rtdetr_r101vd_6x_coco"),
+        _hub("rtdetr_r101vd", "6e84ee96c6e65b7de0f29980e5cf6c89c9e497a752d7a3dc53f84d5ea7224285"),
+    ),
+}
+"""Trained on COCO train2017; by upstream, then converted for Hugging Face. Apache-2.0.
+
+HGNetv2's were released for Paddle alone.
+"""
+
+OBJECTS365_CHECKPOINTS = {
+    "rtdetr_r18": (
+        _official("rtdetr_r18vd_5x_coco_objects365"),
+        _hub(
+            "rtdetr_r18vd_coco_o365",
+            "eadade7a507b87cabe5d6a75b935dbd9fc59b1b843f36f7e3b24eafc856c0774",
+        ),
+    ),
+    "rtdetr_r50": (
+        _official("rtdetr_r50vd_2x_coco_objects365"),
+        _hub(
+            "rtdetr_r50vd_coco_o365",
+            "59abc0b00bea0cc8f7e9ce053c29189a348605bb337123609a7fe02e4ea830a0",
+        ),
+    ),
+    "rtdetr_r101": (
+        _official("rtdetr_r101vd_2x_coco_objects365"),
+        _hub(
+            "rtdetr_r101vd_coco_o365",
+            "48681f4087d220273d86b052001e19b738d1d1e54f02dfe98d71f4e7957458c5",
+        ),
+    ),
+}
+"""Trained on Objects365, then on COCO train2017."""
+
+DROPPED = ("encoder.pos_embed", "decoder.anchors", "decoder.valid_mask", "anchors", "valid_mask")
+"""Prefixes of keys, without `model.`, that are left out: these follow from the input's size."""
+
+RENAMES = [
+    (r"^model\.", r""),
+    (r"\.convolution\.", r".conv."),
+    (r"\.normalization\.", r".norm."),
+    # ResNet: upstream, then Hugging Face
+    (r"^backbone\.conv1\.conv1_1\.", r"backbone.stem.0."),
+    (r"^backbone\.conv1\.conv1_2\.", r"backbone.stem.1."),
+    (r"^backbone\.conv1\.conv1_3\.", r"backbone.stem.2."),
+    (r"^backbone\.res_layers\.(\d+)\.blocks\.", r"backbone.stages.\1."),
+    (r"\.branch2a\.", r".conv1."),
+    (r"\.branch2b\.", r".conv2."),
+    (r"\.branch2c\.", r".conv3."),
+    (r"\.short\.conv\.(conv|norm)\.", r".short.\1."),
+    (r"^backbone\.model\.embedder\.embedder\.", r"backbone.stem."),
+    (r"^backbone\.model\.encoder\.stages\.(\d+)\.layers\.", r"backbone.stages.\1."),
+    (r"\.layer\.0\.", r".conv1."),
+    (r"\.layer\.1\.", r".conv2."),
+    (r"\.layer\.2\.", r".conv3."),
+    (r"\.shortcut\.(1\.)?", r".short."),
+    # HGNetv2, which Hugging Face alone has
+    (r"^backbone\.model\.embedder\.", r"backbone.stem."),
+    (r"^backbone\.model\.encoder\.", r"backbone."),
+    # neck
+    (r"^encoder\.(?:encoder|aifi)\.(\d+)\.layers\.", r"neck.intra.\1."),
+    (r"^encoder_input_proj\.", r"neck.input_proj."),
+    (r"^encoder\.", r"neck."),
+    (r"^neck\.lateral_convs\.", r"neck.lateral."),
+    (r"^neck\.downsample_convs\.", r"neck.downsample."),
+    (r"^neck\.fpn_blocks\.", r"neck.top_down."),
+    (r"^neck\.pan_blocks\.", r"neck.bottom_up."),
+    (r"\.bottlenecks\.(\d+)\.conv1\.", r".blocks.\1.dense."),
+    (r"\.bottlenecks\.(\d+)\.conv2\.", r".blocks.\1.point."),
+    (r"^(neck\.(?:top_down|bottom_up)\.\d+)\.conv1\.", r"\1.main."),
+    (r"^(neck\.(?:top_down|bottom_up)\.\d+)\.conv2\.", r"\1.short."),
+    (r"^(neck\.(?:top_down|bottom_up)\.\d+)\.conv3\.", r"\1.final."),
+    # head
+    (r"^decoder_input_proj\.", r"head.input_proj."),
+    (r"^(decoder\.)?enc_output\.", r"head.selection.project."),
+    (r"^(decoder\.)?enc_score_head\.", r"head.selection.score."),
+    (r"^(decoder\.)?enc_bbox_head\.", r"head.selection.box."),
+    (r"^(decoder\.)?denoising_class_embed\.", r"head.denoising_embed."),
+    (r"^(decoder\.)?(dec_score_head|class_embed)\.", r"head.score_heads."),
+    (r"^(decoder\.)?(dec_bbox_head|bbox_embed)\.", r"head.box_heads."),
+    (r"^decoder\.(decoder\.)?", r"head."),
+    (r"^head\.query_pos_head\.", r"head.query_position."),
+    (r"^((?:neck|head)\.input_proj\.\d+)\.0\.", r"\1.conv."),
+    (r"^((?:neck|head)\.input_proj\.\d+)\.1\.", r"\1.norm."),
+    # transformer layers
+    (r"\.self_attn\.o_proj\.", r".self_attn.out_proj."),
+    (r"\.self_attn_layer_norm\.", r".norm1."),
+    (r"\.encoder_attn_layer_norm\.", r".norm2."),
+    (r"^(neck\..*)\.final_layer_norm\.", r"\1.norm2."),
+    (r"^(head\..*)\.final_layer_norm\.", r"\1.norm3."),
+    (r"\.(?:mlp\.)?fc([12])\.", r".linear\1."),
+    (r"\.encoder_attn\.", r".cross_attn."),
+    (r"\.cross_attn\.sampling_offsets\.", r".cross_attn.offsets."),
+    (r"\.cross_attn\.attention_weights\.", r".cross_attn.weights."),
+    (r"\.cross_attn\.(value|output)_proj\.", r".cross_attn.\1."),
+]
+"""The names of upstream and of Hugging Face, and ours, applied one after the other.
+
+Hugging Face's are those of saved files and those that transformers 5 gives them in memory.
+"""
+
+MEAN, COUNTER = ".running_mean", ".num_batches_tracked"
+
+
+def translate(content: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+    """Return a state dict with our keys.
+
+    Frozen normalisations have no counter of batches, and upstream freezes other ones than Hugging
+    Face: counters are left out where ours are frozen, and start from zero where theirs are.
+
+    Args:
+        content: a state dict with our keys, upstream's or those of Hugging Face's
+            `RTDetrForObjectDetection`, or the content of upstream's checkpoint.
+        wanted: the keys of the detector that takes the weights.
+
+    Raises:
+        WeightsError: two keys stand for the same tensor and hold different values.
+    """
+    state = _unwrap(content)
+    if not any(key.startswith(("decoder.", "model.decoder.")) for key in state):
+        return state
+    ours: dict[str, Any] = {}
+    for key, value in state.items():
+        if key.removeprefix("model.").startswith(DROPPED):
+            continue
+        name = rename(key)
+        if name in ours and not torch.equal(ours[name], value):
+            raise WeightsError(f"{key}: differs from its copy, which has our name {name}")
+        ours[name] = value
+    return _fit_counters(_join_projections(ours), wanted)
+
+
+def rename(key: str) -> str:
+    """Return our name of upstream's or Hugging Face's key."""
+    for pattern, replacement in RENAMES:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state dict inside a checkpoint: the averaged weights, where they are there.
+
+    Source: lyuwenyu/RT-DETR@068dfde rtdetr_pytorch/src/solver/solver.py (Apache-2.0).
+    """
+    if content.get("ema"):
+        return dict(content["ema"]["module"])
+    return dict(content.get("model", content))
+
+
+def _join_projections(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Join the projections of queries, keys and values, which Hugging Face keeps apart."""
+    joined = dict(state)
+    for key in state:
+        match = re.fullmatch(r"(.*\.self_attn\.)q_proj\.(weight|bias)", key)
+        if match is None:
+            continue
+        parts = [f"{match[1]}{letter}_proj.{match[2]}" for letter in "qkv"]
+        if all(part in state for part in parts):
+            joined[f"{match[1]}in_proj_{match[2]}"] = torch.cat([joined.pop(p) for p in parts])
+    return joined
+
+
+def _fit_counters(state: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+    """Leave out the counters of norms that `wanted` freezes, and add those that it alone has."""
+    norms = {key.removesuffix(MEAN) for key in wanted if key.endswith(MEAN)}
+    counters = {norm + COUNTER for norm in norms}
+    fitted = {key: value for key, value in state.items() if key not in counters - set(wanted)}
+    for norm in norms:
+        if norm + COUNTER in wanted and norm + MEAN in fitted:
+            fitted.setdefault(norm + COUNTER, torch.tensor(0))
+    return fitted
