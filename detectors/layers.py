@@ -13,6 +13,20 @@ from torchvision.ops import FrozenBatchNorm2d
 Activation = Literal["silu", "relu", "none"]
 
 
+class FrozenNorm(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
+    """Batch normalisation by fixed statistics, in the input's type also under autocast.
+
+    Differs: torchvision's returns float32 whatever comes in, and so does all that follows.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        y: Tensor = x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
+        return y
+
+
 class ConvNormAct(nn.Module):
     """Convolution, batch normalisation and activation.
 
@@ -49,7 +63,7 @@ class ConvNormAct(nn.Module):
             groups=groups,
             bias=False,
         )
-        self.norm = FrozenBatchNorm2d(out_channels) if frozen else nn.BatchNorm2d(out_channels)
+        self.norm = FrozenNorm(out_channels) if frozen else nn.BatchNorm2d(out_channels)
         self.act = activate(activation)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from detectors.interface import STAGES, Detector
+from harness import conventions
 
 COUNTED_STAGES = STAGES[:-1]
+ResultT = TypeVar("ResultT")
 TOLERANCE = 0.005  # relative difference between the two counters that needs a word
 
 _FREE = """
@@ -28,16 +30,18 @@ _FREE = """
     _unsafe_view _local_scalar_dense resolve_conj resolve_neg
 """
 _CHEAP = """
-    _softmax _log_softmax native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm
-    _native_batch_norm_legit _batch_norm_no_update native_layer_norm native_group_norm
-    max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d mean sum amax
-    amin max min prod linalg_vector_norm upsample_nearest2d _upsample_nearest_exact2d
-    upsample_bilinear2d grid_sampler_2d cat stack index index_select index_put index_put_ gather
-    scatter scatter_ copy_ _to_copy clone fill_ masked_fill masked_fill_ constant_pad_nd roll
-    flip repeat sort topk argmax argmin nonzero cumsum embedding _unsafe_index
+    _softmax _safe_softmax _log_softmax native_batch_norm _native_batch_norm_legit_no_training
+    cudnn_batch_norm _native_batch_norm_legit _batch_norm_no_update native_layer_norm
+    native_group_norm max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d
+    adaptive_max_pool2d mean sum amax amin max min all any prod linalg_vector_norm
+    upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d grid_sampler_2d cat stack
+    index index_select index_put index_put_ gather scatter scatter_ copy_ _to_copy clone fill_
+    masked_fill masked_fill_ constant_pad_nd roll flip repeat sort topk argmax argmin nonzero
+    cumsum embedding _unsafe_index
 """
 _GROUPS = dict.fromkeys(_CHEAP.split(), "cheap") | dict.fromkeys(_FREE.split(), None)
 _FVCORE_OPERATORS = ("conv", "linear", "matmul", "addmm", "bmm", "baddbmm", "einsum", "mv")
+_PRODUCTS = "attention"  # in the names of operators whose products fvcore has no formula for
 
 
 class Complexity(NamedTuple):
@@ -58,6 +62,7 @@ class _Count(NamedTuple):
     by_stage: dict[str, int]  # macs
     by_operator: dict[str, int]  # macs
     not_counted: dict[str, dict[str, int]]  # group -> operator -> calls
+    conventions: dict[str, int]  # name -> count
 
 
 def count(detector: Detector, size: tuple[int, int]) -> Complexity:
@@ -74,9 +79,10 @@ def count(detector: Detector, size: tuple[int, int]) -> Complexity:
     Returns:
         `params`, `macs`, `flops` of the training graph, and the same of the deployed graph under
         the suffix `_deployed`; in the details both by stage and by operator, what was executed
-        without being counted, and a second counter's figure.
+        without being counted, the counts by conventions of others (see `harness.conventions`), and
+        a second counter's figure.
     """
-    training, deployed, device = _graphs(detector, size)
+    (training, deployed), device = _without_memory(_pair, detector, size)
     metrics = _metrics(training) | {f"{k}_deployed": v for k, v in _metrics(deployed).items()}
     check = _cross_check(detector, size, training)
     details = {
@@ -89,6 +95,11 @@ def count(detector: Detector, size: tuple[int, int]) -> Complexity:
         "cross_check": check,
     }
     return Complexity(metrics, details, {}, _caveats(training, deployed, check))
+
+
+def count_training(detector: Detector, size: tuple[int, int]) -> dict[str, float]:
+    """Return `params`, `macs` and `flops` of the training graph alone, in half the time."""
+    return _metrics(_without_memory(_describe, detector, size)[0])
 
 
 def count_parameters(module: nn.Module) -> dict[str, int]:
@@ -104,19 +115,22 @@ def _metrics(graph: dict[str, Any]) -> dict[str, float]:
     return {name: graph[name] for name in ("params", "macs", "flops")}
 
 
-def _graphs(
-    detector: Detector, size: tuple[int, int]
-) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Describe the training graph and the deployed graph, on `meta` where the model allows it."""
+def _without_memory(
+    work: Callable[[Detector, tuple[int, int], str], ResultT],
+    detector: Detector,
+    size: tuple[int, int],
+) -> tuple[ResultT, str]:
+    """Do something with a copy on `meta`, or on the CPU where the model does not allow that."""
     try:
-        return *_pair(_copy_to("meta", detector), size, "meta"), "meta"
+        return work(_copy_to("meta", detector), size, "meta"), "meta"
     except (RuntimeError, TypeError):  # it asks for values, or mixes devices
-        return *_pair(_copy_to("cpu", detector), size, "cpu"), "cpu"
+        return work(_copy_to("cpu", detector), size, "cpu"), "cpu"
 
 
 def _pair(
     model: Detector, size: tuple[int, int], device: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Describe the training graph and the deployed graph."""
     with torch.device(device), torch.no_grad():
         deployed = model.deploy()
     return _describe(model, size, device), _describe(deployed, size, device)
@@ -151,6 +165,7 @@ def _describe(model: Detector, size: tuple[int, int], device: str) -> dict[str, 
         "by_stage": by_stage,
         "by_operator": counted.by_operator,
         "not_counted": counted.not_counted,
+        "conventions": counted.conventions,
     }
 
 
@@ -164,6 +179,7 @@ def _operations(model: Detector, size: tuple[int, int], device: str) -> _Count:
         stack.enter_context(torch.device(device))
         stack.enter_context(watch)  # below the counter: sees what it has decomposed
         stack.enter_context(counter)
+        others = stack.enter_context(conventions.counting(model))
         for stage in COUNTED_STAGES:
             stack.enter_context(_watch_stage(model, stage, counter.get_total_flops, by_stage))
         model(images)
@@ -172,6 +188,7 @@ def _operations(model: Detector, size: tuple[int, int], device: str) -> _Count:
         by_stage={stage: total // 2 for stage, total in by_stage.items()},
         by_operator={str(operator): total // 2 for operator, total in flops.items()},
         not_counted={group: dict(sorted(calls.items())) for group, calls in watch.calls.items()},
+        conventions=dict(others),
     )
 
 
@@ -255,7 +272,7 @@ def _cross_check(
     """Count the training graph with fvcore, whole and by stage."""
     counter = f"fvcore {importlib.metadata.version('fvcore')}"
     try:
-        by_stage = _fvcore(_copy_to("cpu", detector), size)
+        by_stage, missed = _fvcore(_copy_to("cpu", detector), size)
     except Exception as error:  # tracing fails in many ways
         lines = str(error).strip().splitlines() or [""]
         return {"counter": counter, "reason": f"{type(error).__name__}: {lines[0]}"}
@@ -267,6 +284,7 @@ def _cross_check(
         "relative_difference": _difference(macs, training["macs"]),
         "by_stage": by_stage,
         "difference_by_stage": {s: _difference(by_stage[s], ours[s]) for s in COUNTED_STAGES},
+        "missed": missed,
     }
 
 
@@ -274,10 +292,12 @@ def _difference(other: int, ours: int) -> float:
     return (other - ours) / ours if ours else float(other != ours)
 
 
-def _fvcore(model: Detector, size: tuple[int, int]) -> dict[str, int]:
-    """Return fvcore's multiply-accumulates by stage, the whole under the empty name.
+def _fvcore(model: Detector, size: tuple[int, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Count with fvcore, which traces: the model is on the CPU, where tensors have storage.
 
-    It traces, and tracing needs tensors with storage: the model is on the CPU.
+    Returns:
+        Multiply-accumulates by stage, the whole under the empty name; and the calls of operators
+        that hold products and that it has no formula for.
     """
     with _silence(), _countable():
         from fvcore.nn import FlopCountAnalysis
@@ -285,10 +305,13 @@ def _fvcore(model: Detector, size: tuple[int, int]) -> dict[str, int]:
         analysis = FlopCountAnalysis(model.eval(), (_images(size, "cpu"),))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.tracer_warnings("none")
-        return {
-            name: int(sum(analysis.by_module_and_operator()[name][o] for o in _FVCORE_OPERATORS))
+        counts = analysis.by_module_and_operator()
+        by_stage = {
+            name: int(sum(counts[name][operator] for operator in _FVCORE_OPERATORS))
             for name in ("", *COUNTED_STAGES)
         }
+        unsupported = analysis.unsupported_ops().items()
+        return by_stage, {name: calls for name, calls in unsupported if _PRODUCTS in name}
 
 
 @contextmanager
@@ -326,7 +349,10 @@ def _remark(check: dict[str, Any]) -> str:
     if abs(check["relative_difference"]) <= TOLERANCE:
         return ""
     worst = max(check["difference_by_stage"].items(), key=lambda item: abs(item[1]))
-    return (
+    remark = (
         f"{check['counter']} counts {check['relative_difference']:+.1%}, "
         f"most of it in the {worst[0]} ({worst[1]:+.1%})"
     )
+    if check["missed"]:
+        remark += f"; it has no formula for {', '.join(check['missed'])}"
+    return remark

@@ -46,21 +46,36 @@ def _decay(step: int, steps: int, recipe: Recipe) -> float:
     return recipe.lr_end + (1.0 - recipe.lr_end) * (1.0 + math.cos(math.pi * progress)) / 2
 
 
-def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters into those that decay and those that don't.
+def param_groups(
+    model: nn.Module, weight_decay: float, backbone_lr: float = 1.0
+) -> list[dict[str, Any]]:
+    """Split the trainable parameters by their decay and their share of the learning rate.
 
-    Parameters of norms and biases don't. A parameter that several modules share is listed
+    Parameters of norms and biases don't decay. A parameter that several modules share is listed
     once, where it is met first. A group without parameters is left out.
+
+    Args:
+        model: may have a stage named `backbone`.
+        weight_decay: of the parameters that decay.
+        backbone_lr: share of the learning rate for the backbone; that of all others is 1.
+
+    Returns:
+        Groups for an optimiser, with `lr_share` in each, which `set_learning_rate` reads.
     """
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
+    backbone = {id(parameter) for parameter in _backbone(model)}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter, spare in _parameters(model):
-        (spared if spare else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+        share = backbone_lr if id(parameter) in backbone else 1.0
+        groups.setdefault((share, spare), []).append(parameter)
+    return [
+        {"params": groups[key], "weight_decay": 0.0 if key[1] else weight_decay, "lr_share": key[0]}
+        for key in sorted(groups)
     ]
-    return [group for group in groups if group["params"]]
+
+
+def _backbone(model: nn.Module) -> Iterator[nn.Parameter]:
+    stage = getattr(model, "backbone", None)
+    return stage.parameters() if isinstance(stage, nn.Module) else iter(())
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[nn.Parameter, bool]]:
@@ -74,7 +89,13 @@ def _parameters(model: nn.Module) -> Iterator[tuple[nn.Parameter, bool]]:
 
 
 def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """Make the optimiser; `learning_rate` sets its rate before every step."""
-    groups = param_groups(model, recipe.weight_decay)
+    """Make the optimiser; `set_learning_rate` has to come before every step."""
+    groups = param_groups(model, recipe.weight_decay, recipe.backbone_lr)
     fused = recipe.precision != "fp16"  # a fused step unscales by itself, too late for clipping
     return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of a learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_share"]

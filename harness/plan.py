@@ -76,7 +76,7 @@ def _planned(spec: TrialSpec, out: Path) -> Planned:
     try:
         with torch.device("meta"):
             detector = config.build()
-        metrics = complexity.count(detector, config.input.size).metrics
+        metrics = complexity.count_training(detector, config.input.size)
     except KnobError:
         raise
     except (ValueError, RuntimeError) as error:

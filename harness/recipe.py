@@ -63,6 +63,8 @@ class Recipe(Settings):
     """Micro-batches an optimiser step; divides `batch_size`."""
     lr: PositiveFloat
     """Learning rate after warm-up, for `batch_size` images a step."""
+    backbone_lr: PositiveFloat = 1.0
+    """Share of `lr` with which the backbone learns."""
     weight_decay: float = Field(default=0.05, ge=0)
     """Decay of AdamW on weights; never on norms and biases."""
     warmup_steps: int = Field(default=0, ge=0)

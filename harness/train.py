@@ -188,8 +188,7 @@ class _Loop:
     def _update(self) -> None:
         """Take one optimiser step from the accumulated gradients."""
         self.lr = optimize.learning_rate(self.clock.step, self.clock.steps, self.recipe)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+        optimize.set_learning_rate(self.optimizer, self.lr)
         if self.recipe.clip_norm is not None:
             self.fabric.clip_gradients(
                 self.model,

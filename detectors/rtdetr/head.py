@@ -7,8 +7,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_convert
 
+from detectors.boxes import shares_to_boxes
 from detectors.config import inference_only
 from detectors.interface import QueryOutputs, fuse
 from detectors.layers import ConvNormAct
@@ -123,10 +123,9 @@ class RTDETRHead(nn.Module):
             queries = self._update(index, queries, boxes, memory, sizes)
             boxes = refine(boxes, self.box_heads[index](queries))
         logits = self.score_heads[self.layers_used - 1](queries)
-        height, width = (length * self.stride for length in sizes[0])
-        left, top, right, bottom = box_convert(boxes, "cxcywh", "xyxy").unbind(-1)
-        sides = (left * width, top * height, right * width, bottom * height)
-        return QueryOutputs(logits, torch.stack(sides, dim=-1))
+        height, width = sizes[0]
+        size = (height * self.stride, width * self.stride)
+        return QueryOutputs(logits, shares_to_boxes(boxes, size))
 
     def train_outputs(self, features: list[Tensor], noise: Noise | None) -> TrainingOutputs:
         """Predict with every layer, for the losses.

@@ -152,8 +152,8 @@ MEAN, COUNTER = ".running_mean", ".num_batches_tracked"
 def translate(content: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
     """Return a state dict with our keys.
 
-    Frozen normalisations have no counter of batches, and upstream freezes other ones than Hugging
-    Face: counters are left out where ours are frozen, and start from zero where theirs are.
+    Frozen normalisations have no counter of batches, and a detector may freeze others than the one
+    whose weights these were: its counters are left out or start from zero.
 
     Args:
         content: a state dict with our keys, upstream's or those of Hugging Face's
@@ -165,7 +165,7 @@ def translate(content: Mapping[str, Any], wanted: Collection[str]) -> dict[str, 
     """
     state = _unwrap(content)
     if not any(key.startswith(("decoder.", "model.decoder.")) for key in state):
-        return state
+        return _fit_counters(state, wanted)
     ours: dict[str, Any] = {}
     for key, value in state.items():
         if key.removeprefix("model.").startswith(DROPPED):

@@ -160,6 +160,25 @@ def unused(module: nn.Module, features: list[Tensor]) -> set[str]:
     }
 
 
+def test_position_is_added_where_queries_are_compared() -> None:
+    layer = build_head().layers[0]
+    given: dict[str, tuple[Tensor, ...]] = {}
+    for name in ("self_attn", "cross_attn"):
+        part = layer.get_submodule(name)
+        part.register_forward_pre_hook(lambda _, x, name=name: given.update({name: x}))
+    normed: list[Tensor] = []
+    layer.norm1.register_forward_hook(lambda _, x, y: normed.append(y))
+    generator = torch.Generator().manual_seed(7)
+    queries, position = torch.randn(2, 2, 9, 32, generator=generator)
+    memory = torch.randn(2, CELLS, 32, generator=generator)
+    layer(queries, position, torch.full((2, 9, 4), 0.5), memory, SIZES)
+    query, key, value = given["self_attn"]
+    assert torch.equal(query, queries + position)
+    assert torch.equal(key, queries + position)
+    assert torch.equal(value, queries)
+    assert torch.equal(given["cross_attn"][0], normed[0] + position)
+
+
 def test_undeployed_head_computes_the_boxes_of_all_cells(features: list[Tensor]) -> None:
     head, counts = build_head(), []
     head.selection.box.register_forward_hook(lambda _, x, y: counts.append(y.shape[1]))

@@ -99,6 +99,7 @@ def hgnetv2() -> Pair:
         stage_in_channels=[12, 32, 128, 256],
         stage_mid_channels=[12, 24, 48, 96],
         stage_out_channels=[32, 128, 256, 512],
+        hidden_sizes=[32, 128, 256, 512],
         stage_num_blocks=[1, 1, 2, 1],
         out_features=LEVELS,
     )

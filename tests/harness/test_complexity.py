@@ -107,8 +107,10 @@ def test_a_disagreement_of_the_counters_names_the_stage():
     result = counted(layer, (1, 400, 256))
     check = result.details["cross_check"]
     assert check["relative_difference"] < -complexity.TOLERANCE
-    assert "most of it in the backbone" in result.caveats["macs"]
-    assert "most of it in the backbone" in result.caveats["flops"]
+    assert check["missed"] == {"aten::scaled_dot_product_attention": 1}
+    for metric in ("macs", "flops"):
+        assert "most of it in the backbone" in result.caveats[metric]
+        assert "no formula for aten::scaled_dot_product_attention" in result.caveats[metric]
 
 
 def test_a_shared_convolution_counts_for_each_level_and_is_stored_once():
@@ -148,6 +150,13 @@ def test_the_toy_by_stage():
     assert list(result.details["stages_not_counted"]) == ["postprocess"]
     assert result.details["deployed"]["params_trainable"] == 0
     assert result.metrics["macs"] == sum(stages.values())
+
+
+def test_the_training_graph_alone():
+    detector = TOY.build()
+    whole = complexity.count(detector, (64, 64)).metrics
+    expected = {name: whole[name] for name in ("params", "macs", "flops")}
+    assert complexity.count_training(detector, (64, 64)) == expected
 
 
 class Odd(nn.Module):
@@ -239,3 +248,14 @@ def test_rtmdet(name, params, macs):
     assert result.details["cross_check"]["macs"] == macs
     assert result.details["training"]["not_counted"]["unknown"] == {}
     assert result.caveats == {}
+
+
+def test_the_second_counter_misses_the_attention_of_rtdetr_and_says_so():
+    result = complexity.count(detectors.create("rtdetr_r18"), (320, 320))
+    check, ours = result.details["cross_check"], result.metrics["macs"]
+    encoder, decoder = 2 * (10 * 10) ** 2 * 256, 3 * 2 * 300**2 * 256
+    assert ours - check["macs"] == encoder + decoder
+    assert check["missed"] == {"aten::scaled_dot_product_attention": 4}
+    assert "most of it in the head" in result.caveats["macs"]
+    assert "no formula for aten::scaled_dot_product_attention" in result.caveats["macs"]
+    assert list(result.caveats) == ["macs", "flops"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.optimize import adamw, learning_rate, param_groups
+from harness.optimize import adamw, learning_rate, param_groups, set_learning_rate
 from harness.recipe import Recipe
 
 RTMDET = Recipe(
@@ -85,3 +85,37 @@ def test_decay_shrinks_weights_and_not_biases() -> None:
 
 def test_an_empty_group_is_left_out() -> None:
     assert len(param_groups(nn.Linear(2, 2, bias=False), 0.1)) == 1
+
+
+class Staged(nn.Module):
+    """A backbone and a head that share a convolution; the backbone's own norm is spared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shared = nn.Conv2d(2, 2, 1)
+        self.head = nn.Sequential(nn.Conv2d(2, 2, 1), shared)
+        self.backbone = nn.Sequential(shared, nn.BatchNorm2d(2))
+
+
+def test_the_backbone_learns_with_its_share_of_the_rate() -> None:
+    model = Staged()
+    optimizer = adamw(model, Recipe(epochs=1, batch_size=1, lr=0.4, backbone_lr=0.1))
+    set_learning_rate(optimizer, 0.2)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {
+        names[id(parameter)]: (round(group["lr"], 9), group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert found == {
+        "head.0.weight": (0.2, 0.05),
+        "head.0.bias": (0.2, 0.0),
+        "head.1.weight": (0.02, 0.05),
+        "head.1.bias": (0.02, 0.0),
+        "backbone.1.weight": (0.02, 0.0),
+        "backbone.1.bias": (0.02, 0.0),
+    }
+
+
+def test_a_backbone_like_the_rest_makes_no_groups_of_its_own() -> None:
+    assert [group["lr_share"] for group in param_groups(Staged(), 0.1)] == [1.0, 1.0]

@@ -26,6 +26,20 @@ def test_the_reference_recipe_is_the_published_one() -> None:
     assert recipe.augment.resize_range == (0.5, 2.0)
 
 
+def test_the_recipe_of_rtdetr_is_the_published_one() -> None:
+    recipe = load("rtdetr")
+    assert (recipe.epochs, recipe.batch_size, recipe.accumulate) == (72, 16, 1)
+    assert (recipe.lr, recipe.lr * recipe.backbone_lr) == (1e-4, pytest.approx(1e-5))
+    assert (recipe.weight_decay, recipe.clip_norm) == (1e-4, 0.1)
+    assert (recipe.warmup_steps, recipe.warmup_start, recipe.schedule) == (2000, 1e-3, "constant")
+    assert (recipe.ema_decay, recipe.ema_ramp) == (0.9999, 2000)
+    assert (recipe.augment.resize_range, recipe.augment.hsv, recipe.augment.flip) == (
+        None,
+        None,
+        0.5,
+    )
+
+
 def test_changes_reach_nested_knobs(tmp_path: Path) -> None:
     file = write(tmp_path, "{epochs: 3, batch_size: 8, lr: 0.1, augment: {hsv: [5, 30, 30]}}")
     recipe = load(file, {"augment.flip": 0.25, "lr": 0.2})
@@ -47,6 +61,7 @@ def test_a_number_that_yaml_reads_as_text_is_taken(tmp_path: Path) -> None:
         ({"epochs": "ten"}, r"epochs: .* integer.*, got 'ten'"),
         ({"epochs": True}, r"epochs: true and false are no values of this knob"),
         ({"epochs": 0}, r"epochs: .* greater than 0, got 0"),
+        ({"backbone_lr": 0}, r"backbone_lr: .* greater than 0, got 0"),
         ({"precision": "fp8"}, r"precision: .*'fp32', 'bf16' or 'fp16', got 'fp8'"),
         ({"augment": 3}, r"augment: .*got 3"),
         ({"augment.resize_range": [0.5]}, r"augment.resize_range"),

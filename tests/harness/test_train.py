@@ -216,6 +216,13 @@ def test_every_group_follows_the_schedule(fake: Any, steps: list[Step]) -> None:
     assert len(set(expected)) == 7  # the last step of the warm-up has the flat rate
 
 
+def test_the_backbone_follows_with_its_share(fake: Any, steps: list[Step]) -> None:
+    changes = {"epochs": 2, "warmup_steps": 2, "flat_until": 0.25}
+    run(fake(images=16, micro_batch=4), toy(), backbone_lr=0.25, **changes)
+    rates = [learning_rate(step, 8, recipe(**changes)) for step in range(8)]
+    assert [set(step.rates) for step in steps] == [{rate / 4, rate} for rate in rates]
+
+
 def test_what_is_kept_is_the_average_of_the_weights_after_each_step(
     fake: Any, steps: list[Step]
 ) -> None:
