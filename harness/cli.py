@@ -11,7 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-EPILOG = "Exit status: 0 all done; 1 some trials failed; 2 refused before anything started."
+EPILOG = (
+    "Exit status: 0 all done; 1 some trials failed, or something essential is broken;"
+    " 2 refused before anything started."
+)
 INTERRUPTED = 130
 OURS = ("detectors", "harness", "reports")
 SPINS = "10000"
@@ -106,6 +109,12 @@ def measure(
     set_: Sets = None,
     weights: Weights = None,
     device: Device = None,
+    nms_frontier: Annotated[
+        bool, typer.Option("--nms-frontier", help="Try settings of NMS: mAP against time.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Page of --nms-frontier, an .html file or a folder.")
+    ] = Path("nms_frontier.html"),
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
@@ -114,6 +123,20 @@ def measure(
     sets = list(set_ or [])
     if size is not None:
         sets.append(f"detector.input.size=[{size[0]}, {size[1]}]")
+    if nms_frontier:
+        from harness import frontier_command
+        from reports import frontier as page
+
+        return frontier_command.measure(
+            models,
+            data or "shapes",
+            sets,
+            weights,
+            runner.device(device),
+            out=out,
+            write=page.write,
+            as_json=as_json,
+        )
     return model_commands.measure(
         models, data or "shapes", sets, weights, runner.device(device), as_json=as_json
     )
@@ -156,6 +179,21 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A trial's folder, or seeds: X,Y,Z.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Likewise; judged against A.")],
+    data: Data = None,
+    alone: Annotated[bool, typer.Option("--alone", help="Leave other seeds out.")] = False,
+    mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols or data.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Say whether B is better than A: over images, seeds, and in time."""
+    from harness import compare_command
+
+    return compare_command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)
+
+
+@app.command()
 def report(
     studies: Annotated[
         list[str], typer.Argument(metavar="STUDY...", help="Studies, or folders of records.")
@@ -168,6 +206,14 @@ def report(
     from harness import study_commands
 
     return study_commands.report(studies, out, runs, as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> int:
+    """Say what this machine can and cannot support, and which claims follow."""
+    from harness import doctor as examination
+
+    return examination.run(as_json=as_json)
 
 
 @list_app.command("detectors")

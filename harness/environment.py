@@ -8,15 +8,22 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harness import nvml
+
 PACKAGES = ("detbench", "torch", "torchvision", "numpy", "hotcoco")
 VARIABLES = (  # that change how fast operators are
     *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT"),
     *("KMP_BLOCKTIME", "KMP_AFFINITY", "MKL_NUM_THREADS", "LD_PRELOAD", "CUDA_LAUNCH_BLOCKING"),
+)
+DRIVER = (  # what it is asked about a GPU
+    *("driver", "clock_mhz", "clock_memory_mhz", "clock_max_mhz"),
+    *("power_w", "power_limit_w", "temperature_c"),
 )
 GIT_SECONDS = 0.25
 
@@ -68,7 +75,7 @@ def _cpu() -> dict[str, Any]:
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "cores_usable": _usable_cores(),
-        "quota_cores": _quota(),
+        "quota_cores": quota_cores(),
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
@@ -88,7 +95,7 @@ def _usable_cores() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
-def _quota() -> float | None:
+def quota_cores() -> float | None:
     """Return the cores that a container may use, where it is limited."""
     quota, _, period = (_text("/sys/fs/cgroup/cpu.max") or "").partition(" ")
     return int(quota) / int(period) if quota.isdigit() else None
@@ -146,44 +153,19 @@ def _gpu(device: str) -> dict[str, Any] | None:
         "memory_bytes": properties.total_memory,
         "multiprocessors": properties.multi_processor_count,
     }
-    return _present(facts | _nvml(str(getattr(properties, "uuid", ""))))
+    return _present(facts | _nvml(nvml.uuid_of(device)))
 
 
 def _nvml(uuid: str) -> dict[str, Any]:
     """Ask the driver about a GPU, as far as it answers."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no package, no library, no driver: NVML has a class for each
-        return {}
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-        return _nvml_facts(pynvml, handle)
-    except pynvml.NVMLError:
-        return {}
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _nvml_facts(pynvml: Any, handle: Any) -> dict[str, Any]:
-    questions: dict[str, Callable[[], Any]] = {
-        "driver": lambda: pynvml.nvmlSystemGetDriverVersion(),
-        "clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-        "clock_memory_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-        "clock_max_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
-        "power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        "power_limit_w": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
-        "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(
-            handle, pynvml.NVML_TEMPERATURE_GPU
-        ),
-    }
     answers = {}
-    for name, ask in questions.items():
-        try:
-            answers[name] = ask()
-        except pynvml.NVMLError:
-            continue
+    try:
+        with nvml.opened(uuid) as gpu:
+            for name in DRIVER:
+                with suppress(nvml.Unavailable):
+                    answers[name] = gpu.ask(name)
+    except nvml.Unavailable:
+        return {}
     return answers
 
 

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import hotcoco
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from detectors.interface import Detections, Detector
-from harness.data import Batch, Split, normalize, to_original, val_loader
+from harness import detections as stored
+from harness import record
+from harness.data import Batch, DataSet, Split, normalize, to_original, val_loader
 from harness.progress import OnProgress, Progress, ignore
+from harness.record import RecordError
 
+MAX_DETECTIONS = (1, 10, 100)
+# As pycocotools has them, rounded.
+IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+FOUND_IOU = 0.5  # from which on TIDE counts an object as found
+BACKGROUND_IOU = 0.1  # below which TIDE counts a detection as one of the background
 AREAS = ("all", "small", "medium", "large")  # the order in which COCO's evaluator counts them
+
+
+Floats = NDArray[np.float64]
 
 
 class Score(NamedTuple):
     """The accuracy of detections."""
 
     metrics: dict[str, float]  # mAP, mAP_50, mAP_75, mAP_s, mAP_m, mAP_l in [0, 1]
-    details: dict[str, Any]  # AR_*: recalls in [0, 1]; per_class: mAP by category name
+    details: dict[str, Any]
+    """`AR_*`: recalls in [0, 1]; `per_class`: mAP by category name; `per_iou`: AP by threshold;
+    `tide`: what errors cost, absent when there is nothing to find.
+    """
 
 
 class Evaluation(NamedTuple):
@@ -67,7 +83,7 @@ def evaluate(
 def score(
     ground_truth: dict[str, Any],
     detections: Sequence[dict[str, Any]],
-    max_detections: tuple[int, ...] = (1, 10, 100),
+    max_detections: Sequence[int] = MAX_DETECTIONS,
 ) -> Score:
     """Compute COCO's box metrics, equal to those of pycocotools.
 
@@ -84,9 +100,8 @@ def score(
         ValueError: a detection in an image or of a category that the ground truth does not have.
     """
     _check_ids(ground_truth, detections)
-    evaluated = _evaluate(ground_truth, detections, max_detections)
-    precision = np.asarray(evaluated["precision"])  # [IoU, recall, class, area, max_detections]
-    recall = np.asarray(evaluated["recall"])  # [IoU, class, area, max_detections]
+    evaluator = match(ground_truth, detections, max_detections)
+    precision, recall = _accumulate(evaluator)
     best = precision[..., -1]
     metrics = {
         "mAP": _mean(best[:, :, :, 0]),
@@ -97,8 +112,76 @@ def score(
     for index, area in enumerate(AREAS[1:], start=1):
         metrics[f"mAP_{area[0]}"] = _mean(best[..., index])
         details[f"AR_{area[0]}"] = _mean(recall[:, :, index, -1])
-    per_class = _per_class(ground_truth["categories"], best[..., 0])
-    return Score(_present(metrics), {**_present(details), "per_class": per_class})
+    groups: dict[str, Any] = {"per_class": _per_class(ground_truth["categories"], best[..., 0])}
+    if metrics["mAP"] is not None:
+        thresholds = zip(IOU_THRESHOLDS, best[..., 0], strict=True)
+        groups["per_iou"] = _present({f"{iou:.2f}": _mean(values) for iou, values in thresholds})
+        groups["tide"] = errors(evaluator)
+    return Score(_present(metrics), {**_present(details), **groups})
+
+
+def _accumulate(evaluator: hotcoco.COCOeval) -> tuple[Floats, Floats]:
+    """Return precision [IoU, recall, class, area, max_detections], and recall without the second.
+
+    Both are -1 where there is nothing to find.
+    """
+    evaluator.accumulate()
+    evaluated = evaluator.eval
+    assert evaluated is not None
+    return np.asarray(evaluated["precision"]), np.asarray(evaluated["recall"])
+
+
+def rescore(folder: Path, dataset: DataSet) -> Score:
+    """Compute the accuracy of a finished trial again, from its stored detections.
+
+    Args:
+        folder: the trial's, with its record and its detections.
+        dataset: what the trial was evaluated on.
+
+    Raises:
+        RecordError: the trial has no detections, or the data set is another.
+    """
+    result = record.read(folder)
+    if "detections" not in result.artifacts:
+        raise RecordError(f"{folder}: the trial stored no detections; it {_ending(result)}")
+    fingerprint = result.data.get("fingerprint")
+    if fingerprint != dataset.fingerprint:
+        raise RecordError(
+            f"{folder}: evaluated on data of fingerprint {fingerprint}, data set {dataset.name} has"
+            f" {dataset.fingerprint}; name the data set that the trial was run with"
+        )
+    found = stored.read(folder / result.artifacts["detections"])
+    return score(dataset.val.ground_truth(), found, max_detections(result))
+
+
+def max_detections(result: record.Record) -> tuple[int, ...]:
+    """Return how many detections an image and class a record's figures count."""
+    return tuple(result.protocol.get("max_detections", MAX_DETECTIONS))
+
+
+def _ending(result: record.Record) -> str:
+    return f"ended as {result.state}" if result.failure else "did not measure accuracy"
+
+
+def errors(evaluator: hotcoco.COCOeval) -> dict[str, Any]:
+    """Say which kinds of error there are, and what each costs.
+
+    Returns:
+        `counts` and `delta_ap`, both by kind: `Cls` (right place, wrong class), `Loc` (right class,
+        overlap of 0.1 to 0.5), `Both` (overlap of 0.1 to 0.5 with another class), `Dupe` (found
+        before), `Bkg` (nothing there), `Miss` (an object that no other error explains). A kind's
+        `delta_ap` is what `ap`, at IoU 0.5, would gain if its errors were mended; mending all `FP`
+        or all `FN` likewise. The gains do not add up to 1 - `ap`. `share` is a kind's part of the
+        sum over the six kinds; absent when there are no errors.
+
+    Source: TIDE, arXiv:2008.08115, sec. 2.2.
+    """
+    found = evaluator.tide_errors(pos_thr=FOUND_IOU, bg_thr=BACKGROUND_IOU)
+    gains = {kind: float(gain) for kind, gain in found["delta_ap"].items()}
+    total = sum(gains[kind] for kind in found["counts"])
+    shares = {kind: gains[kind] / total for kind in found["counts"]} if total > 0 else {}
+    result = {"ap": float(found["ap_base"]), "delta_ap": gains, "counts": dict(found["counts"])}
+    return result | ({"share": shares} if shares else {})
 
 
 def _check_ids(ground_truth: dict[str, Any], detections: Sequence[dict[str, Any]]) -> None:
@@ -113,23 +196,20 @@ def _check_ids(ground_truth: dict[str, Any], detections: Sequence[dict[str, Any]
             )
 
 
-def _evaluate(
+def match(
     ground_truth: dict[str, Any],
     detections: Sequence[dict[str, Any]],
-    max_detections: tuple[int, ...],
-) -> dict[str, Any]:
-    """Match detections with ground truth, and return precision and recall as arrays."""
+    max_detections: Sequence[int],
+) -> hotcoco.COCOeval:
+    """Match detections with ground truth as COCO does."""
     truth = hotcoco.COCO(ground_truth)
     evaluator = hotcoco.COCOeval(truth, truth.load_res(list(detections)), "bbox")
     evaluator.params.max_dets = list(max_detections)
     evaluator.evaluate()
-    evaluator.accumulate()
-    result: dict[str, Any] | None = evaluator.eval
-    assert result is not None
-    return result
+    return evaluator
 
 
-def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
+def _mean(values: Floats) -> float | None:
     """Average what has ground truth; the rest is -1. None when nothing has."""
     values = values[values > -1]
     return float(np.mean(values)) if values.size else None
@@ -139,9 +219,7 @@ def _present(values: dict[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _per_class(
-    categories: list[dict[str, Any]], precision: np.ndarray[Any, np.dtype[np.float64]]
-) -> dict[str, float]:
+def _per_class(categories: list[dict[str, Any]], precision: Floats) -> dict[str, float]:
     """Return the mAP of every category with ground truth; classes are sorted by id."""
     names = [category["name"] for category in sorted(categories, key=lambda c: int(c["id"]))]
     return _present({name: _mean(precision[:, :, i]) for i, name in enumerate(names)})
@@ -151,6 +229,7 @@ def _results(found: list[Detections], batch: Batch, split: Split) -> list[dict[s
     """Turn the detections of a batch into COCO results, without classes the split does not have.
 
     A detector that is made for more classes may find them, but nothing says whether they are there.
+    Numbers are of single precision, as they are stored: what is scored can be scored again.
     """
     results: list[dict[str, Any]] = []
     counts = [len(item.scores) for item in found]
@@ -161,7 +240,7 @@ def _results(found: list[Detections], batch: Batch, split: Split) -> list[dict[s
         boxes[:, 2:] -= boxes[:, :2]
         image_id = split.images[index].id
         for box, confidence, label in zip(
-            boxes.tolist(), row[:, 4].tolist(), row[:, 5].tolist(), strict=True
+            boxes.float().tolist(), row[:, 4].float().tolist(), row[:, 5].tolist(), strict=True
         ):
             category_id = split.label_to_category_id[int(label)]
             results.append(

@@ -8,32 +8,53 @@ one do not disturb another: the whole; network and postprocessing; the stages of
 from __future__ import annotations
 
 import gc
-import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from harness import locks, statistics
-from harness.progress import OnProgress, Progress, ignore
+from harness import conditions, derived, energy, limits, locks
+from harness.derived import Aside, Timing
+from harness.energy import Energy
+from harness.nvml import Unavailable
+from harness.progress import OnProgress, ignore
 from harness.recipe import Settings
-from harness.statistics import FEWEST_ROUNDS, Ratio
-from harness.subjects import Inputs, Prepared, Profile, Subject, prepare, profile, read_inputs
-from harness.timer import Step, Timer, timer_for
+from harness.session import WHOLE, WORKLOAD, Session
+from harness.statistics import Ratio
+from harness.subjects import (
+    Inputs,
+    Prepared,
+    Preprocess,
+    Subject,
+    prepare,
+    profile,
+    read_inputs,
+    workload,
+)
+from harness.timer import Timer, timer_for
 
 if TYPE_CHECKING:
     from detectors.interface import InputConfig
     from harness.data import Split
 
-__all__ = ["LatencyConfig", "Subject", "Timing", "measure", "measure_prepared", "ratio"]
+__all__ = [
+    "WORKLOAD",
+    "Bench",
+    "LatencyConfig",
+    "Subject",
+    "Timing",
+    "measure",
+    "measure_prepared",
+    "ratio",
+]
 
-ROUNDS = 10  # a block is cut so that this many rounds fit into the time
-UNTIMED = 1  # calls before each block, which warm the caches that another subject has used
-UNTRAINED = "untrained: the time for NMS depends on the scores and says nothing here"
+LIMITS_SECONDS = 1.0  # for the limits of the device, at most
+ENERGY_SECONDS = 2.0  # of each of a subject's two windows; longer where the counter needs it
+BUSY_CALLS = 5  # that are looked into for the time in which the device computes
 
 
 class LatencyConfig(Settings):
@@ -59,6 +80,10 @@ class LatencyConfig(Settings):
     """Half width of the median's 95 % interval, as a share of it, at which the measurement ends."""
     warmup_seconds: float = Field(5.0, ge=0)
     """Time for a subject's warm-up, which ends as soon as every trace is steady."""
+    reference: bool = True
+    """Whether a reference workload takes turns with the subjects, and limits are measured."""
+    preprocess: bool = False
+    """Whether making the images from decoded photographs is timed, in a pass of its own."""
 
     @model_validator(mode="after")
     def _ordered(self) -> LatencyConfig:
@@ -69,19 +94,13 @@ class LatencyConfig(Settings):
         return self
 
 
-class Timing(NamedTuple):
-    """How fast a detector is.
+class Bench(NamedTuple):
+    """A device, its timer, and what is read there beside the times."""
 
-    `latency_ms` is the median of the whole, `latency_low_ms` and `latency_high_ms` its 95 %
-    interval; the others are medians of their pass. On a GPU `<name>_device_ms` is the same by the
-    device's events. Milliseconds a call.
-    """
-
-    metrics: dict[str, float]
-    samples: dict[str, list[float]]  # in the order they were taken, nothing left out
-    details: dict[str, Any]
-    absent: dict[str, str]
-    caveats: dict[str, str]
+    device: str
+    timer: Timer
+    sampler: conditions.Sampler | None = None  # of the machine's conditions; made on this thread
+    energy: bool = False  # whether to read its counter of joules, where there is one
 
 
 def measure(
@@ -103,46 +122,78 @@ def measure(
         seed: of the order in which subjects take turns.
         on_progress: told after each round.
     """
-    read: dict[InputConfig, tuple[Inputs, ...]] = {}
-    prepared = {}
-    with locks.working(device):  # reading and deploying would disturb another's measurement
-        for name, subject in subjects.items():
-            wanted = subject.detector.config.input
-            if wanted not in read:
-                read[wanted] = read_inputs(
-                    split, wanted, images=config.images, batch_size=config.batch_size
-                )
-            prepared[name] = prepare(subject, read[wanted], device, config.precision)
+    with locks.working(device), _with_threads(config.threads):  # else it would disturb others
+        prepared = _prepare(subjects, split, config, device)
     with locks.measuring(device) as waited:
-        timings = measure_prepared(
-            prepared, config, timer_for(device), device=device, seed=seed, on_progress=on_progress
-        )
+        bench = Bench(device, timer_for(device), conditions.Sampler(device), energy=True)
+        timings = measure_prepared(prepared, config, bench, seed=seed, on_progress=on_progress)
     for timing in timings.values():
         timing.details["waited_seconds"] = waited
     return timings
 
 
+def _prepare(
+    subjects: Mapping[str, Subject], split: Split, config: LatencyConfig, device: str
+) -> dict[str, Prepared]:
+    read: dict[InputConfig, tuple[Inputs, ...]] = {}
+    prepared = {}
+    for name, subject in subjects.items():
+        wanted = subject.detector.config.input
+        if wanted not in read:
+            read[wanted] = read_inputs(
+                split, wanted, images=config.images, batch_size=config.batch_size
+            )
+        ready = prepare(subject, read[wanted], device, config.precision)
+        if config.preprocess:
+            anew = Preprocess(split, wanted, config.images, ready.inputs)
+            ready = ready._replace(preprocess=anew)
+        prepared[name] = ready
+    return prepared
+
+
 def measure_prepared(
     subjects: Mapping[str, Prepared],
     config: LatencyConfig,
-    timer: Timer,
+    bench: Bench,
     *,
-    device: str,
     seed: int = 0,
     on_progress: OnProgress = ignore,
 ) -> dict[str, Timing]:
     """Time subjects that are ready; see `measure`."""
-    with _quiet_process(config.threads), torch.inference_mode():
+    taking_turns, known = dict(subjects), None
+    with _with_threads(config.threads), _uncollected(), torch.inference_mode():
+        if config.reference:
+            taking_turns[WORKLOAD] = workload(bench.device)
+            known = _limits(config, bench)
         profiles = {
-            name: profile(subject, device, timer.clock, config.seconds / 2)
+            name: profile(subject, bench.device, bench.timer.clock, config.seconds / 2)
             for name, subject in subjects.items()
         }
-        session = _Session(subjects, config, timer, seed, on_progress)
+        session = Session(taking_turns, config, bench.timer, seed, on_progress)
         session.details["threads"] = torch.get_num_threads()
-        session.run()
-    return {
-        name: session.timing(name, subject, profiles[name]) for name, subject in subjects.items()
-    }
+        with bench.sampler or nullcontext():
+            session.run()
+        energies = _energies(subjects, config, bench)
+        busy = {name: _busy(subject, bench.timer) for name, subject in subjects.items()}
+    asides = {name: Aside(profiles[name], energies[name], busy[name]) for name in subjects}
+    return _derive(session, asides, bench, known)
+
+
+def _derive(
+    session: Session, asides: Mapping[str, Aside], bench: Bench, known: limits.Limits | None
+) -> dict[str, Timing]:
+    """Derive the figures of every subject; those of the workload are its times alone."""
+    traces, sampler, by_it = session.traces, bench.sampler, None
+    timings = {}
+    if WORKLOAD in traces:
+        by_it = derived.blocks(traces[WORKLOAD][WHOLE.key], sampler)
+        metrics = {name: float(np.median(by_it.series(name))) for name in by_it.samples}
+        watched = [] if sampler is None else sampler.samples
+        timings[WORKLOAD] = Timing(metrics, {}, {}, {}, {WHOLE.key: by_it}, watched)
+    common = derived.Session(session.config, session.details, sampler, known, by_it)
+    for name, aside in asides.items():
+        timings[name] = derived.timing(session.subjects[name], traces[name], aside, common)
+    return timings
 
 
 def ratio(a: Timing, b: Timing) -> Ratio:
@@ -151,209 +202,71 @@ def ratio(a: Timing, b: Timing) -> Ratio:
     Raises:
         ValueError: they were not measured together.
     """
-    return statistics.ratio_of_medians(_rounds(a), _rounds(b))
+    return derived.ratio(a.passes[WHOLE.key], b.passes[WHOLE.key])
 
 
-def _rounds(timing: Timing) -> list[list[float]]:
-    samples, block = timing.samples["latency_ms"], timing.details["block"]
-    return [samples[start : start + block] for start in range(0, len(samples), block)]
+def _limits(config: LatencyConfig, bench: Bench) -> limits.Limits:
+    seconds = min(LIMITS_SECONDS, config.seconds / 10)
+    return limits.measure(bench.device, config.precision, seconds=seconds, timer=bench.timer)
+
+
+def _energies(
+    subjects: Mapping[str, Prepared], config: LatencyConfig, bench: Bench
+) -> dict[str, Energy | str]:
+    """Return the energy of an image of every subject, or why there is none."""
+    if not bench.energy:
+        return dict.fromkeys(subjects, "no energy counter is read")
+    try:
+        with energy.opened(bench.device) as counter:
+            return {name: _energy(item, config, bench, counter) for name, item in subjects.items()}
+    except Unavailable as why:
+        return dict.fromkeys(subjects, str(why))
+
+
+def _energy(
+    subject: Prepared, config: LatencyConfig, bench: Bench, counter: energy.Counter
+) -> Energy | str:
+    indexes = itertools.cycle(range(len(subject.inputs)))
+    seconds = min(ENERGY_SECONDS, config.seconds / 5)
+
+    def call() -> None:
+        bench.timer.time(*WHOLE.work(subject, next(indexes)))
+
+    try:
+        with subject.active():
+            return energy.measure(call, counter, images=config.batch_size, seconds=seconds)
+    except Unavailable as why:
+        return str(why)
+
+
+def _busy(subject: Prepared, timer: Timer) -> float | None:
+    """Return the median time of a call in which the device computes."""
+    indexes = range(min(BUSY_CALLS, len(subject.inputs)))
+    with subject.active():
+        found = [timer.busy(*WHOLE.work(subject, index)) for index in indexes]
+    told = [value for value in found if value is not None]
+    return float(np.median(told)) if told else None
 
 
 @contextmanager
-def _quiet_process(threads: int | None) -> Iterator[None]:
-    """Keep the garbage collector out of the timed calls, and set the threads for them."""
-    before, collecting = torch.get_num_threads(), gc.isenabled()
-    gc.collect()
-    gc.disable()
+def _with_threads(threads: int | None) -> Iterator[None]:
+    """Set the threads inside an operator."""
+    before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector out of the timed calls."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
         if collecting:
             gc.enable()
-
-
-class _Pass(NamedTuple):
-    """Something to time."""
-
-    names: tuple[str, ...]  # one a step
-    steps: Callable[[Prepared, Inputs], Sequence[Step]]
-
-
-def _whole(subject: Prepared, inputs: Inputs) -> Sequence[Step]:
-    return (lambda images: subject.detector.detect(images, inputs.sizes),)
-
-
-def _parts(subject: Prepared, inputs: Inputs) -> Sequence[Step]:
-    detector = subject.detector
-    return detector, lambda outputs: detector.postprocess(outputs, inputs.sizes)
-
-
-def _stages(subject: Prepared, inputs: Inputs) -> Sequence[Step]:
-    detector = subject.detector
-    return detector.backbone, detector.neck, detector.head
-
-
-_WHOLE = _Pass(("latency",), _whole)
-_PARTS = _Pass(("network", "nms"), _parts)
-_STAGES = _Pass(("backbone", "neck", "head"), _stages)
-
-_Samples = dict[str, list[float]]
-
-
-class _Session:
-    """One measurement of several subjects."""
-
-    def __init__(
-        self,
-        subjects: Mapping[str, Prepared],
-        config: LatencyConfig,
-        timer: Timer,
-        seed: int,
-        on_progress: OnProgress,
-    ) -> None:
-        self.subjects = subjects
-        self.config = config
-        self.timer = timer
-        self.order = random.Random(seed)
-        self.on_progress = on_progress
-        self.samples: dict[str, _Samples] = {name: {} for name in subjects}
-        self.block = config.block
-        self.details: dict[str, Any] = {}
-
-    def run(self) -> None:
-        """Warm up, then time the whole, then the parts."""
-        self._warm_up()
-        self._time_whole()
-        self._time_parts()
-
-    def _warm_up(self) -> None:
-        """Run rounds until the traces are steady, then choose the size of a block."""
-        traces: dict[str, _Samples] = {name: {} for name in self.subjects}
-        start, rounds, steady = self.timer.clock(), 0, False
-        limit = self.config.warmup_seconds * len(self.subjects)
-        while not steady and (rounds == 0 or self._since(start) < limit):
-            self._round(_WHOLE, rounds, traces)
-            rounds += 1
-            steady = all(statistics.is_steady(trace["latency_ms"]) for trace in traces.values())
-        self.details |= {
-            "warmup_rounds": rounds,
-            "warmup_samples": rounds * self.block,
-            "warmup_seconds": self._since(start),
-            "steady": steady,
-        }
-        slowest = max(float(np.median(trace["latency_ms"])) for trace in traces.values()) / 1e3
-        fitting = int(self.config.seconds / ROUNDS / max(slowest, 1e-9)) - UNTIMED
-        self.block = max(1, min(self.config.block, fitting))
-        self.details |= {"block": self.block, "untimed_per_block": UNTIMED}
-
-    def _time_whole(self) -> None:
-        start, rounds, stop = self.timer.clock(), 0, None
-        while stop is None:
-            self._round(_WHOLE, rounds, self.samples)
-            rounds += 1
-            elapsed = self._since(start)
-            stop = self._stop(rounds, elapsed)
-            done = rounds * self.block
-            total = self.config.max_samples if stop is None else done
-            self.on_progress(Progress("latency", done, total, self._medians()))
-        self.details |= {"rounds": rounds, "seconds": elapsed, "stopped_by": stop}
-
-    def _stop(self, rounds: int, elapsed: float) -> str | None:
-        """Say why the measurement is over; None while it is not."""
-        taken = rounds * self.block
-        if rounds < FEWEST_ROUNDS:
-            return None
-        if taken >= self.config.max_samples:
-            return "max_samples"
-        if elapsed >= self.config.seconds * len(self.subjects):
-            return "seconds"
-        if taken >= self.config.min_samples and all(map(self._is_narrow, self.subjects)):
-            return "target_interval"
-        return None
-
-    def _is_narrow(self, name: str) -> bool:
-        width = _relative_half_width(self.samples[name]["latency_ms"])
-        return width is not None and width <= self.config.target_interval
-
-    def _time_parts(self) -> None:
-        start, rounds = self.timer.clock(), 0
-        limit = self.config.seconds / 2 * len(self.subjects)
-        wanted = math.ceil(self.config.min_samples / self.block)
-        while rounds < wanted and (rounds == 0 or self._since(start) < limit):
-            self._round(_PARTS, rounds, self.samples)
-            self._round(_STAGES, rounds, self.samples)
-            rounds += 1
-        self.details["rounds_of_stages"] = rounds
-
-    def _round(self, what: _Pass, number: int, into: dict[str, _Samples]) -> None:
-        """Give each subject a block of calls, all on the same images."""
-        names = list(self.subjects)
-        self.order.shuffle(names)
-        for name in names:
-            self._block(self.subjects[name], what, number * self.block, into[name])
-
-    def _block(self, subject: Prepared, what: _Pass, first: int, into: _Samples) -> None:
-        for offset in range(-UNTIMED, self.block):
-            inputs = subject.inputs[(first + offset) % len(subject.inputs)]
-            steps = what.steps(subject, inputs)
-            result, spans = self.timer.time(steps, inputs.images)
-            del result
-            if offset < 0:
-                continue
-            for name, span in zip(what.names, spans, strict=True):
-                into.setdefault(f"{name}_ms", []).append(span.wall_ms)
-                if span.device_ms is not None:
-                    into.setdefault(f"{name}_device_ms", []).append(span.device_ms)
-
-    def _since(self, start: int) -> float:
-        return (self.timer.clock() - start) / 1e9
-
-    def _medians(self) -> dict[str, float]:
-        return {
-            name: float(np.median(samples["latency_ms"])) for name, samples in self.samples.items()
-        }
-
-    def timing(self, name: str, subject: Prepared, seen: Profile) -> Timing:
-        """Summarise what was taken of a subject."""
-        samples = self.samples[name]
-        metrics = {key: float(np.median(values)) for key, values in samples.items()}
-        metrics["latency_p95_ms"] = float(np.quantile(samples["latency_ms"], 0.95))
-        absent = {"energy_j": "no energy counter is read"}
-        interval = statistics.median_interval(samples["latency_ms"])
-        if interval is None:
-            reason = "too few independent samples for an interval"
-            absent |= {"latency_low_ms": reason, "latency_high_ms": reason}
-        else:
-            metrics |= {"latency_low_ms": interval.low, "latency_high_ms": interval.high}
-        if seen.memory_bytes is None:
-            absent["memory_bytes"] = "a CPU has no counter of a model's memory"
-        else:
-            metrics["memory_bytes"] = float(seen.memory_bytes)
-        if "candidates" not in seen.details:
-            absent["candidates"] = "the postprocess stage does not tell them"
-        details = self.details | seen.details
-        return Timing(metrics, samples, details, absent, self._caveats(subject, samples))
-
-    def _caveats(self, subject: Prepared, samples: _Samples) -> dict[str, str]:
-        remarks = []
-        taken = len(samples["latency_ms"])
-        if not self.details["steady"]:
-            remarks.append(f"not steady after {self.details['warmup_seconds']:.1f} s of warm-up")
-        if taken < self.config.min_samples:
-            remarks.append(f"only {taken} samples fit into the time")
-        if not locks.PAUSES_WORK:
-            remarks.append("training on the device was not paused: no fcntl on this platform")
-        caveats = {"latency_ms": "; ".join(remarks)} if remarks else {}
-        if not subject.trained:
-            remarks.append(UNTRAINED)
-            caveats = {"latency_ms": "; ".join(remarks), "nms_ms": UNTRAINED}
-        return caveats
-
-
-def _relative_half_width(samples: Sequence[float]) -> float | None:
-    interval = statistics.median_interval(samples)
-    if interval is None:
-        return None
-    return (interval.high - interval.low) / 2 / float(np.median(samples))

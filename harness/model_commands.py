@@ -23,6 +23,17 @@ from harness.recipe import Recipe
 from harness.specification import started_from
 from harness.study import Study, StudyError
 
+TAIL = {
+    "preprocess_ms": "resize, normalise (ms)",
+    "busy_ms": "device busy (ms)",
+    "latency_p95_ms": "p95 (ms)",
+    "latency_p99_ms": "p99 (ms)",
+    "reference_ratio": "to the reference",
+    "roofline_fraction": "of the roofline (%)",
+    "memory_bytes": "memory (bytes)",
+    "energy_j": "energy (J)",
+}
+
 
 def measure(
     models: Sequence[str],
@@ -50,6 +61,10 @@ def measure(
             name: complexity.count(item.detector, item.detector.config.input.size)
             for name, item in subjects.items()
         }
+    subjects = {
+        name: item._replace(macs=counted[name].metrics.get("macs_deployed"))
+        for name, item in subjects.items()
+    }
     with _one_line("measure", None) as on_progress:
         timings = latency.measure(
             subjects, dataset.val, setups[0].latency, device=device, on_progress=on_progress
@@ -79,14 +94,41 @@ def _show_measured(
         print_json({"device": device, "data": data_name, "models": rows})
         return
     stages = {f"{stage}_ms": f"{stage} (ms)" for stage in ("backbone", "neck", "head")}
-    columns = {"model": "model", **console.METRICS, **stages, "latency_p95_ms": "p95 (ms)"}
+    columns = {"model": "model", **console.METRICS, **stages, **TAIL}
     columns.pop("mAP")
-    flat = [{"model": row["model"], **row["metrics"]} for row in rows]
+    flat = [{"model": row["model"], **_shown(row["metrics"])} for row in rows]
     out = console.stdout()
+    columns = {key: name for key, name in columns.items() if any(key in row for row in flat)}
     out.print(console.table(columns, flat, f"on {device}, images of {data_name}"))
-    remarks = {text for row in rows for text in row["caveats"].values()}
-    for text in sorted(remarks):
+    for text in _remarks(rows):
         out.print(f"note: {text}", markup=False, highlight=False)
+
+
+def _shown(metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Return metrics as they are shown, those with an interval in words."""
+    found: dict[str, Any] = dict(metrics)
+    for name, low, high, digits in (
+        ("latency_ms", "latency_low_ms", "latency_high_ms", 2),
+        ("reference_ratio", "reference_ratio_low", "reference_ratio_high", 3),
+    ):
+        if low in metrics and high in metrics:
+            value, least, most = (f"{metrics[key]:.{digits}f}" for key in (name, low, high))
+            found[name] = f"{value} ({least} to {most})"
+    if "roofline_fraction" in metrics:
+        found["roofline_fraction"] = 100 * metrics["roofline_fraction"]
+    return found
+
+
+def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Write each caveat of the models once, with whom it is about unless that is everyone."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        for text in dict.fromkeys(row["caveats"].values()):
+            about.setdefault(text, []).append(row["model"])
+    return [
+        text if len(names) == len(rows) else f"{', '.join(names)}: {text}"
+        for text, names in about.items()
+    ]
 
 
 def _unlike(models: Sequence[str], index: int) -> str:

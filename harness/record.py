@@ -37,9 +37,16 @@ class Record(BaseModel):
     Names of metrics: `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m`, `mAP_l` in [0, 1]; `params`,
     `macs`, `flops` (= 2 x macs), each also with the suffix `_deployed`; `latency_ms` (median, end
     to end), `latency_low_ms` and `latency_high_ms` (its 95 % interval), `latency_p95_ms`,
-    `network_ms`, `backbone_ms`, `neck_ms`, `head_ms`, `nms_ms`, milliseconds; `latency_ratio` (to
-    the trial of `details["reference"]`, timed in turns with this one) with `_low` and `_high`;
-    `memory_bytes`, `energy_j`. What could not be measured is absent, with its reason in `absent`.
+    `latency_p99_ms`, `network_ms`, `backbone_ms`, `neck_ms`, `head_ms`, `nms_ms`, `preprocess_ms`
+    (in none of the others), milliseconds of wall time, on a GPU also `<name>_device_ms` between two
+    of its events, and `busy_ms` in which it computes; `latency_ratio` (to the trial of
+    `details["reference"]`, timed in turns with this one) with `_low` and `_high`;
+    `latency_adjusted_ms` (that ratio times the other trial's own `latency_ms`: free of what the
+    machine's speed did between trials, so fit to be set beside those of other trials) with
+    `latency_adjusted_low_ms` and `_high_ms` (of the ratio alone); `reference_ratio` (to the
+    workload of `details["latency"]["workload"]`) with `_low` and `_high`; `roofline_fraction` (of
+    the network, see `harness.limits.roofline`); `memory_bytes`; `energy_j` (an image, above idle).
+    What could not be measured is absent, with its reason in `absent`.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
@@ -66,7 +73,9 @@ class Record(BaseModel):
     details: dict[str, Any] = {}
     """Breakdowns behind the metrics: by stage, by class, candidates before and after NMS."""
     samples: dict[str, list[float]] = {}
-    """Raw latencies in the order they were taken, milliseconds."""
+    """Raw latencies end to end in the order they were taken, nothing left out, milliseconds; those
+    of the stages, when they were taken, and the machine's conditions meanwhile are in the artifact
+    `samples`, see `harness.samples`."""
     curves: list[dict[str, float]] = []
     """One row an epoch: epoch, step, time (s since the epoch of Unix), losses, lr, mAP, ..."""
     protocol: dict[str, Any] = {}
@@ -78,7 +87,7 @@ class Record(BaseModel):
     timings: dict[str, float] = {}
     """Seconds by phase, and `started`, `finished`, seconds since the epoch of Unix."""
     artifacts: dict[str, str] = {}
-    """Files beside the record: weights, detections."""
+    """Files beside the record: weights, detections, samples."""
 
     def write(self, folder: Path) -> Path:
         """Write the record into a trial's folder, whole or not at all."""

@@ -12,6 +12,7 @@ import detectors
 from detectors import weights as detector_weights
 from detectors.config import flatten, override
 from harness.data import DataConfig, DataSet
+from harness.evaluate import BACKGROUND_IOU, FOUND_IOU, IOU_THRESHOLDS, MAX_DETECTIONS
 from harness.knobs import Setup
 from harness.latency import LatencyConfig
 from harness.recipe import Recipe, Settings
@@ -20,7 +21,6 @@ from harness.record import SCHEMA, digest
 if TYPE_CHECKING:
     from harness.study import Study
 
-MAX_DETECTIONS = (1, 10, 100)
 LEAVES_RESULT = ("workers",)  # knobs of a recipe that change how fast it runs, not what comes out
 
 
@@ -138,7 +138,12 @@ def _protocol(
         **{path: value for path, value in flat.items() if path.startswith(parts)},
     }
     if "accuracy" in measure:
-        protocol |= {"evaluator": _evaluator(), "max_detections": MAX_DETECTIONS}
+        protocol |= {
+            "evaluator": _evaluator(),
+            "max_detections": MAX_DETECTIONS,
+            "iou_thresholds": IOU_THRESHOLDS,
+            "tide": {"found": FOUND_IOU, "background": BACKGROUND_IOU},
+        }
     if "latency" in measure:
         protocol["latency"] = setup.latency.model_dump(mode="json")
     return protocol

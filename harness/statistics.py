@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dct
 from scipy.special import stdtrit
 
 FEWEST_ROUNDS = 6  # below it neither interval can be given at 95 %
+FEWEST_COSINES = 4  # that a variance is estimated from
+EXACT_ROUNDS = 50  # above it the normal distribution serves for that of signed ranks
 
 Floats = NDArray[np.float64]
 
@@ -40,24 +43,26 @@ def median_interval(samples: Sequence[float], level: float = 0.95) -> Interval |
     """Give the interval of the median of a series, in the order in which it was taken.
 
     The ends are order statistics, as in the sign test, set apart by the long-run variance of the
-    signs instead of that of independent samples: nothing is assumed about the distribution.
+    signs instead of that of independent samples: nothing is assumed about the distribution. The
+    variance comes from few of the slowest cosines, the fewer the more neighbours resemble each
+    other, and Student's distribution pays for how few they are. A series worth fewer than ten
+    independent samples is covered in 87 to 91 % of cases instead of 95 %.
 
     Returns:
         The interval; None where the series is worth too few independent samples for the level.
 
-    Source: Woodruff, Confidence intervals for medians (1952); long-run variance by the initial
-    positive sequence of Geyer, Practical Markov chain Monte Carlo (1992), sec. 3.3.
+    Source: Woodruff, Confidence intervals for medians (1952); Lazarus, Lewis, Stock and Watson,
+    HAR Inference: Recommendations for Practice (2018), sec. 2, equal-weighted cosine estimator.
+    That their number follows the resemblance is ours.
     """
     values = np.asarray(samples, dtype=np.float64)
     count = len(values)
     if count < FEWEST_ROUNDS:
         return None
     signs = np.sign(values - np.median(values)) / 2
-    spread = max(_long_run_variance(signs), 0.25)
-    independent = count * 0.25 / spread
-    if independent <= 2:
-        return None
-    half = _student(level, independent - 1) * math.sqrt(count * spread)
+    cosines = _cosines(signs)
+    spread = max(_long_run_variance(signs, cosines), 0.25)
+    half = _student(level, cosines) * math.sqrt(count * spread)
     low, high = math.floor(count / 2 - half), math.ceil(count / 2 + half)
     if low < 0 or high > count:
         low, high = low + 1, high - 1
@@ -68,42 +73,33 @@ def median_interval(samples: Sequence[float], level: float = 0.95) -> Interval |
 
 
 def ratio_of_medians(
-    a: Sequence[Sequence[float]],
-    b: Sequence[Sequence[float]],
-    *,
-    level: float = 0.95,
-    replicates: int = 2000,
-    seed: int = 0,
+    a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], *, level: float = 0.95
 ) -> Ratio:
-    """Divide the median of `a` by that of `b`, both taken in the same rounds.
+    """Divide the medians of `a` by those of `b`, round by round, so that drift cancels.
 
-    Rounds are drawn again with replacement, for both alike, so that drift cancels. The tails are
-    widened for few rounds.
+    The ratio is the middle of the geometric means of all pairs of rounds, the interval that of the
+    signed-rank test: exact whatever the distribution, since the order within a round is drawn.
 
     Args:
         a: [R, K] samples by round.
-        b: [R, K'] samples by round.
+        b: [R, K'] samples by round, of the same rounds.
         level: confidence of the interval.
-        replicates: draws of the bootstrap.
-        seed: of the draws.
 
     Raises:
         ValueError: rounds that are not the same number, or too few.
 
-    Source: Hesterberg, What Teachers Should Know About the Bootstrap (2015), sec. 4.3 ("expanded
-    percentile").
+    Source: Hodges and Lehmann, Estimates of Location Based on Rank Tests (1963).
     """
-    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    rounds = len(first)
-    if rounds != len(second):
-        raise ValueError(f"{rounds} rounds against {len(second)}: measure the two together")
+    rounds = len(a)
+    if rounds != len(b):
+        raise ValueError(f"{rounds} rounds against {len(b)}: measure the two together")
     if rounds < FEWEST_ROUNDS:
         raise ValueError(f"a ratio needs {FEWEST_ROUNDS} rounds or more, got {rounds}")
-    drawn = np.random.default_rng(seed).integers(rounds, size=(replicates, rounds))
-    ratios = _medians(first[drawn]) / _medians(second[drawn])
-    tail = NormalDist().cdf(-math.sqrt(rounds / (rounds - 1)) * _student(level, rounds - 1))
-    low, high = np.quantile(ratios, (tail, 1 - tail))
-    return Ratio(float(np.median(first) / np.median(second)), float(low), float(high))
+    ratios = np.median(np.asarray(a, float), axis=1) / np.median(np.asarray(b, float), axis=1)
+    one, other = np.triu_indices(rounds)
+    means = np.sort(np.sqrt(ratios[one] * ratios[other]))
+    cut = _signed_ranks_cut(rounds, (1 - level) / 2)
+    return Ratio(float(np.median(means)), float(means[cut - 1]), float(means[-cut]))
 
 
 def is_steady(trace: Sequence[float], *, window: int = 24, tolerance: float = 0.02) -> bool:
@@ -130,18 +126,43 @@ def _student(level: float, freedom: float) -> float:
     return float(stdtrit(freedom, (1 + level) / 2))
 
 
-def _medians(draws: Floats) -> Floats:
-    """Return the median of each draw, from [replicates, R, K]."""
-    return np.median(draws.reshape(len(draws), -1), axis=1)
+def _signed_ranks_cut(count: int, tail: float) -> int:
+    """Return which pair, counted from either end, bounds the interval of the signed-rank test.
+
+    Args:
+        count: of values.
+        tail: probability beyond each end.
+    """
+    mean, deviation = _signed_ranks_moments(count)
+    if count > EXACT_ROUNDS:
+        return max(1, math.floor(mean + NormalDist().inv_cdf(tail) * deviation))
+    ways = np.ones(1)  # [sum of ranks]: how many sets of ranks have it
+    for rank in range(1, count + 1):
+        ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
+    below = np.cumsum(ways) / 2.0**count
+    return max(1, int(np.searchsorted(below, tail, side="right")))
 
 
-def _long_run_variance(series: Floats) -> float:
-    """Sum the autocovariances of a series, as far as pairs of neighbouring lags stay positive."""
+def _signed_ranks_moments(count: int) -> tuple[float, float]:
+    return count * (count + 1) / 4, math.sqrt(count * (count + 1) * (2 * count + 1) / 24)
+
+
+def _cosines(signs: Floats) -> int:
+    """Return how many of the slowest cosines of a series show its variance at the lowest frequency.
+
+    An autoregressive series is flat up to a frequency that its resemblance to itself one step later
+    tells; its signs resemble each other less, by the arcsine law.
+    """
+    count, total = len(signs), float((signs**2).sum())
+    resemblance = float((signs[1:] * signs[:-1]).sum()) / total if total else 0.0
+    unbiased = min(max((resemblance + 1 / count) / (1 - 3 / count), 0.0), 1.0)
+    flat = count * (1 - math.sin(math.pi / 2 * unbiased)) / math.pi
+    most = min(0.6 * count ** (2 / 3), count - 1)
+    return int(max(min(0.3 * flat, most), FEWEST_COSINES))
+
+
+def _long_run_variance(series: Floats, cosines: int) -> float:
+    """Return the variance of a series' mean, times its length, from its slowest cosines."""
     count = len(series)
-    centred = series - series.mean()
-    covariances = np.correlate(centred, centred, mode="full")[count - 1 :] / count
-    pairs = covariances[: count // 2 * 2].reshape(-1, 2).sum(axis=1)
-    stop = int(np.argmax(pairs <= 0)) if (pairs <= 0).any() else len(pairs)
-    removed = (4 * stop - 1) / count  # share that goes with the estimated mean
-    variance = float(2 * pairs[:stop].sum() - covariances[0])
-    return variance / (1 - removed) if removed < 1 else math.inf
+    coefficients = dct(series, type=2, norm="ortho")[1 : cosines + 1]
+    return float((coefficients**2).sum()) / min(cosines, count - 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -37,6 +38,13 @@ class Timer(Protocol):
             What the last step returned, and a span for each step.
         """
 
+    def busy(self, steps: Sequence[Step], value: Any) -> float | None:
+        """Return for how many milliseconds of one such call the device computes.
+
+        It disturbs what is timed afterwards, so it comes last. None where the caller waits for
+        nobody but itself, or where the device does not tell.
+        """
+
 
 class CpuTimer:
     """Times steps that are done when they return."""
@@ -52,6 +60,9 @@ class CpuTimer:
             value = step(value)
             marks.append((start, clock()))
         return value, [Span((stop - start) / 1e6, None) for start, stop in marks]
+
+    def busy(self, steps: Sequence[Step], value: Any) -> None:
+        """Return nothing: the caller itself computes; see `Timer`."""
 
 
 class CudaTimer:
@@ -77,6 +88,35 @@ class CudaTimer:
             stop = self.clock()
             spans.append(Span((stop - start) / 1e6, self._start.elapsed_time(self._stop)))
         return value, spans
+
+    def busy(self, steps: Sequence[Step], value: Any) -> float | None:
+        """Return the milliseconds of kernels and copies of one call; see `Timer`.
+
+        Two events around a call would not tell: they enclose the gaps in which the device waits
+        for the next launch.
+        """
+        from torch.profiler import ProfilerActivity, profile
+
+        torch.cuda.synchronize(self.device)
+        with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
+            for step in steps:
+                value = step(value)
+            torch.cuda.synchronize(self.device)
+        ranges = [
+            (event.time_range.start, event.time_range.end)
+            for event in profiler.events()
+            if event.device_type.name == "CUDA"
+        ]
+        return covered(ranges) / 1e3 if ranges else None
+
+
+def covered(ranges: Iterable[tuple[float, float]]) -> float:
+    """Return how much of a line ranges (start, end) cover together, in their unit."""
+    total, reached = 0.0, -math.inf
+    for start, end in sorted(ranges):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 def timer_for(device: str) -> Timer:

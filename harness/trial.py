@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
 import time
 import traceback
@@ -19,7 +17,7 @@ import torch
 import detectors
 from detectors import weights
 from detectors.interface import Detector
-from harness import complexity, data, environment, latency, locks, record
+from harness import complexity, data, detections, environment, latency, locks, record, samples
 from harness.data import DataError, DataSet
 from harness.evaluate import Evaluation, evaluate
 from harness.latency import Subject, Timing
@@ -28,14 +26,14 @@ from harness.record import Failure, Record
 from harness.specification import TrialSpec
 from harness.train import NotFiniteError, train
 
-DETECTIONS_FILE = "detections.json.gz"
 LONG_PHASES = ("train", "evaluate", "latency")
 METRICS = {
     "complexity": ("params", "macs", "flops", "params_deployed", "macs_deployed", "flops_deployed"),
     "accuracy": ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"),
     "latency": (
         *("latency_ms", "latency_p95_ms", "latency_low_ms", "latency_high_ms", "network_ms"),
-        *("backbone_ms", "neck_ms", "head_ms", "nms_ms", "latency_ratio"),
+        *("backbone_ms", "neck_ms", "head_ms", "nms_ms", "latency_ratio", "latency_adjusted_ms"),
+        *("latency_p99_ms", "reference_ratio", "roofline_fraction"),
     ),
 }
 
@@ -225,14 +223,14 @@ def _evaluate(trial: _Trial) -> None:
             trial.evaluation = _judge(trial, trial.detector, on_progress)
     trial.record.metrics |= trial.evaluation.metrics
     trial.record.details["accuracy"] = trial.evaluation.details
-    text = json.dumps(trial.evaluation.detections, separators=(",", ":"))
-    (trial.folder / DETECTIONS_FILE).write_bytes(gzip.compress(text.encode(), mtime=0))
-    trial.record.artifacts["detections"] = DETECTIONS_FILE
+    stored = detections.write(trial.evaluation.detections, trial.folder)
+    trial.record.artifacts["detections"] = stored.name
 
 
 def _time(trial: _Trial) -> None:
     """Time the detector, taking turns with the reference where there is one."""
-    subjects = {"trial": Subject(trial.detector, "accuracy" in trial.spec.measure)}
+    macs = trial.record.metrics.get("macs_deployed")
+    subjects = {"trial": Subject(trial.detector, "accuracy" in trial.spec.measure, macs)}
     first = _comparable(trial)
     if trial.reference is None:
         _save_weights(trial)
@@ -249,7 +247,9 @@ def _time(trial: _Trial) -> None:
     )
     own = timings["trial"]
     trial.record.metrics |= own.metrics
-    trial.record.samples |= own.samples
+    end_to_end = ("latency_ms", "latency_device_ms")
+    trial.record.samples |= {key: own.samples[key] for key in end_to_end if key in own.samples}
+    trial.record.artifacts["samples"] = samples.write(timings, trial.folder).name
     trial.record.details["latency"] = own.details
     trial.record.absent |= own.absent
     trial.record.caveats |= own.caveats
@@ -259,13 +259,14 @@ def _time(trial: _Trial) -> None:
 
 def _comparable(trial: _Trial) -> Record | None:
     """Return the record of the reference; None, and the reason in the record, if there is none."""
-    if trial.reference is None:
-        trial.record.absent["latency_ratio"] = "timed before any other trial was finished"
-        return None
-    first = record.read(trial.reference)
-    if _latency_knobs(first) != _latency_knobs(trial.record):
-        trial.record.absent["latency_ratio"] = "timed with other knobs than the first trial"
-        return None
+    first = None if trial.reference is None else record.read(trial.reference)
+    if first is None:
+        reason = "timed before any other trial was finished"
+    elif _latency_knobs(first) != _latency_knobs(trial.record):
+        first, reason = None, "timed with other knobs than the first trial"
+    else:
+        return first
+    trial.record.absent |= dict.fromkeys(("latency_ratio", "latency_adjusted_ms"), reason)
     return first
 
 
@@ -337,10 +338,9 @@ def _cause(error: Exception) -> str:
 def _compare(trial: _Trial, first: Record, own: Timing, reference: Timing) -> None:
     """Record the ratio to the reference's latency, its interval, and the reference's samples."""
     found = latency.ratio(own, reference)
-    trial.record.metrics |= {
-        "latency_ratio": found.ratio,
-        "latency_ratio_low": found.low,
-        "latency_ratio_high": found.high,
-    }
+    base = first.metrics["latency_ms"]
+    for end, value in (("", found.ratio), ("_low", found.low), ("_high", found.high)):
+        trial.record.metrics[f"latency_ratio{end}"] = value
+        trial.record.metrics[f"latency_adjusted{end}_ms"] = base * value
     trial.record.samples["reference_latency_ms"] = reference.samples["latency_ms"]
     trial.record.details["reference"] = first.trial

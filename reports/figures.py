@@ -66,8 +66,8 @@ def _dots(dots: Sequence[Dot], name: str, among: int, metrics: tuple[Metric, Met
     return go.Scatter(
         x=[dot.x.value for dot in dots],
         y=[dot.y.value for dot in dots],
-        error_x=_bars([dot.x for dot in dots], color),
-        error_y=_bars([dot.y for dot in dots], color),
+        error_x=bars([dot.x for dot in dots], color),
+        error_y=bars([dot.y for dot in dots], color),
         name=name,
         mode="markers+text",
         text=[safe(shorten(dot.label) if named else dot.label.partition(":")[0]) for dot in dots],
@@ -75,12 +75,13 @@ def _dots(dots: Sequence[Dot], name: str, among: int, metrics: tuple[Metric, Met
         textfont={"size": 11, "color": theme.FAINT},
         cliponaxis=False,
         marker={"color": color, "size": 10, "symbol": symbol, "line": {"width": 2, "color": color}},
-        hovertext=[_hover(dot, *metrics) for dot in dots],
+        hovertext=[hover(dot, *metrics) for dot in dots],
         hovertemplate="%{hovertext}<extra></extra>",
     )
 
 
-def _hover(dot: Dot, cost: Metric, gain: Metric) -> str:
+def hover(dot: Dot, cost: Metric, gain: Metric) -> str:
+    """Write what is shown beside a dot under the pointer."""
     lines = [_value(gain, dot.y), _value(cost, dot.x), *dot.hover]
     return "<br>".join([f"<b>{safe(dot.label)}</b>", *map(safe, lines)])
 
@@ -92,7 +93,8 @@ def _value(metric: Metric, bound: Bound) -> str:
     return f"{text} ({bound.low:.4g} to {bound.high:.4g})"
 
 
-def _bars(bounds: Sequence[Bound], color: str) -> dict[str, Any]:
+def bars(bounds: Sequence[Bound], color: str) -> dict[str, Any]:
+    """Make error bars, invisible where no value has any."""
     above = [0.0 if bound.high is None else bound.high - bound.value for bound in bounds]
     below = [0.0 if bound.low is None else bound.value - bound.low for bound in bounds]
     shown = any(above) or any(below)

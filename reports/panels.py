@@ -18,6 +18,10 @@ FRONT = (
     "The line connects the Pareto-optimal dots: no other is at least as good in both and better "
     "in one."
 )
+WITHOUT_DRIFT = (
+    "Latency is the first trial's own times the ratio to it, measured in turns, so that what the "
+    "machine did between trials does not show."
+)
 STAGES = (
     "Stages are timed in passes of their own, so that their clocks do not disturb the total; the "
     "tick is the median of the main pass, end to end. The two need not meet; nothing fills the gap."
@@ -55,12 +59,15 @@ def _trade_offs(records: Sequence[Record]) -> list[Panel]:
     gain = points.METRICS["mAP"]
     found = []
     for key in COSTS:
-        cost = points.METRICS[key]
+        shown, metric = records, key
+        if key == "latency_ms" and (adjusted := points.without_drift(records)):
+            shown, metric = adjusted, "latency_adjusted_ms"
+        cost = points.METRICS[metric]
         several = tables.has_seeds(records)
         place = points.variant_trade_off if several else points.trade_off
-        dots = place(records, key)
+        dots = place(shown, metric)
         if len(dots) > 1:
-            note = _bars_note(key, several)
+            note = _bars_note(metric, several)
             figure = figures.trade_off_figure(dots, cost, gain)
             found.append(Panel(f"mAP-{key}", f"mAP against {cost.label}", note, figure))
     return found
@@ -68,7 +75,14 @@ def _trade_offs(records: Sequence[Record]) -> list[Panel]:
 
 def _bars_note(cost: str, several: bool) -> str:
     if several:
-        return f"One dot a variant: the mean over its seeds, bars from least to greatest. {FRONT}"
+        drift = f" {WITHOUT_DRIFT}" if cost == "latency_adjusted_ms" else ""
+        means = "the mean over its seeds, bars from least to greatest"
+        return f"One dot a variant: {means}.{drift} {FRONT}"
+    if cost == "latency_adjusted_ms":
+        return (
+            f"One dot a trial; bars are the 95 % interval of its ratio to the first. "
+            f"{WITHOUT_DRIFT} {FRONT} Dots whose bars overlap may be ties."
+        )
     if cost == "latency_ms":
         return (
             f"One dot a trial; bars are the 95 % interval of the median. {FRONT} Dots whose bars "

@@ -31,6 +31,7 @@ METRICS = {
     for metric in (
         Metric("mAP", "mAP", "%", 100),
         Metric("latency_ms", "end-to-end latency", "ms"),
+        Metric("latency_adjusted_ms", "end-to-end latency, without drift", "ms"),
         Metric("params", "parameters", "M", 1e-6),
         Metric("macs", "multiply-accumulates", "G", 1e-9),
         Metric("nms_ms", "NMS", "ms"),
@@ -151,6 +152,28 @@ def variant_trade_off(records: Sequence[Record], cost: str, gain: str = "mAP") -
     return mark_optimal(dots)
 
 
+def without_drift(records: Sequence[Record]) -> list[Record] | None:
+    """Give every timed trial a `latency_adjusted_ms`; None where one cannot have it.
+
+    Trials are timed at different moments, and the machine's speed may change in between. Where all
+    were timed in turns with the same first trial, that trial's latency times their ratio to it is
+    free of that; the first one's own latency is what it is measured by.
+    """
+    timed = [record for record in records if "latency_ms" in record.metrics]
+    first = {tables.timed_against(record) for record in timed} - {None}
+    others = [record for record in timed if record.trial not in first]
+    if len(first) != 1 or len(others) != len(timed) - 1:
+        return None
+    if not all("latency_adjusted_ms" in record.metrics for record in others):
+        return None
+    return [_adjusted(record) if record.trial in first else record for record in records]
+
+
+def _adjusted(first: Record) -> Record:
+    metrics = first.metrics | {"latency_adjusted_ms": first.metrics["latency_ms"]}
+    return first.model_copy(update={"metrics": metrics})
+
+
 def mark_optimal(dots: Sequence[Dot]) -> list[Dot]:
     """Mark the dots that are Pareto-optimal among these."""
     flags = pareto([(dot.x.value, dot.y.value) for dot in dots])
@@ -159,13 +182,10 @@ def mark_optimal(dots: Sequence[Dot]) -> list[Dot]:
 
 def _bound(record: Record, metric: str) -> Bound:
     scale = METRICS[metric].scale
-    if metric != "latency_ms":
+    if not metric.startswith("latency"):
         return Bound(record.metrics[metric] * scale)
-    return Bound(
-        record.metrics[metric],
-        record.metrics.get("latency_low_ms"),
-        record.metrics.get("latency_high_ms"),
-    )
+    low, high = (metric.replace("_ms", f"_{end}_ms") for end in ("low", "high"))
+    return Bound(record.metrics[metric], record.metrics.get(low), record.metrics.get(high))
 
 
 def _range(group: Sequence[Record], metric: str) -> Bound:

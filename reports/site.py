@@ -76,7 +76,7 @@ def render(records: list[Record], folder: Path, **texts: str) -> str:
     several = tables.has_seeds(records)
     rows = tables.trial_rows(records)
     return (
-        _environment()
+        environment()
         .get_template("study.html")
         .render(
             **texts,
@@ -161,13 +161,14 @@ def linked(text: str) -> Markup:
     return Markup("").join([*parts, escape(text[end:])])
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Return what renders the templates of pages."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"breakable": breakable, "embed": embed, "linked": linked}
-    return environment
+    made.filters |= {"breakable": breakable, "embed": embed, "linked": linked}
+    return made

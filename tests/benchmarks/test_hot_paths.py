@@ -6,12 +6,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from detectors.assigners import DynamicSoftLabel
 from detectors.boxes import grid_points
 from detectors.interface import Target
-from detectors.postprocess import group_nms
 from detectors.rtdetr.criterion import RTDETRCriterionConfig
 from detectors.rtdetr.matcher import HungarianMatcher
 from detectors.rtdetr.queries import Objects, TrainingOutputs
@@ -58,19 +56,6 @@ def test_assigner(benchmark: Any, assign: Callable[..., Any]) -> None:
     found = benchmark.pedantic(assign, kwargs=inputs, rounds=5, warmup_rounds=1)
     expected = whole(**inputs)
     assert all(torch.equal(a.gt_index, b.gt_index) for a, b in zip(found, expected, strict=True))
-
-
-@pytest.mark.benchmark(group="suppress 20000 candidates of 80 classes")
-@pytest.mark.parametrize("suppress", [group_nms, batched_nms])
-def test_nms(benchmark: Any, suppress: Callable[..., Tensor]) -> None:
-    inputs = scene(images=1, objects=1)
-    scores, chosen = inputs["logits"][0].flatten().sigmoid().topk(20000)
-    boxes, labels = inputs["boxes"][0][chosen // CLASSES], chosen % CLASSES
-    kept = benchmark.pedantic(
-        suppress, args=(boxes, scores, labels, 0.65), rounds=10, warmup_rounds=1
-    )
-    expected = batched_nms(boxes, scores, labels, 0.65)
-    assert torch.equal(torch.sort(kept).values, torch.sort(expected).values)
 
 
 def together(outputs: TrainingOutputs, objects: Objects) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""mAP equals pycocotools' to the last digits; boxes find their way back to the photograph."""
+"""mAP equals pycocotools' to the last bit; boxes find their way back to the photograph."""
 
 import contextlib
 import copy
@@ -19,9 +19,11 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from detectors.interface import Detections, InputConfig
-from harness.data import DataConfig, Split, load
-from harness.evaluate import Score, evaluate, score
+from harness.data import DataConfig, DataSet, Split, load
+from harness.detections import write
+from harness.evaluate import IOU_THRESHOLDS, Score, errors, evaluate, match, rescore, score
 from harness.progress import Progress
+from harness.record import Record, RecordError
 from tests.toy import ToyConfig
 
 SUMMARY = (
@@ -31,15 +33,21 @@ SUMMARY = (
 CASES = ("cocoapi_val2014_100", "voc100_real_detector", "coco549_real_gt_synthetic_dets")
 
 
-def oracle(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
+def oracle(
+    ground_truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    max_detections: tuple[int, ...] = (1, 10, 100),
+) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = copy.deepcopy(ground_truth)
         truth.createIndex()
         evaluator = COCOeval(truth, truth.loadRes(copy.deepcopy(detections)), "bbox")
+        evaluator.params.maxDets = list(max_detections)
         evaluator.evaluate()
         evaluator.accumulate()
-        evaluator.summarize()
+        if len(max_detections) == 3:
+            evaluator.summarize()
     return evaluator
 
 
@@ -60,12 +68,31 @@ def test_equals_the_published_figures_and_pycocotools(shared: Path, case: str) -
     ground_truth, detections = read(folder / "gt.json"), read(folder / "detections.json")
     expected = read(folder / "expected.json")["computed_bbox"]
     scored = score(ground_truth, detections)
-    assert summary(scored) == pytest.approx(list(expected["summary"].values()), abs=1e-12)
-    assert summary(scored) == pytest.approx(oracle(ground_truth, detections).stats, abs=1e-12)
-    assert scored.details["per_class"] == pytest.approx(
-        {name: value for name, value in expected["per_class_AP"].items() if value >= 0},
-        abs=1e-12,
-    )
+    assert summary(scored) == list(expected["summary"].values())
+    assert summary(scored) == oracle(ground_truth, detections).stats.tolist()
+    per_class = {name: value for name, value in expected["per_class_AP"].items() if value >= 0}
+    assert scored.details["per_class"] == per_class
+    assert list(scored.details["per_iou"].values()) == list(expected["AP_by_iou"].values())
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("max_detections", [(1, 10, 100), (1, 5, 20, 300), (3,)])
+def test_equals_pycocotools_whatever_the_number_of_detections(
+    shared: Path, case: str, max_detections: tuple[int, ...]
+) -> None:
+    folder = shared / "evaluator" / case
+    ground_truth, detections = read(folder / "gt.json"), read(folder / "detections.json")
+    reference = oracle(ground_truth, detections, max_detections)
+    evaluator = match(ground_truth, detections, max_detections)
+    evaluator.accumulate()
+    assert evaluator.eval is not None
+    for key in ("precision", "recall", "scores"):
+        np.testing.assert_array_equal(evaluator.eval[key], reference.eval[key], strict=True)
+    found = reference.eval["precision"][..., 0, -1]
+    scored = score(ground_truth, detections, max_detections)
+    assert scored.metrics["mAP"] == found[found > -1].mean()
+    assert evaluator.params.iou_thrs == reference.params.iouThrs.tolist()
+    assert evaluator.params.iou_thrs == pytest.approx(IOU_THRESHOLDS, abs=1e-12)
 
 
 def random_case(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -108,12 +135,12 @@ def test_equals_pycocotools_on_random_cases(seed: int) -> None:
     ground_truth, detections = random_case(seed)
     reference = oracle(ground_truth, detections)
     scored = score(ground_truth, detections)
-    assert summary(scored) == pytest.approx(reference.stats, abs=1e-12)
+    assert summary(scored) == reference.stats.tolist()
     for index, category_id in enumerate(reference.params.catIds):
         values = reference.eval["precision"][:, :, index, 0, -1]
         expected = values[values > -1].mean() if (values > -1).any() else None
         found = scored.details["per_class"].get(f"class {category_id}")
-        assert found == (None if expected is None else pytest.approx(expected, abs=1e-12))
+        assert found == expected
 
 
 def single(side: int = 40) -> dict[str, Any]:
@@ -161,6 +188,64 @@ def test_mixed_up_ids_are_refused(change: dict[str, int], message: str) -> None:
     detection = {"image_id": 1, "category_id": 5, "bbox": [1, 1, 5, 5], "score": 0.5}
     with pytest.raises(ValueError, match=message):
         score(single(), [{**detection, **change}])
+
+
+HERE, THERE = [10, 10, 100, 100], [200, 200, 100, 100]
+PARTLY = [200, 200, 100, 30]  # overlaps THERE by 0.3
+RIGHT = (1, HERE, 0.9)
+ERRORS = {
+    "nothing": ([(1, HERE), (2, THERE)], [RIGHT, (2, THERE, 0.8)], {}, {}),
+    "class": ([(1, HERE), (2, THERE)], [RIGHT, (1, THERE, 0.8)], {"Cls": 1}, {"Cls": 0.5}),
+    "place": ([(1, HERE), (2, THERE)], [RIGHT, (2, PARTLY, 0.8)], {"Loc": 1}, {"Loc": 0.5}),
+    "both": ([(1, HERE), (2, THERE)], [RIGHT, (1, PARTLY, 0.8)], {"Both": 1, "Miss": 1}, {}),
+    "twice": (
+        [(1, HERE), (1, THERE)],
+        [RIGHT, (1, HERE, 0.8), (1, THERE, 0.7)],
+        {"Dupe": 1},
+        {"Dupe": 50 / 101 / 3, "FP": 50 / 101 / 3},
+    ),
+    "background": (
+        [(1, HERE), (2, THERE)],
+        [RIGHT, (1, [10, 300, 50, 50], 0.95), (2, THERE, 0.8)],
+        {"Bkg": 1},
+        {"Bkg": 0.25, "FP": 0.25},
+    ),
+    "missed": (
+        [(1, HERE), (1, THERE)],
+        [RIGHT],
+        {"Miss": 1},
+        {"Miss": 50 / 101, "FN": 50 / 101},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_is_of_its_kind_and_costs_what_it_does(kind: str) -> None:
+    objects, found, counts, gains = ERRORS[kind]
+    truth: dict[str, Any] = {
+        "images": [{"id": 1, "height": 400, "width": 400}],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "annotations": [
+            {
+                "id": number, "image_id": 1, "category_id": category, "bbox": box,
+                "area": box[2] * box[3], "iscrowd": 0,
+            }
+            for number, (category, box) in enumerate(objects, start=1)
+        ],
+    }  # fmt: skip
+    detections = [
+        {"image_id": 1, "category_id": category, "bbox": box, "score": confidence}
+        for category, box, confidence in found
+    ]
+    result = errors(match(truth, detections, (100,)))
+    assert {name: count for name, count in result["counts"].items() if count} == counts
+    costly = {name: gain for name, gain in result["delta_ap"].items() if gain > 1e-9}
+    assert costly == pytest.approx(gains)
+    assert result["ap"] == pytest.approx(score(truth, detections).metrics["mAP_50"])
+    if gains:
+        assert sum(result["share"].values()) == pytest.approx(1)
+    else:
+        assert "share" not in result
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
@@ -259,3 +344,49 @@ def test_an_untrained_detector_is_scored_and_left_alone(photographs: Split) -> N
     assert result.detections == []
     assert detector.training
     assert all(torch.equal(before[key], value) for key, value in detector.state_dict().items())
+
+
+def keep(folder: Path, dataset: DataSet, detections: list[dict[str, Any]], **fields: Any) -> Record:
+    """Leave the record of a finished trial and its detections."""
+    known = {
+        "study": "s", "trial": "t", "name": "n", "detector": "toy", "overrides": {}, "config": {},
+        "seed": 0, "state": "done", "data": {"fingerprint": dataset.fingerprint},
+        "artifacts": {"detections": write(detections, folder).name},
+    }  # fmt: skip
+    result = Record.model_validate(known | fields)
+    result.write(folder)
+    return result
+
+
+@pytest.fixture
+def dataset(photographs: Split) -> DataSet:
+    return DataSet("photographs", photographs, photographs, "f")
+
+
+def test_every_figure_comes_again_without_the_model(dataset: DataSet, tmp_path: Path) -> None:
+    config = ToyConfig(num_classes=2, input=InputConfig(size=(64, 96), resize="letterbox"))
+    first = evaluate(Seer(dataset.val, config), dataset.val, device="cpu", workers=0)
+    keep(tmp_path, dataset, first.detections)
+    assert rescore(tmp_path, dataset) == Score(first.metrics, first.details)
+
+
+def test_figures_come_again_by_their_own_protocol(dataset: DataSet, tmp_path: Path) -> None:
+    wrong = {"image_id": 40, "category_id": 30, "bbox": [50.0, 1.0, 9.0, 9.0], "score": 0.9}
+    right = {"image_id": 40, "category_id": 30, "bbox": [0.5, 3.0, 8.0, 16.0], "score": 0.5}
+    found = []
+    for limits in ([1], [1, 2]):
+        keep(tmp_path, dataset, [wrong, right], protocol={"max_detections": limits})
+        found.append(rescore(tmp_path, dataset).metrics["mAP"])
+    assert found[0] == 0 < found[1]
+
+
+def test_other_data_is_refused(dataset: DataSet, tmp_path: Path) -> None:
+    keep(tmp_path, dataset, [], data={"fingerprint": "other"})
+    with pytest.raises(RecordError, match="fingerprint other, data set photographs has f; name"):
+        rescore(tmp_path, dataset)
+
+
+def test_a_trial_without_detections_is_refused(dataset: DataSet, tmp_path: Path) -> None:
+    keep(tmp_path, dataset, [], artifacts={})
+    with pytest.raises(RecordError, match="stored no detections; it did not measure accuracy"):
+        rescore(tmp_path, dataset)

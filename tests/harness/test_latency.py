@@ -9,66 +9,16 @@ from torch import nn
 
 from detectors.interface import Detections
 from harness import data, latency, locks
-from harness.latency import LatencyConfig, Subject, measure, measure_prepared, ratio
-from harness.subjects import Inputs, distribution, prepare, profile, read_inputs
-from harness.timer import CpuTimer, CudaTimer, timer_for
+from harness.latency import Bench, LatencyConfig, Subject, measure, measure_prepared, ratio
+from harness.subjects import Preprocess, distribution, prepare, profile, read_inputs
+from harness.timer import CpuTimer, timer_for
+from tests.harness.timing import QUICK, FakeClock, inputs, ready, slowed, stage_of, timed
 from tests.toy import TOY
-
-QUICK = LatencyConfig(images=4, min_samples=16, max_samples=48, block=4, seconds=1e6)
 
 
 @pytest.fixture(autouse=True)
 def _own_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-
-class FakeClock:
-    """Goes on by one millisecond a reading, and by what a stage claims to take."""
-
-    def __init__(self):
-        self.now = 0
-
-    def __call__(self):
-        self.now += 1_000_000
-        return self.now
-
-
-class Claims(nn.Module):
-    """A stage that claims to take some milliseconds more."""
-
-    def __init__(self, inner, clock, milliseconds, calls=None, name=""):
-        super().__init__()
-        self.inner, self.clock, self.milliseconds = inner, clock, milliseconds
-        self.calls, self.name = calls, name
-
-    def forward(self, *arguments):
-        self.clock.now += int(self.milliseconds * 1e6)
-        if self.calls is not None:
-            self.calls.append(self.name)
-        return self.inner(*arguments)
-
-
-def inputs(count=4, size=64):
-    generator = torch.Generator().manual_seed(0)
-    sizes = torch.tensor([[size, size]])
-    images = (torch.rand(1, 3, size, size, generator=generator) for _ in range(count))
-    return tuple(Inputs(image, sizes) for image in images)
-
-
-def ready(trained=True):
-    return prepare(Subject(TOY.build(), trained), inputs(), "cpu", "fp32")
-
-
-def slowed(clock, calls=None, name="", **milliseconds):
-    subject = ready()
-    for stage, extra in milliseconds.items():
-        inner = getattr(subject.detector, stage)
-        setattr(subject.detector, stage, Claims(inner, clock, extra, calls, name))
-    return subject
-
-
-def timed(subjects, clock, config=QUICK, **options):
-    return measure_prepared(subjects, config, CpuTimer(clock), device="cpu", **options)
 
 
 def test_every_stage_is_found_and_the_whole_is_their_sum():
@@ -87,13 +37,17 @@ def test_every_stage_is_found_and_the_whole_is_their_sum():
         "head_ms": 7 + 1,
     }
     assert timing.caveats == {}
-    assert set(timing.absent) == {"energy_j", "memory_bytes", "candidates"}
+    assert set(timing.absent) == {
+        *("energy_j", "memory_bytes", "candidates", "busy_ms", "latency_p99_ms", "preprocess_ms"),
+        *("reference_ratio", "reference_ratio_low", "reference_ratio_high", "roofline_fraction"),
+        "conditions",
+    }
 
 
 def test_raw_samples_are_kept_in_order_and_whole():
     clock = FakeClock()
     subject, calls = slowed(clock, postprocess=0), [0]
-    stage = subject.detector.postprocess
+    stage = stage_of(subject, "postprocess")
 
     def stall_once(*_):
         calls[0] += 1
@@ -112,7 +66,7 @@ def test_ends_at_the_interval_the_maximum_or_the_time():
         clock = FakeClock()
         subject = slowed(clock, postprocess=0)
         if noisy:
-            stage, draw = subject.detector.postprocess, torch.Generator().manual_seed(0)
+            stage, draw = stage_of(subject, "postprocess"), torch.Generator().manual_seed(0)
             stage.register_forward_pre_hook(
                 lambda *_: setattr(stage, "milliseconds", 100 * torch.rand(1, generator=draw))
             )
@@ -129,7 +83,7 @@ def test_ends_at_the_interval_the_maximum_or_the_time():
 
 def test_blocks_shrink_for_slow_detectors_and_say_that_samples_are_few():
     clock = FakeClock()
-    config = LatencyConfig(images=4, seconds=2.0, warmup_seconds=0)
+    config = LatencyConfig(images=4, seconds=2.0, warmup_seconds=0, reference=False)
     timing = timed({"a": slowed(clock, backbone=500)}, clock, config)["a"]
     assert timing.details["block"] == 1
     assert timing.details["rounds"] == 6
@@ -141,7 +95,7 @@ def test_warms_up_until_the_trace_is_steady():
     def warm_up(calls):
         clock = FakeClock()
         subject, left = slowed(clock, backbone=0), [calls]
-        stage = subject.detector.backbone
+        stage = stage_of(subject, "backbone")
 
         def settle(*_):
             left[0] = max(0, left[0] - 1)
@@ -193,8 +147,8 @@ def test_an_untrained_detector_says_nothing_about_nms():
 def test_candidates_and_detections_are_counted():
     subject = ready()
     details = timed({"a": subject}, FakeClock())["a"].details
-    outputs = [subject.detector(item.images) for item in subject.inputs]
-    candidates = [int(subject.detector.postprocess.candidates(item)) for item in outputs]
+    outputs = [subject.network(item.images) for item in subject.inputs]
+    candidates = [int(subject.candidates(item)) for item in outputs]
     assert details["candidates"] == distribution(candidates)
     assert details["candidates"]["images"] == details["detections"]["images"] == 4
     assert details["detections"]["max"] <= min(100, details["candidates"]["max"])
@@ -220,10 +174,9 @@ class Sleeps(nn.Module):
 
 
 def test_the_real_clock_sees_a_sleeping_postprocess():
-    subject = ready()
-    subject.detector.postprocess = Sleeps()
+    subject = ready(postprocess=Sleeps())
     config = LatencyConfig(min_samples=12, max_samples=12, block=2, seconds=5, warmup_seconds=0.1)
-    metrics = measure_prepared({"a": subject}, config, CpuTimer(), device="cpu")["a"].metrics
+    metrics = measure_prepared({"a": subject}, config, Bench("cpu", CpuTimer()))["a"].metrics
     assert metrics["nms_ms"] >= 5
     assert metrics["latency_ms"] >= metrics["network_ms"]
     assert metrics["latency_ms"] >= 5
@@ -241,10 +194,10 @@ def test_calls_run_in_inference_mode_without_garbage_collection_and_with_the_thr
             return self.inner(images)
 
     threads = torch.get_num_threads()
-    subject = ready()
-    subject.detector.backbone = Watches(subject.detector.backbone)
+    backbone = Watches(TOY.build().backbone)
+    subject = ready(backbone=backbone)
     timed({"a": subject}, FakeClock(), QUICK.model_copy(update={"threads": threads + 1}))
-    assert subject.detector.backbone.seen == {(True, False, threads + 1)}
+    assert backbone.seen == {(True, False, threads + 1)}
     assert gc.isenabled()
     assert torch.get_num_threads() == threads
 
@@ -253,11 +206,11 @@ def test_calls_run_in_inference_mode_without_garbage_collection_and_with_the_thr
 def test_reduced_precision_ends_before_postprocessing(precision):
     original = TOY.build()
     subject = prepare(Subject(original, True), inputs(1), "cpu", precision)
-    assert {p.dtype for p in subject.detector.parameters()} == {subject.inputs[0].images.dtype}
+    assert {p.dtype for p in subject.network.parameters()} == {subject.inputs[0].images.dtype}
     assert next(original.parameters()).dtype == torch.float32
     details = timed({"a": subject}, FakeClock())["a"].details
     assert details["candidates"]["images"] == 1
-    found = subject.detector.detect(*subject.inputs[0])[0]
+    found = subject.detect(*subject.inputs[0])[0]
     assert found.scores.dtype == torch.float32
 
 
@@ -317,17 +270,40 @@ def test_knobs_are_documented_and_checked():
         LatencyConfig(precision="int3")
 
 
-def test_the_timer_follows_the_device():
-    assert isinstance(timer_for("cpu"), CpuTimer)
+def test_the_machine_is_watched(split):
+    config = LatencyConfig(images=2, min_samples=12, max_samples=12, block=2, warmup_seconds=0)
+    quick = config.model_copy(update={"reference": False})
+    timing = measure({"a": Subject(TOY.build(), True)}, split, quick, device="cpu")["a"]
+    seen = timing.details["conditions"]
+    assert seen["samples"] >= 2
+    assert seen["passes"]["whole"]["rounds"] == 6
+    assert len(timing.watched) == seen["samples"]
+
+
+def test_preprocessing_makes_the_same_images_in_a_pass_of_its_own(split):
+    config = LatencyConfig(
+        images=2, min_samples=12, max_samples=12, block=2, warmup_seconds=0, reference=False
+    )
+    asked = config.model_copy(update={"preprocess": True})
+    without = measure({"a": Subject(TOY.build(), True)}, split, config, device="cpu")["a"]
+    timing = measure({"a": Subject(TOY.build(), True)}, split, asked, device="cpu")["a"]
+    assert timing.metrics["preprocess_ms"] > 0
+    assert "latency.preprocess" in without.absent["preprocess_ms"]
+    for images, batch_size in ((3, 1), (3, 2)):
+        read = read_inputs(split, TOY.input, images=images, batch_size=batch_size)
+        anew = Preprocess(split, TOY.input, images, read)
+        for index, item in enumerate(read):
+            assert torch.equal(anew(index), item.images)
 
 
 @pytest.mark.gpu
 def test_a_gpu_is_timed_by_both_clocks():
-    assert isinstance(timer_for("cuda:0"), CudaTimer)
     subject = prepare(Subject(TOY.build(), True), inputs(), "cuda:0", "fp32")
     config = LatencyConfig(min_samples=32, max_samples=64)
-    timing = measure_prepared({"a": subject}, config, timer_for("cuda:0"), device="cuda:0")["a"]
+    bench = Bench("cuda:0", timer_for("cuda:0"))
+    timing = measure_prepared({"a": subject}, config, bench)["a"]
     walls, devices = timing.samples["latency_ms"], timing.samples["latency_device_ms"]
     assert len(walls) == len(devices)
     assert timing.metrics["latency_device_ms"] > 0
+    assert 0 < timing.metrics["busy_ms"] < timing.metrics["latency_ms"]
     assert timing.metrics["memory_bytes"] > 1634 * 4

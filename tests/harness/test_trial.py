@@ -1,5 +1,3 @@
-import gzip
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +7,7 @@ import pytest
 import torch
 
 from detectors import weights
-from harness import data, latency, locks, record, trial
+from harness import data, detections, latency, locks, record, samples, trial
 from harness.progress import Progress
 from harness.record import Failure
 from harness.specification import TrialSpec, started_from
@@ -50,7 +48,7 @@ def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -
     assert [key for key in first.timings if key in phases] == phases
     assert list(dict.fromkeys(step.phase for step in seen))[:4] == phases[:4]
     assert any("mAP" in step.values for step in seen if step.phase == "train")
-    found = json.loads(gzip.decompress((tmp_path / "first" / "detections.json.gz").read_bytes()))
+    found = detections.read(tmp_path / "first")
     assert isinstance(found, list)
     assert weights.load(tmp_path / "first").config == specs[0].setup.detector
 
@@ -60,6 +58,15 @@ def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -
     ratio = [second.metrics[f"latency_ratio{end}"] for end in ("_low", "", "_high")]
     assert ratio == sorted(ratio)
     assert len(second.samples["reference_latency_ms"]) == len(second.samples["latency_ms"])
+    adjusted = second.metrics["latency_ratio"] * first.metrics["latency_ms"]
+    assert second.metrics["latency_adjusted_ms"] == adjusted
+    assert first.absent["latency_adjusted_ms"] == first.absent["latency_ratio"]
+    assert second.metrics["roofline_fraction"] > 0
+    assert second.metrics["reference_ratio_low"] <= second.metrics["reference_ratio_high"]
+    stored = samples.read(tmp_path / "second")
+    whole = {name.split("/")[0] for name in stored if name.endswith("/whole/latency_ms")}
+    assert whole == {"trial", "reference", "reference-1"}
+    assert stored["trial/whole/latency_ms"].ravel().tolist() == second.samples["latency_ms"]
 
 
 def test_the_same_trial_gives_the_same_figures(specs: list[TrialSpec], tmp_path: Path) -> None:
@@ -218,7 +225,7 @@ def test_a_detector_made_for_more_classes_is_scored_on_those_there_are(tmp_path:
     result = trial.run(expand(load(file))[0], tmp_path / "a")
     assert result.failure is None
     assert "mAP" in result.metrics
-    found = json.loads(gzip.decompress((tmp_path / "a" / "detections.json.gz").read_bytes()))
+    found = detections.read(tmp_path / "a")
     assert {item["category_id"] for item in found} <= set(range(1, 7))
 
 

@@ -1,0 +1,156 @@
+"""The command `detbench compare`: what it does once its arguments are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import compare as comparing
+from harness import console, data, knobs, runs
+from harness.compare import Comparison
+from harness.console import Board, print_json
+from harness.data import DataSet
+from harness.differences import Difference
+from harness.record import Record
+from harness.runs import CompareError, Run
+
+CLASSES_SHOWN = 10
+
+
+def compare(
+    a: str,
+    b: str,
+    *,
+    data_name: str | None = None,
+    alone: bool = False,
+    mixed: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Say whether B is better than A.
+
+    Args:
+        a: the folder of a trial, or several, separated by commas, that differ by the seed.
+        b: likewise.
+        data_name: where the data set lies, if not where the records say.
+        alone: whether the other seeds of a single trial are left out.
+        mixed: whether protocols and data may differ.
+        as_json: whether to print JSON.
+    """
+    first, second = _sides(a, b, alone=alone)
+    notes = runs.check(first, second, mixed=mixed)
+    dataset = _dataset(first[0].record, second[0].record, data_name)
+    with Board(console.stderr()) as board:
+        board.begin("compare", "compare", None)
+        found = comparing.compare(
+            first,
+            second,
+            dataset.val,
+            notes=notes,
+            on_progress=lambda step: board.update("compare", step),
+        )
+    if as_json:
+        print_json(found.plain())
+    else:
+        _show(found)
+    return 0
+
+
+def _sides(a: str, b: str, *, alone: bool) -> tuple[list[Run], list[Run]]:
+    """Read the runs of both sides; a trial brings its other seeds, unless the other is of them."""
+    named = [[Path(part).expanduser() for part in side.split(",")] for side in (a, b)]
+    first, second = ([runs.read(folder) for folder in side] for side in named)
+    if alone or runs.same_but_seed(first[0].record, second[0].record):
+        return first, second
+    return _with_seeds(first), _with_seeds(second)
+
+
+def _with_seeds(side: list[Run]) -> list[Run]:
+    if len(side) > 1:
+        return side
+    others = runs.other_seeds(side[0].folder)
+    return [*side, *(runs.read(folder) for folder in others)]
+
+
+def _dataset(a: Record, b: Record, name: str | None) -> DataSet:
+    """Load what both were evaluated on.
+
+    Raises:
+        CompareError: it is not what the records say, or the sides saw other images.
+    """
+    dataset = data.load(_config(a, name))
+    planned = a.data.get("fingerprint")
+    if dataset.fingerprint != planned:
+        raise CompareError(
+            f"data set {dataset.name} has fingerprint {dataset.fingerprint}, A was evaluated on"
+            f" {planned}; name its data set with --data"
+        )
+    if b.data.get("fingerprint") != planned:
+        other = data.load(_config(b, None))
+        if other.val.ground_truth() != dataset.val.ground_truth():
+            raise CompareError(
+                "A and B were evaluated on other images or other ground truth, so no image can be"
+                " compared with itself; evaluate both on one data set"
+            )
+    return dataset
+
+
+def _config(item: Record, name: str | None) -> data.DataConfig:
+    changes = {path: value for path, value in item.config.items() if path.startswith("data.")}
+    if name is not None:
+        changes["data.source"] = name
+    return knobs.turn(knobs.start(None, None, "shapes"), changes).data
+
+
+def _show(found: Comparison) -> None:
+    """Print the verdict, then what moved."""
+    out = console.stdout()
+    for name, side in found.sides.items():
+        seeds = ", ".join(str(item["seed"]) for item in side)
+        out.print(f"{name}: {side[0]['name']} (seed {seeds})", markup=False, highlight=False)
+    for text in (found.words, found.latency.words, *(f"note: {note}" for note in found.notes)):
+        out.print(text, markup=False, highlight=False)
+    classes = found.classes[:CLASSES_SHOWN]
+    scores = [_points(item) for item in (found.accuracy, *found.figures)]
+    out.print(_table(scores, "figure", "accuracy, in points"))
+    title = f"classes that moved most, of {len(found.classes)}; in points of mAP, exploratory"
+    out.print(_table([_points(item) for item in classes], "class", title))
+    counts = [
+        {**_row(item, 1, ".1f"), "cost_a": f"{100 * cost.a:.2f}", "cost_b": f"{100 * cost.b:.2f}"}
+        for item, cost in zip(found.errors, found.costs, strict=True)
+    ]
+    title = "numbers of errors by TIDE's kinds, and their cost in points of mAP_50; exploratory"
+    out.print(_table(counts, "error", title, {"cost_a": "cost to A", "cost_b": "cost to B"}))
+    if found.images:
+        moved = [
+            {**item._asdict(), "a": f"{100 * item.a:.1f}", "b": f"{100 * item.b:.1f}"}
+            for item in found.images
+        ]
+        columns = {"file_name": "image", "a": "A", "b": "B"}
+        out.print(console.table(columns, moved, "images that moved most, AP of each by itself"))
+
+
+def _table(
+    rows: Sequence[dict[str, Any]], heading: str, title: str, more: Mapping[str, str] | None = None
+) -> Any:
+    columns = {"name": heading, "a": "A", "b": "B", "difference": "B - A"}
+    columns |= {"interval": "95 % interval", "told": "told apart", **(more or {})}
+    return console.table(columns, rows, title)
+
+
+def _points(item: Difference) -> dict[str, Any]:
+    return _row(item, 100, ".2f")
+
+
+def _row(item: Difference, scale: float, form: str) -> dict[str, Any]:
+    interval = None
+    if item.low is not None and item.high is not None:
+        interval = f"{scale * item.low:+{form}} to {scale * item.high:+{form}}"
+    return {
+        "name": item.name,
+        "a": f"{scale * item.a:{form}}",
+        "b": f"{scale * item.b:{form}}",
+        "difference": f"{scale * item.difference:+{form}}",
+        "interval": interval or f"{item.images} images: too few",
+        "told": "yes" if item.told_apart else "no",
+    }

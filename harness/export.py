@@ -1,0 +1,313 @@
+"""Export of a deployed detector to ONNX, checked against what it was exported from."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import math
+import os
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from detectors.config import flatten
+from detectors.interface import Detector
+from harness import agreement
+from harness.agreement import TOLERANCES, Agreement
+
+if TYPE_CHECKING:
+    from harness.subjects import Inputs
+
+INPUT = "images"
+RANDOM = 2  # random images that a file is checked on
+_TYPES = {torch.float32: "FLOAT", torch.float16: "FLOAT16", torch.bfloat16: "BFLOAT16"}
+_CHATTY = ("onnxscript", "onnx_ir", "torch.onnx")
+_WARNING = r"(torch|onnxscript|onnx_ir|copyreg)(\.|$)"
+_NO_FORMULA = ("Attention", "ConvTranspose", "DeformConv", "Einsum", "GRU", "LSTM", "RNN")
+
+
+class ExportError(ValueError):
+    """A detector that cannot be exported, or whose export predicts something else."""
+
+
+class Exported(NamedTuple):
+    """A file with a detector."""
+
+    path: Path
+    sha256: str
+    opset: int
+    operators: dict[str, int]  # calls by type
+    parameters: int  # of the deployed detector
+    agreement: Agreement  # with the detector
+
+
+class GraphMacs(NamedTuple):
+    """Multiply-accumulates of an exported graph."""
+
+    macs: int
+    by_operator: dict[str, int]
+    not_counted: dict[str, int]  # operator -> calls: it holds products, and there is no formula
+
+
+def export(
+    detector: Detector,
+    size: tuple[int, int],
+    path: Path,
+    opset: int | None = None,
+    *,
+    name: str | None = None,
+    inputs: Sequence[Inputs] = (),
+) -> Exported:
+    """Write a detector as ONNX for batches of one image, once ONNX Runtime was seen to agree.
+
+    The file's outputs are the fields of what `forward` returns; it holds no postprocessing.
+
+    Args:
+        detector: the original; its deployed copy is exported.
+        size: height and width of the input, pixels.
+        path: the file, which is replaced.
+        opset: version of ONNX's operators; the exporter's choice unless given.
+        name: what the detector is called in the file; its type unless given.
+        inputs: real images of this size that it is checked on, beside random ones.
+
+    Raises:
+        ExportError: in one line, what is missing or why it cannot be exported.
+    """
+    onnx = require("onnx")
+    deployed = detector.deploy().cpu()
+    images = _images(size, inputs)
+    graph = to_graph(deployed, images[0], opset)
+    described = _describe(detector, size, name or type(detector).__name__)
+    onnx.helper.set_model_props(graph, described)
+    content = graph.SerializeToString()
+    found = _check(deployed, content, images)
+    _put(path, content)
+    return Exported(
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        opset=opset_of(graph),
+        operators=dict(Counter(node.op_type for node in graph.graph.node).most_common()),
+        parameters=sum(parameter.numel() for parameter in deployed.parameters()),
+        agreement=found,
+    )
+
+
+def require(name: str) -> ModuleType:
+    """Import a library of the extra `export`.
+
+    Raises:
+        ExportError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ExportError(
+            f"{name} cannot be imported ({error}); install detbench[export]"
+        ) from error
+
+
+def to_graph(deployed: Detector, images: Tensor, opset: int | None = None) -> Any:
+    """Return a deployed detector's `forward` as an ONNX model, for images of this shape and type.
+
+    Args:
+        deployed: on the CPU.
+        images: [B, 3, H, W].
+        opset: version of ONNX's operators; the exporter's choice unless given.
+
+    Raises:
+        ExportError: it cannot be exported.
+    """
+    for name in ("onnx", "onnxscript"):
+        require(name)
+    try:
+        with _quietly():
+            program: Any = torch.onnx.export(
+                deployed,
+                (images,),
+                dynamo=True,
+                verbose=False,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=_fields(deployed, images),
+            )
+    except Exception as error:  # tracing and translation fail in many ways
+        lines = str(error).strip().splitlines() or [""]
+        raise ExportError(
+            f"the detector cannot be exported: {type(error).__name__}: {lines[0]}"
+        ) from error
+    return program.model_proto
+
+
+@torch.inference_mode()
+def _fields(deployed: Detector, images: Tensor) -> list[str]:
+    outputs = deployed(images)
+    for name, part in outputs._asdict().items():
+        if not isinstance(part, Tensor):
+            raise TypeError(f"output {name} is no tensor, but {type(part).__name__}")
+    return list(outputs._fields)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the exporter from warning of its own ways, and from logging what it optimises."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Anomaly Detection has been enabled", UserWarning)
+            for category in (DeprecationWarning, FutureWarning):
+                warnings.filterwarnings("ignore", category=category, module=_WARNING)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _describe(detector: Detector, size: tuple[int, int], name: str) -> dict[str, str]:
+    """Return what must be known to use a file, as text."""
+    config = detector.config.input
+    facts = {
+        "detector": name,
+        "knobs": flatten(detector.config),
+        "num_classes": detector.config.num_classes,
+        "input_size": list(size),
+        "resize": config.resize,
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "channels": config.channels,
+        "pad_value": config.pad_value,
+        "outputs": "logits before sigmoid; boxes xyxy in input pixels, not clipped; not suppressed",
+        "torch": str(torch.__version__),
+    }
+    return {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()
+    }
+
+
+def _images(size: tuple[int, int], inputs: Sequence[Inputs]) -> list[Tensor]:
+    """Return random and real images, [1, 3, H, W] each."""
+    draw = torch.Generator().manual_seed(0)
+    images = [torch.randn(1, 3, *size, generator=draw) for _ in range(RANDOM)]
+    real = [image[None].cpu() for item in inputs for image in item.images]
+    wrong = next((image for image in real if image.shape[2:] != size), None)
+    if wrong is not None:
+        raise ExportError(
+            f"images to check on are {list(wrong.shape[2:])}, the input is {list(size)} (h, w)"
+        )
+    return images + real
+
+
+def _check(deployed: Detector, content: bytes, images: Sequence[Tensor]) -> Agreement:
+    """Refuse a file that ONNX Runtime finds something else with than the detector does."""
+    library: Any = require("onnxruntime")
+    options = library.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = library.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    pairs = []
+    with torch.inference_mode():
+        for image in images:
+            outputs = deployed(image)
+            found = session.run(list(outputs._fields), {INPUT: image.numpy()})
+            pairs.append((outputs, type(outputs)(*map(torch.from_numpy, found))))
+    result = agreement.compare(pairs, TOLERANCES["fp32"])
+    if not result.holds:
+        raise ExportError(f"the exported detector is another one: {result}")
+    return result
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def opset_of(graph: Any) -> int:
+    """Return the version of ONNX's operators in a model."""
+    return next(int(item.version) for item in graph.opset_import if item.domain in ("", "ai.onnx"))
+
+
+def element_types() -> dict[torch.dtype, int]:
+    """Return ONNX's number of each type of tensor."""
+    onnx: Any = require("onnx")
+    return {dtype: getattr(onnx.TensorProto, name) for dtype, name in _TYPES.items()}
+
+
+def count_macs(path: Path) -> GraphMacs:
+    """Count the multiply-accumulates of an exported graph: convolutions and matrix products.
+
+    Raises:
+        ExportError: ONNX is not installed, or the shape of a product is not known.
+    """
+    onnx: Any = require("onnx")
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True).graph
+    shapes = _shapes(graph)
+    by_operator: Counter[str] = Counter()
+    not_counted: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type in _FORMULAS:
+            by_operator[node.op_type] += _macs(node, shapes)
+        elif node.op_type in _NO_FORMULA:
+            not_counted[node.op_type] += 1
+    return GraphMacs(by_operator.total(), dict(by_operator), dict(not_counted))
+
+
+def _shapes(graph: Any) -> dict[str, list[int]]:
+    """Return the shapes of a graph's tensors, as far as they are known and fixed."""
+    shapes = {item.name: list(item.dims) for item in graph.initializer}
+    for item in (*graph.input, *graph.value_info, *graph.output):
+        sides = item.type.tensor_type.shape.dim
+        if all(side.HasField("dim_value") for side in sides):
+            shapes[item.name] = [side.dim_value for side in sides]
+    return shapes
+
+
+def _macs(node: Any, shapes: Mapping[str, list[int]]) -> int:
+    try:
+        left, right, out = (shapes[name] for name in (*node.input[:2], node.output[0]))
+    except KeyError as error:
+        raise ExportError(
+            f"{node.op_type} {node.name}: the shape of {error} is not known; "
+            "export for a fixed input size"
+        ) from error
+    return _FORMULAS[node.op_type](node, left, right, out)
+
+
+def _conv(node: Any, left: list[int], right: list[int], out: list[int]) -> int:
+    return math.prod(out) * math.prod(right[1:])
+
+
+def _gemm(node: Any, left: list[int], right: list[int], out: list[int]) -> int:
+    turned = any(item.name == "transA" and item.i for item in node.attribute)
+    return math.prod(out) * left[0 if turned else 1]
+
+
+def _matmul(node: Any, left: list[int], right: list[int], out: list[int]) -> int:
+    return math.prod(out) * left[-1]
+
+
+_FORMULAS = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}

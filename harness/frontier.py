@@ -1,0 +1,385 @@
+"""Settings of NMS against each other: the mAP and the time of each, from one pass of the network.
+
+The network sees every validation image once; what any setting could need of its outputs is kept,
+and each setting's mAP follows from that. Times are taken on the first images: in each round the
+network runs on one of them, and then every setting on what came out, in an order drawn anew.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from detectors.config import KnobError
+from detectors.config import override as turn
+from detectors.interface import Detector
+from harness import knobs, locks, statistics
+from harness.frontier_accuracy import COCO_LIMITS, Setting, accuracies, with_knobs
+from harness.frontier_cache import Cached, Needed, cache, total_bytes
+from harness.latency import LatencyConfig
+from harness.progress import OnProgress, Progress, ignore
+from harness.recipe import Settings
+from harness.statistics import FEWEST_ROUNDS
+from harness.subjects import DTYPES, InFloat32, Inputs, Subject, distribution, read_inputs
+from harness.timer import Timer, timer_for
+from harness.trial import sharing
+
+if TYPE_CHECKING:
+    from harness.data import Split
+
+NMS_GRID: dict[str, list[Any]] = {
+    "score_threshold": [0.001, 0.01, 0.05, 0.1, 0.2, 0.3],
+    "iou_threshold": [0.5, 0.6, 0.65, 0.7, 0.8],
+    "max_candidates": [1000, 30000],
+    "max_detections": [100, 300],
+}
+"""Holds the settings of RT-DETR, arXiv:2304.08069v3, table 1."""
+QUERY_GRID: dict[str, list[Any]] = {
+    "score_threshold": [0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5],
+    "max_detections": [10, 20, 30, 50, 75, 100, 150, 200, 250, 300],
+}
+"""For detectors without suppression."""
+WITHOUT_NMS = (
+    "the detector needs no NMS: its settings are those of taking the best, and nms_ms is the time "
+    "for that"
+)
+UNTRAINED = "untrained: the time for NMS depends on the scores, and both say nothing here"
+
+
+class FrontierError(ValueError):
+    """Settings that cannot be tried, or outputs that cannot be kept."""
+
+
+class FrontierConfig(Settings):
+    """How long settings are timed, and how much is kept."""
+
+    seconds: PositiveFloat = 40.0
+    """Time for all rounds; the one during which it runs out is the last."""
+    rounds: PositiveInt = 96
+    """Rounds after which the timing ends; each times every setting once."""
+    gigabytes: PositiveFloat = 4.0
+    """Most memory for outputs that are kept."""
+
+
+class Plan(NamedTuple):
+    """What is tried."""
+
+    axes: dict[str, list[Any]]  # knob: its values
+    settings: list[Setting]
+    configured: int  # which of them the detector is configured with
+    config: FrontierConfig
+
+
+class Row(NamedTuple):
+    """One setting."""
+
+    setting: Setting
+    configured: bool  # whether the detector is configured so
+    optimal: bool  # no other setting is at least as good in mAP and latency, and better in one
+    metrics: dict[str, float]
+    """`mAP`, `mAP_50`, `mAP_75` in [0, 1]; `nms_ms`, median, milliseconds an image, and
+    `latency_ms`, that and the network's, each with its 95 % interval, `_low_ms` and `_high_ms`."""
+    counts: dict[str, dict[str, float]]
+    """Boxes of the timed images: `candidates` that enter NMS, and `detections`."""
+
+
+class Frontier(NamedTuple):
+    """All settings of one detector."""
+
+    rows: list[Row]
+    network: dict[str, float]  # network_ms with its interval, from the same rounds
+    details: dict[str, Any]
+    absent: dict[str, str]
+    caveats: dict[str, str]
+
+    def plain(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**self._asdict(), "rows": [row._asdict() for row in self.rows]}
+
+
+def plan(detector: Detector, changes: Mapping[str, Any]) -> Plan:
+    """Cross the axes; the configured setting is always among the result.
+
+    Args:
+        detector: its postprocess stage has a `config`, a dataclass whose fields are the knobs.
+        changes: a knob's values, instead of those of the default grid; or a knob of
+            `FrontierConfig`.
+
+    Raises:
+        FrontierError: a knob that is none, a value that it cannot take, or nothing to try.
+    """
+    config = getattr(detector.postprocess, "config", None)
+    names = [item.name for item in fields(config)] if is_dataclass(config) else []
+    grid = NMS_GRID if "iou_threshold" in names else QUERY_GRID
+    own = {name: value for name, value in changes.items() if name in FrontierConfig.model_fields}
+    axes = {name: values for name, values in grid.items() if name in names}
+    axes |= {name: _axis(name, changes[name], names) for name in changes if name not in own}
+    if not axes:
+        raise FrontierError("the detector's postprocess stage has no knob to try")
+    configured = {name: getattr(config, name) for name in axes}
+    tried = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    tried += [configured] if configured not in tried else []
+    for name, values in axes.items():
+        _check(config, name, values)
+    settings = knobs.override(FrontierConfig(), own, "frontier")
+    return Plan(axes, tried, tried.index(configured), settings)
+
+
+def _axis(name: str, values: Any, known: list[str]) -> list[Any]:
+    if name not in known:
+        own = [*known, *FrontierConfig.model_fields]
+        raise FrontierError(
+            f"frontier.{name}: the postprocess stage has no such knob{knobs.nearest(name, own)} "
+            f"There is {', '.join(f'frontier.{each}' for each in own)}."
+        )
+    listed = list(values) if isinstance(values, list | tuple) else [values]
+    if not listed or any(listed.count(value) > 1 for value in listed):
+        raise FrontierError(f"frontier.{name}: expected a list of different values, got {values!r}")
+    return listed
+
+
+def _check(config: Any, name: str, values: Sequence[Any]) -> None:
+    try:
+        for value in values:
+            turn(config, {name: value})
+    except KnobError as error:
+        raise FrontierError(f"frontier.{error}") from error
+
+
+def measure(
+    subject: Subject,
+    split: Split,
+    plan: Plan,
+    latency: LatencyConfig,
+    *,
+    device: str,
+    seed: int = 0,
+    on_progress: OnProgress = ignore,
+) -> Frontier:
+    """Find the mAP and the time of every setting.
+
+    Args:
+        subject: the detector; it stays as it is.
+        split: where the images come from.
+        plan: what is tried.
+        latency: `images`, `precision` and `threads` are those of the measurement.
+        device: as torch spells it.
+        seed: of the order of settings in each round.
+        on_progress: called after every batch of the network, every group of settings that share
+            their suppression, and every round.
+
+    Raises:
+        FrontierError: the outputs take more memory than they may.
+    """
+    stage, dtype = subject.detector.postprocess, DTYPES[latency.precision]
+    stages = [with_knobs(stage, setting) for setting in plan.settings]
+    network = subject.detector.deploy().to(device=device, dtype=dtype)
+    allowed = plan.config.gigabytes * 1e9
+    with sharing(device, on_progress) as step:
+        inputs = _inputs(split, network, latency)
+        kept = cache(network, split, _needed(stages), allowed, step)
+        scores = accuracies(stage, plan.settings, kept, split, step)
+    with locks.measuring(device), _quiet_process(latency.threads), torch.inference_mode():
+        ready = Ready(network, [InFloat32(each) for each in stages], inputs)
+        timer = timer_for(device)
+        times = time_settings(ready, plan.config, timer, seed=seed, on_progress=on_progress)
+    return _summarise(plan, scores, times, kept, subject.trained)
+
+
+def _inputs(split: Split, network: Detector, latency: LatencyConfig) -> list[Inputs]:
+    """Read the images that are timed, one by one."""
+    weight = next(network.parameters())
+    read = read_inputs(split, network.config.input, images=latency.images, batch_size=1)
+    return [Inputs(item.images.to(weight), item.sizes.to(weight.device)) for item in read]
+
+
+def _needed(stages: Sequence[nn.Module]) -> Needed:
+    """Say which predictions any of the stages could look at."""
+    configs: list[Any] = [stage.config for stage in stages]
+    limit = "max_candidates" if hasattr(configs[0], "max_candidates") else "max_detections"
+    limits: list[Any] = [getattr(config, limit, None) for config in configs]
+    return Needed(
+        min(getattr(config, "score_threshold", 0.0) for config in configs),
+        None if limits[0] is None else max(limits),
+    )
+
+
+class Ready(NamedTuple):
+    """What takes turns in a round."""
+
+    network: Callable[[Tensor], Any]  # images to outputs
+    stages: Sequence[nn.Module]  # one a setting
+    inputs: Sequence[Inputs]  # of one image each
+
+
+class Times(NamedTuple):
+    """What the rounds showed."""
+
+    network: list[float]  # by round, milliseconds
+    nms: list[list[float]]  # by setting and round, milliseconds
+    candidates: list[list[int]]  # by setting and timed image; empty where the stage cannot tell
+    detections: list[list[int]]  # by setting and timed image
+    seconds: float
+
+
+def time_settings(
+    ready: Ready,
+    config: FrontierConfig,
+    timer: Timer,
+    *,
+    seed: int = 0,
+    on_progress: OnProgress = ignore,
+) -> Times:
+    """Time the network, and every stage on what came out of it, round by round.
+
+    Args:
+        ready: what is timed.
+        config: when to stop.
+        timer: of the device.
+        seed: of the order in each round.
+        on_progress: called after every round.
+    """
+    draw, count = random.Random(seed), len(ready.stages)
+    nms: list[list[float]] = [[] for _ in range(count)]
+    times = Times([], nms, [[] for _ in range(count)], [[] for _ in range(count)], 0.0)
+    _round(ready, timer, list(range(count)), 0)
+    start, rounds, elapsed = timer.clock(), 0, 0.0
+    while rounds < config.rounds and (rounds < FEWEST_ROUNDS or elapsed < config.seconds):
+        network, taken, outputs, found = _round(
+            ready, timer, draw.sample(range(count), count), rounds
+        )
+        times.network.append(network)
+        for samples, sample in zip(times.nms, taken, strict=True):
+            samples.append(sample)
+        if rounds < len(ready.inputs):
+            _count(times, ready.stages, outputs, found)
+        rounds, elapsed = rounds + 1, (timer.clock() - start) / 1e9
+        on_progress(Progress("NMS", rounds, config.rounds, {}))
+    return times._replace(seconds=elapsed)
+
+
+def _round(
+    ready: Ready, timer: Timer, order: Sequence[int], number: int
+) -> tuple[float, list[float], Any, list[int]]:
+    """Run the network and then every stage, all on one image.
+
+    Returns:
+        Milliseconds of the network, those of each stage, the outputs, and how many detections each
+        stage made.
+    """
+    inputs = ready.inputs[number % len(ready.inputs)]
+    outputs, spans = timer.time((ready.network,), inputs.images)
+    network, nms, found = spans[0].wall_ms, [0.0] * len(order), [0] * len(order)
+    for index in order:
+        step = partial(_postprocess, ready.stages[index], inputs.sizes)
+        detections, spans = timer.time((step,), outputs)
+        nms[index], found[index] = spans[0].wall_ms, len(detections[0].scores)
+    return network, nms, outputs, found
+
+
+def _postprocess(stage: nn.Module, sizes: Tensor, outputs: Any) -> Any:
+    return stage(outputs, sizes)
+
+
+def _count(times: Times, stages: Sequence[nn.Module], outputs: Any, found: Sequence[int]) -> None:
+    """Add an image's boxes before and after NMS."""
+    for index, stage in enumerate(stages):
+        times.detections[index].append(found[index])
+        ask: Callable[[Any], Tensor] | None = getattr(stage, "candidates", None)
+        if ask is not None:
+            times.candidates[index].append(int(ask(outputs)[0]))
+
+
+@contextmanager
+def _quiet_process(threads: int | None) -> Iterator[None]:
+    """Keep the garbage collector out of the timed calls, and set the threads for them."""
+    before, collecting = torch.get_num_threads(), gc.isenabled()
+    gc.collect()
+    gc.disable()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if collecting:
+            gc.enable()
+
+
+def _summarise(
+    plan: Plan,
+    scores: Sequence[dict[str, float]],
+    times: Times,
+    kept: Sequence[Cached],
+    trained: bool,
+) -> Frontier:
+    network = _median("network", times.network)
+    metrics = [
+        {**score, **_with_latency(network, _median("nms", nms))}
+        for score, nms in zip(scores, times.nms, strict=True)
+    ]
+    flags = front([(item["latency_ms"], item.get("mAP", 0.0)) for item in metrics])
+    counted = zip(times.candidates, times.detections, strict=True)
+    counts = [
+        {"detections": distribution(after)}
+        | ({"candidates": distribution(before)} if before else {})
+        for before, after in counted
+    ]
+    rows = [
+        Row(setting, index == plan.configured, flags[index], metrics[index], counts[index])
+        for index, setting in enumerate(plan.settings)
+    ]
+    details = {
+        "axes": plan.axes,
+        "rounds": len(times.network),
+        "seconds": times.seconds,
+        "nms_seconds": sum(map(sum, times.nms)) / 1e3,
+        "images": len(kept),
+        "cached_bytes": total_bytes(kept),
+        "max_detections": COCO_LIMITS,
+    }
+    absent = {} if "mAP" in metrics[0] else {"mAP": "the validation split has no object"}
+    return Frontier(rows, network, details, absent, caveats(plan, trained))
+
+
+def caveats(plan: Plan, trained: bool) -> dict[str, str]:
+    """Say what must be known to read the figures of a detector."""
+    found = {} if "iou_threshold" in plan.axes else {"settings": WITHOUT_NMS}
+    return found if trained else {**found, "nms_ms": UNTRAINED, "mAP": UNTRAINED}
+
+
+def _median(name: str, samples: Sequence[float]) -> dict[str, float]:
+    """Return the median, with its interval where the samples suffice for one."""
+    found = {f"{name}_ms": float(np.median(samples))}
+    interval = statistics.median_interval(samples)
+    if interval is not None:
+        found |= {f"{name}_low_ms": interval.low, f"{name}_high_ms": interval.high}
+    return found
+
+
+def _with_latency(network: Mapping[str, float], nms: Mapping[str, float]) -> dict[str, float]:
+    """Add the network's time to that of NMS, end by end, which makes the interval wider, if any."""
+    whole = {
+        f"latency{end}_ms": network[f"network{end}_ms"] + nms[f"nms{end}_ms"]
+        for end in ("", "_low", "_high")
+        if f"network{end}_ms" in network and f"nms{end}_ms" in nms
+    }
+    return {**nms, **whole}
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Mark the points (cost, gain) that no other equals in both and beats in one."""
+    return [
+        not any(x <= cost and y >= gain and (x < cost or y > gain) for x, y in points)
+        for cost, gain in points
+    ]

@@ -1,0 +1,170 @@
+"""The command `detbench measure --nms-frontier`: what it does once its arguments are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import detectors
+from detectors import weights as detector_weights
+from harness import console, data, environment, frontier, knobs
+from harness import study as studies
+from harness.console import Board, print_json
+from harness.data import DataSet
+from harness.frontier import Frontier, FrontierError, Row
+from harness.knobs import Setup
+from harness.latency import Subject
+
+ROOT = "frontier."  # of the knobs that belong to this command alone
+Write = Callable[[Mapping[str, Any], Path], Path]  # `reports.frontier.write`
+
+
+def measure(
+    models: Sequence[str],
+    data_name: str,
+    sets: Sequence[str],
+    weights: str | None,
+    device: str,
+    *,
+    out: Path | None = None,
+    write: Write | None = None,
+    as_json: bool = False,
+) -> int:
+    """Try settings of one detector's postprocessing against each other.
+
+    Args:
+        models: names of detectors, of which there must be one.
+        data_name: where the validation images come from.
+        sets: knobs, `PATH=VALUE`; `frontier.KNOB=[VALUE, ...]` replaces an axis of the grid.
+        weights: of the detector; None for those beside a saved one, or an untrained one.
+        device: as torch spells it.
+        out: where the page goes, an .html file or a folder; None for no page.
+        write: makes the page.
+        as_json: whether to print JSON.
+    """
+    if len(models) != 1:
+        raise FrontierError(f"--nms-frontier goes with one MODEL, got {len(models)}")
+    name, changes = models[0], studies.changes(sets)
+    own = {
+        path.removeprefix(ROOT): value for path, value in changes.items() if path.startswith(ROOT)
+    }
+    others = {path: value for path, value in changes.items() if not path.startswith(ROOT)}
+    subject, dataset, setup = _open(name, data_name, others, weights)
+    plan = frontier.plan(subject.detector, own)
+    with Board(console.stderr()) as board:
+        board.begin(name, name, None)
+        found = frontier.measure(
+            subject,
+            dataset.val,
+            plan,
+            setup.latency,
+            device=device,
+            on_progress=lambda step: board.update(name, step),
+        )
+    result = {
+        "model": name,
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "environment": environment.capture(device),
+        "latency": knobs.flatten(setup.latency),
+        **found.plain(),
+    }
+    page = write(result, out) if write is not None and out is not None else None
+    if as_json:
+        print_json(result)
+    else:
+        _show(found, f"{name} on {device}, {len(found.rows)} settings, {dataset.name}", page)
+    return 0
+
+
+def _open(
+    name: str, data_name: str, changes: Mapping[str, Any], weights: str | None
+) -> tuple[Subject, DataSet, Setup]:
+    """Make the detector and open the data set, whose classes it must tell apart."""
+    saved = Path(name, detector_weights.CONFIG_FILE).is_file()
+    config = detector_weights.load(Path(name)).config if saved else detectors.resolve(name)
+    setup = knobs.turn(knobs.start(config, None, "shapes"), changes)
+    dataset = data.load(setup.data.model_copy(update={"source": data_name}))
+    classes, path = len(dataset.categories), "detector.num_classes"
+    source = weights or (name if saved else None)
+    if source is None and path not in changes:
+        setup = knobs.turn(setup, {path: classes})
+    studies.check_size(setup.detector)
+    detector = detectors.create(setup.detector, weights=source)
+    if detector.config.num_classes != classes:
+        raise FrontierError(
+            f"{name} tells {detector.config.num_classes} classes apart, data set {dataset.name} has"
+            f" {classes}; name weights that were trained on it, or --set {path}"
+        )
+    return Subject(detector, trained=source is not None), dataset, setup
+
+
+COLUMNS = {
+    "role": "setting",
+    **{name: name.replace("_", " ") for name in frontier.NMS_GRID},
+    "mAP": "mAP",
+    "nms_ms": "NMS (ms)",
+    "interval": "95 % interval",
+    "latency_ms": "end to end (ms)",
+    "candidates": "before NMS",
+    "detections": "after",
+}
+
+
+def _show(found: Frontier, title: str, page: Path | None) -> None:
+    """Print the front and the extremes."""
+    rows = [_plain(row, role) for row, role in highlights(found.rows)]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    columns = {key: head for key, head in COLUMNS.items() if key in keys}
+    extra = {key: key.replace("_", " ") for key in keys if key not in COLUMNS}
+    out = console.stdout()
+    out.print(console.table({"role": "setting", **extra, **columns}, rows, title))
+    details, network = found.details, found.network["network_ms"]
+    notes = [
+        f"network alone: {network:.3f} ms; times are medians of {details['rounds']} rounds in "
+        f"random order; {details['nms_seconds']:.1f} s of NMS in all",
+        *{f"note: {text}" for text in (*found.caveats.values(), *found.absent.values())},
+        *([f"page: {page}"] if page is not None else []),
+    ]
+    for text in notes:
+        out.print(text, markup=False, highlight=False)
+
+
+def highlights(rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    """Pick the front by rising latency, the configured setting, and the extremes, with roles."""
+
+    def latency(row: Row) -> float:
+        return row.metrics["latency_ms"]
+
+    def accuracy(row: Row) -> float:
+        return row.metrics.get("mAP", 0.0)
+
+    roles = {
+        "fastest": min(rows, key=latency),
+        "slowest": max(rows, key=latency),
+        "best mAP": max(rows, key=accuracy),
+        "least mAP": min(rows, key=accuracy),
+        "configured": next(row for row in rows if row.configured),
+    }
+    picked = []
+    for row in sorted(rows, key=latency):
+        own = [role for role, chosen in roles.items() if chosen is row]
+        if own or row.optimal:
+            picked.append((row, ", ".join(["front"] * row.optimal + own)))
+    return picked
+
+
+def _plain(row: Row, role: str) -> dict[str, Any]:
+    metrics = row.metrics
+    counts: dict[str, Any] = {name: found["median"] for name, found in row.counts.items()}
+    low, high = metrics.get("nms_low_ms"), metrics.get("nms_high_ms")
+    interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else None
+    shown: dict[str, Any] = {key: metrics[key] for key in ("nms_ms", "latency_ms")}
+    shown["mAP"] = f"{metrics['mAP']:.4f}" if "mAP" in metrics else None
+    setting = {name: f"{value:g}" if _is_number(value) else str(value)
+               for name, value in row.setting.items()}  # fmt: skip
+    return dict(role=role, **setting, **shown, interval=interval, **counts)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,102 @@
+"""Finished trials as the two sides of a comparison: what may be compared with what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import detections, record
+from harness.record import Record
+
+
+class CompareError(ValueError):
+    """Two sides that cannot be compared."""
+
+
+class Run(NamedTuple):
+    """A finished trial and what it found."""
+
+    folder: Path
+    record: Record
+    detections: list[dict[str, Any]]
+
+
+def read(folder: Path) -> Run:
+    """Read a finished trial.
+
+    Raises:
+        CompareError: it has no record, no accuracy or no detections.
+        RecordError: its files are damaged.
+    """
+    try:
+        result = record.read(folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CompareError(
+            f"{folder}: no {record.FILE} there; name the folder of a trial, runs/STUDY/TRIAL"
+        ) from error
+    if result.state != "done" or "detections" not in result.artifacts:
+        why = f"is {result.state}" if result.state != "done" else "did not measure accuracy"
+        raise CompareError(f"{folder}: the trial {why}, so it has no detections to compare")
+    return Run(folder, result, detections.read(folder / result.artifacts["detections"]))
+
+
+def same_but_seed(first: Record, other: Record) -> bool:
+    """Say whether two trials are one configuration, measured alike on the same data."""
+    return (
+        first.detector == other.detector
+        and first.config == other.config
+        and first.protocol_hash == other.protocol_hash
+        and first.data.get("fingerprint") == other.data.get("fingerprint")
+    )
+
+
+def other_seeds(folder: Path) -> list[Path]:
+    """Return the folders beside a trial's whose trials differ from it by the seed only."""
+    named = record.read(folder)
+    found: dict[int, Path] = {}
+    for path in sorted(folder.resolve().parent.glob(f"*/{record.FILE}")):
+        if path.parent.name.startswith("."):
+            continue
+        other = record.read(path)
+        fits = other.state == "done" and other.study == named.study and other.seed != named.seed
+        if fits and same_but_seed(named, other):
+            found.setdefault(other.seed, path.parent)
+    return [found[seed] for seed in sorted(found)]
+
+
+def check(a: Sequence[Run], b: Sequence[Run], *, mixed: bool) -> list[str]:
+    """Refuse runs whose figures do not mean the same.
+
+    Returns:
+        What must be said beside the result when `mixed` lets them pass.
+
+    Raises:
+        CompareError: another protocol or data, or a side that is not one configuration.
+    """
+    for name, side in (("A", a), ("B", b)):
+        _check_side(name, [run.record for run in side])
+    first, second = a[0].record, b[0].record
+    found = []
+    if first.protocol_hash != second.protocol_hash:
+        keys = sorted(first.protocol.keys() | second.protocol.keys())
+        unlike = [key for key in keys if first.protocol.get(key) != second.protocol.get(key)]
+        found.append(f"A and B were measured by different protocols ({', '.join(unlike)})")
+    prints = [item.data.get("fingerprint") for item in (first, second)]
+    if prints[0] != prints[1]:
+        found.append(f"A and B are of different data (fingerprints {prints[0]} and {prints[1]})")
+    if found and not mixed:
+        raise CompareError(f"{'; '.join(found)}; --mixed compares them all the same, and says so")
+    return found
+
+
+def _check_side(name: str, records: Sequence[Record]) -> None:
+    seeds = [item.seed for item in records]
+    if len(set(seeds)) < len(seeds):
+        raise CompareError(f"side {name} has a seed twice (seeds {seeds}); name each run once")
+    for other in records[1:]:
+        if not same_but_seed(records[0], other):
+            keys = sorted(records[0].config.keys() | other.config.keys())
+            unlike = [k for k in keys if records[0].config.get(k) != other.config.get(k)]
+            reason = ", ".join(unlike) or "detector, data or protocol"
+            raise CompareError(f"side {name} is not one configuration with seeds: {reason} differs")

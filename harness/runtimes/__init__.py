@@ -1,0 +1,57 @@
+"""Runtimes: the ways to run a detector's network, behind one interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from detectors.interface import Detector
+from harness.runtimes import sessions, torched
+from harness.runtimes.config import Runtime, RuntimeConfig, RuntimeUnavailable
+from harness.runtimes.verdict import Verdict, gate
+
+if TYPE_CHECKING:
+    from harness.subjects import Inputs
+
+__all__ = ["Runtime", "RuntimeConfig", "RuntimeUnavailable", "Verdict", "gate", "prepare"]
+
+_BUILDERS = {
+    "eager": torched.eager,
+    "compile": torched.compiled,
+    "cuda_graph": torched.graphed,
+    "onnxruntime": sessions.onnxruntime,
+    "tensorrt": sessions.tensorrt,
+}
+
+
+def prepare(
+    detector: Detector, inputs: Sequence[Inputs], config: RuntimeConfig, device: str
+) -> Runtime:
+    """Deploy a detector to a runtime, compiled and warm; the original stays as it is.
+
+    The number of torch's threads is built in: set it before.
+
+    Args:
+        detector: the original.
+        inputs: in float32, anywhere; all of one shape, which the runtime is made for.
+        config: the runtime and its precision.
+        device: as torch spells it.
+
+    Raises:
+        RuntimeUnavailable: in one line, why it cannot be and what to do.
+    """
+    if config.precision == "tf32" and torch.device(device).type != "cuda":
+        raise RuntimeUnavailable(
+            f"tf32 is arithmetic of NVIDIA GPUs, {device} has none of it; use precision fp32"
+        )
+    start = time.perf_counter()
+    runtime = _BUILDERS[config.runtime](detector, inputs, config, device)
+    runtime.details |= {
+        **config.model_dump(),
+        "threads": torch.get_num_threads(),
+        "build_seconds": time.perf_counter() - start,
+    }
+    return runtime

@@ -1,0 +1,144 @@
+"""`detbench compare` reads trials, brings their other seeds, and says what came out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import data, runs
+from harness.compare_command import compare
+from harness.data import DataConfig, DataSet, ShapesConfig
+from harness.detections import write
+from harness.record import RecordError
+from harness.runs import CompareError
+from tests.harness.detecting import detect, run
+
+SCENES = ShapesConfig(train_images=2, val_images=12, size=64)
+KNOBS = {f"data.shapes.{name}": getattr(SCENES, name) for name in ("train_images", "val_images")}
+CONFIG = {"data.source": "shapes", "data.shapes.size": 64, **KNOBS}
+
+
+@pytest.fixture
+def dataset() -> DataSet:
+    return data.load(DataConfig(shapes=SCENES))
+
+
+@pytest.fixture
+def study(dataset: DataSet, tmp_path: Path) -> Path:
+    """Leave two variants with three seeds each, and one trial that failed."""
+    draw = np.random.default_rng(0)
+    for variant, recall in (("wide", 0.95), ("thin", 0.3)):
+        for seed in range(3):
+            folder = tmp_path / f"{variant}{seed}"
+            folder.mkdir()
+            found = detect(draw, dataset.val, recall)
+            fields = {
+                "name": variant,
+                "trial": folder.name,
+                "config": {**CONFIG, "detector.width": len(variant) * (1 + (variant == "wide"))},
+                "data": {"fingerprint": dataset.fingerprint},
+            }
+            run(found, seed, **fields).record.write(folder)
+            write(found, folder)
+    failed = {**fields, "state": "failed", "seed": 9}
+    (tmp_path / "failed").mkdir()
+    run([], **failed).record.write(tmp_path / "failed")
+    return tmp_path
+
+
+def edit(folder: Path, **fields: Any) -> None:
+    runs.read(folder).record.model_copy(update=fields).write(folder)
+
+
+def test_seeds_come_along_and_the_verdict_comes_first(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(str(study / "wide1"), str(study / "thin0")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "A: wide (seed 1, 0, 2)"
+    assert lines[1] == "B: thin (seed 0, 1, 2)"
+    assert lines[2].startswith("B is worse than A: -")
+    assert lines[3].startswith("latency is not compared: A has none")
+    text = "\n".join(lines)
+    for word in ("mAP_75", "triangle", "Miss", "cost to A", "images that moved most", "too few"):
+        assert word in text
+
+
+def test_machines_read_everything(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(str(study / "wide0"), str(study / "thin0"), as_json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "worse"
+    assert found["accuracy"]["name"] == "mAP"
+    assert found["accuracy"]["low"] < found["accuracy"]["difference"] < found["accuracy"]["high"]
+    assert [item["seed"] for item in found["sides"]["B"]] == [0, 1, 2]
+    assert set(found["images"][0]) == {"file_name", "image_id", "a", "b", "difference"}
+    assert found["latency"]["verdict"] is None
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "alone", "seeds"),
+    [
+        ("wide0", "thin0", True, ([0], [0])),
+        ("wide2,wide0", "thin1", False, ([2, 0], [1, 0, 2])),
+        ("wide0", "wide1", False, ([0], [1])),
+        ("wide0", "wide0", False, ([0], [0])),
+    ],
+)
+def test_who_is_compared(
+    study: Path, capsys: pytest.CaptureFixture[str], a: str, b: str, alone: bool, seeds: Any
+) -> None:
+    named = (",".join(str(study / name) for name in side.split(",")) for side in (a, b))
+    compare(*named, alone=alone, as_json=True)
+    found = json.loads(capsys.readouterr().out)["sides"]
+    assert tuple([item["seed"] for item in found[side]] for side in "AB") == seeds
+
+
+def test_other_protocols_are_refused_or_said(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = str(study / "wide0"), str(study / "thin0")
+    edit(study / "thin0", protocol={"max_detections": [1, 10, 50]}, protocol_hash="q")
+    with pytest.raises(CompareError, match=r"different protocols \(max_detections\); --mixed"):
+        compare(a, b)
+    compare(a, b, mixed=True)
+    assert "note: A and B were measured by different protocols" in capsys.readouterr().out
+
+
+def test_data_of_which_only_the_training_part_differs_may_be_mixed(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = data.load(DataConfig(shapes=SCENES.model_copy(update={"train_images": 3})))
+    config = {**CONFIG, "data.shapes.train_images": 3}
+    edit(study / "thin0", data={"fingerprint": other.fingerprint}, config=config)
+    a, b = str(study / "wide0"), str(study / "thin0")
+    with pytest.raises(CompareError, match="different data"):
+        compare(a, b)
+    assert compare(a, b, mixed=True) == 0
+    assert "note: A and B are of different data" in capsys.readouterr().out
+
+
+def test_other_images_are_never_compared(study: Path) -> None:
+    other = data.load(DataConfig(shapes=SCENES.model_copy(update={"val_images": 13})))
+    config = {**CONFIG, "data.shapes.val_images": 13}
+    edit(study / "thin0", data={"fingerprint": other.fingerprint}, config=config)
+    with pytest.raises(CompareError, match="no image can be compared with itself"):
+        compare(str(study / "wide0"), str(study / "thin0"), mixed=True)
+
+
+def test_data_that_changed_are_refused(study: Path) -> None:
+    for name in ("wide0", "thin0"):
+        edit(study / name, data={"fingerprint": "old"})
+    with pytest.raises(CompareError, match=r"A was evaluated on old; name its data set with"):
+        compare(str(study / "wide0"), str(study / "thin0"))
+
+
+def test_folders_without_a_finished_trial_are_named(study: Path) -> None:
+    with pytest.raises(CompareError, match=r"nowhere: no record.json there; name the folder of a"):
+        compare(str(study / "nowhere"), str(study / "thin0"))
+    with pytest.raises(CompareError, match=r"failed: the trial is failed, so it has no"):
+        compare(str(study / "wide0"), str(study / "failed"))
+    (study / "thin0" / "detections.npz").write_bytes(b"PK")
+    with pytest.raises(RecordError, match="damaged"):
+        compare(str(study / "wide0"), str(study / "thin0"))

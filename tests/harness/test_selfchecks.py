@@ -1,0 +1,190 @@
+"""Does the measurement find what is known: a duration, an equality, a difference."""
+
+import gc
+import tempfile
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from detectors.interface import STAGES, Detections
+from harness.latency import Bench, LatencyConfig, Subject, measure_prepared, ratio
+from harness.subjects import Inputs, Prepared, of_stages
+from harness.timer import CpuTimer
+from tests.toy import TOY
+
+INPUTS = (Inputs(torch.zeros(1, 3, 64, 64), torch.tensor([[64, 64]])),)
+SIMULATED = LatencyConfig(images=1, seconds=1.0, warmup_seconds=1.0, reference=False)
+REAL = LatencyConfig(
+    images=1, seconds=1.5, warmup_seconds=0.5, target_interval=0.001, reference=False
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+class Machine:
+    """A clock whose speed drifts and wanders, and that stalls now and then.
+
+    Its slowness is the product of a random walk, an autoregressive process with a memory of twenty
+    calls, and heavy-tailed stalls of one call in thirty.
+    """
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.now, self.drift, self.wander = 0, 0.0, 0.0
+
+    def __call__(self):
+        self.now += 50
+        return self.now
+
+    def spend(self, milliseconds):
+        self.drift += 0.003 * self.rng.standard_normal()
+        self.wander = 0.95 * self.wander + 0.03 * self.rng.standard_normal()
+        slowness = np.exp(self.drift + self.wander + 0.02 * self.rng.standard_normal())
+        if self.rng.random() < 1 / 30:
+            slowness *= 1 + self.rng.pareto(1.5)
+        self.now += int(1e6 * milliseconds * slowness)
+
+
+def takes(machine, milliseconds):
+    return Prepared(lambda images, sizes: _spend(machine, milliseconds), INPUTS, True)
+
+
+def _spend(machine, milliseconds):
+    machine.spend(milliseconds)
+    return nothing_found()
+
+
+def nothing_found():
+    nothing = torch.zeros(0)
+    return [Detections(nothing.reshape(0, 4), nothing, nothing.long())]
+
+
+@pytest.fixture
+def _uncollected(monkeypatch):
+    """Spare the full collection before each of many sessions."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+
+
+def simulated(seed, a, b):
+    machine = Machine(seed)
+    subjects = {"a": takes(machine, a), "b": takes(machine, b)}
+    timings = measure_prepared(subjects, SIMULATED, Bench("cpu", CpuTimer(machine)), seed=seed)
+    return ratio(timings["a"], timings["b"])
+
+
+@pytest.mark.usefixtures("_uncollected")
+def test_a_thing_is_seldom_called_different_from_itself():
+    assert sum(not simulated(seed, 5, 5).tie for seed in range(40)) <= 4
+
+
+@pytest.mark.usefixtures("_uncollected")
+def test_ten_percent_more_are_called_slower():
+    found = [simulated(seed, 5.5, 5) for seed in range(20)]
+    assert sum(item.low > 1 for item in found) >= 19
+    assert np.median([item.ratio for item in found]) == pytest.approx(1.1, rel=0.01)
+
+
+class Sleeps(nn.Module):
+    """A stage that sleeps, and knows by a clock of its own how long it really took."""
+
+    def __init__(self, milliseconds):
+        super().__init__()
+        self.milliseconds, self.log = milliseconds, []
+
+    def forward(self, value, sizes=None):
+        start = time.perf_counter_ns()
+        time.sleep(self.milliseconds / 1e3)
+        self.log.append((start, time.perf_counter_ns()))
+        return value if sizes is None else nothing_found()
+
+    def median_ms(self, windows):
+        """Return the median duration of the calls that began inside windows."""
+        inside = [
+            (stop - start) / 1e6
+            for start, stop in self.log
+            if any(first <= start <= last for first, last in windows)
+        ]
+        assert len(inside) == 16
+        return float(np.median(inside))
+
+
+class Works(nn.Module):
+    """A stage that does a fixed amount of arithmetic, however long it takes."""
+
+    def __init__(self, inner, amount):
+        super().__init__()
+        self.inner, self.amount = inner, amount
+
+    def forward(self, *arguments):
+        total = 0
+        for number in range(self.amount):
+            total += number * number
+        self.total = total
+        return self.inner(*arguments)
+
+
+class Nothing(nn.Module):
+    def forward(self, value, sizes=None):
+        return value if sizes is None else nothing_found()
+
+
+def staged(**stages):
+    """Return a detector whose stages do nothing but what is asked."""
+    model = TOY.build().deploy()
+    for name in STAGES:
+        setattr(model, name, stages.get(name, Nothing()))
+    return of_stages(model, INPUTS, Subject(model, True))
+
+
+def slept(milliseconds):
+    stages = {name: Sleeps(time) for name, time in zip(STAGES, milliseconds, strict=True)}
+    config = REAL.model_copy(update={"min_samples": 16, "max_samples": 16, "block": 2})
+    quick = config.model_copy(update={"warmup_seconds": 0.0, "seconds": 10.0})
+    return stages, measure_prepared({"a": staged(**stages)}, quick, Bench("cpu", CpuTimer()))["a"]
+
+
+def test_stages_are_found_to_take_what_they_took():
+    stages, timing = slept((8, 4, 6, 10))
+    for name, metric, part in (
+        ("backbone", "backbone_ms", "stages"),
+        ("neck", "neck_ms", "stages"),
+        ("head", "head_ms", "stages"),
+        ("postprocess", "nms_ms", "parts"),
+    ):
+        took = stages[name].median_ms(timing.passes[part].windows)
+        assert timing.metrics[metric] == pytest.approx(took, rel=0.02), name
+
+
+@pytest.mark.slow
+def test_on_this_machine_stages_of_known_duration_are_found():
+    known = (120.0, 60.0, 80.0, 100.0)
+    _, timing = slept(known)
+    found = [timing.metrics[f"{name}_ms"] for name in ("backbone", "neck", "head", "nms")]
+    assert found == pytest.approx(known, rel=0.02)
+    assert timing.metrics["network_ms"] == pytest.approx(260, rel=0.02)
+    assert timing.metrics["latency_ms"] == pytest.approx(360, rel=0.02)
+
+
+def real(seed, a, b):
+    subjects = {
+        "a": staged(backbone=Works(Nothing(), a)),
+        "b": staged(backbone=Works(Nothing(), b)),
+    }
+    timings = measure_prepared(subjects, REAL, Bench("cpu", CpuTimer()), seed=seed)
+    return ratio(timings["a"], timings["b"])
+
+
+@pytest.mark.slow
+def test_on_this_machine_a_model_is_seldom_called_different_from_itself():
+    assert sum(not real(seed, 20_000, 20_000).tie for seed in range(40)) <= 4
+
+
+@pytest.mark.slow
+def test_on_this_machine_a_model_made_a_tenth_slower_is_called_slower():
+    assert sum(real(seed, 22_000, 20_000).low > 1 for seed in range(20)) >= 19
