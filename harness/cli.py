@@ -124,7 +124,7 @@ def measure(
     if size is not None:
         sets.append(f"detector.input.size=[{size[0]}, {size[1]}]")
     if nms_frontier:
-        from harness import frontier_command
+        from harness.frontier import command as frontier_command
         from reports import frontier as page
 
         return frontier_command.measure(
@@ -188,7 +188,7 @@ def compare(
     as_json: Json = False,
 ) -> int:
     """Say whether B is better than A: over images, seeds, and in time."""
-    from harness import compare_command
+    from harness.compare import command as compare_command
 
     return compare_command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)
 

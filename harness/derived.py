@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from harness import conditions, limits, locks, statistics
-from harness.conditions import Sampler, Taint, Window
-from harness.energy import Energy
-from harness.limits import Limits, Reference
+from harness import locks, statistics
+from harness.machine import conditions, limits
+from harness.machine.conditions import Sampler, Taint, Window
+from harness.machine.energy import Energy
+from harness.machine.limits import Limits, Reference
 from harness.session import PARTS, PREPROCESS, STAGES, WHOLE, Trace
 from harness.statistics import FEWEST_ROUNDS, Ratio
 from harness.subjects import Prepared, Profile

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from harness import nvml
+from harness.machine import nvml
 
 PACKAGES = ("detbench", "torch", "torchvision", "numpy", "hotcoco")
 VARIABLES = (  # that change how fast operators are

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from harness import conditions, derived, energy, limits, locks
+from harness import derived, locks
 from harness.derived import Aside, Timing
-from harness.energy import Energy
-from harness.nvml import Unavailable
+from harness.machine import conditions, energy, limits
+from harness.machine.energy import Energy
+from harness.machine.nvml import Unavailable
 from harness.progress import OnProgress, ignore
 from harness.recipe import Settings
 from harness.session import WHOLE, WORKLOAD, Session

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harness import statistics
-from harness.conditions import Window
-from harness.limits import Reference
+from harness.machine.conditions import Window
+from harness.machine.limits import Reference
 from harness.progress import OnProgress, Progress
 from harness.statistics import FEWEST_ROUNDS
 from harness.subjects import Prepared

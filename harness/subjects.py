@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from detectors.interface import Detections, Detector, InputConfig, as_float32
-from harness import limits
+from harness.machine import limits
 from harness.timer import Clock
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import energy, locks, nvml, procfs
+from harness import locks
 from harness.doctor.finding import Finding, ok
+from harness.machine import energy, nvml, procfs
 
 NO_CONTROL = "no clock control: report ratios, not milliseconds"
 SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness import conditions
-from harness.conditions import Sampler, Source
 from harness.doctor.finding import Finding, ok
+from harness.machine import conditions
+from harness.machine.conditions import Sampler, Source
 
 SECONDS = 2.0
 WORK = 20_000  # additions, about half a millisecond

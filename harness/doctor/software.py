@@ -12,8 +12,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from harness import nvml
 from harness.doctor.finding import Finding, ok
+from harness.machine import nvml
 
 EXTRAS = {  # module: extra, what is impossible without it
     "onnx": ("export", "no export to ONNX"),

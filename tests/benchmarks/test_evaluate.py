@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from harness import matches
+from harness.compare import matches
 from harness.evaluate import match
 from tests.harness.detecting import detect, scenes
 

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from harness import differences, matches, runs
-from harness.compare import compare
-from harness.compare_latency import compare_latency
+from harness.compare import compare, differences, matches, runs
+from harness.compare.differences import Measured
+from harness.compare.latency import compare_latency
+from harness.compare.matches import ERRORS
+from harness.compare.runs import CompareError, Run
 from harness.data import Image, Split
-from harness.differences import Measured
-from harness.matches import ERRORS
 from harness.record import Record
-from harness.runs import CompareError, Run
 from tests.harness import test_evaluate
 from tests.harness.detecting import detect, run, scenes
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import data, runs
-from harness.compare_command import compare
+from harness import data
+from harness.compare import runs
+from harness.compare.command import compare
+from harness.compare.runs import CompareError
 from harness.data import DataConfig, DataSet, ShapesConfig
 from harness.detections import write
 from harness.record import RecordError
-from harness.runs import CompareError
 from tests.harness.detecting import detect, run
 
 SCENES = ShapesConfig(train_images=2, val_images=12, size=64)

@@ -6,10 +6,10 @@ import types
 import pytest
 import torch
 
-from harness import conditions, energy, nvml, procfs
-from harness.conditions import Sample, Sampler, Taint, keep, taint, tally
-from harness.energy import Reading
-from harness.nvml import Unavailable
+from harness.machine import conditions, energy, nvml, procfs
+from harness.machine.conditions import Sample, Sampler, Taint, keep, taint, tally
+from harness.machine.energy import Reading
+from harness.machine.nvml import Unavailable
 
 MS = 1_000_000
 SECOND = 1000 * MS

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from harness import latency, samples
-from harness.conditions import Sample
-from harness.energy import Energy
 from harness.latency import WORKLOAD, Bench, measure_prepared
-from harness.limits import Limits, Rate
-from harness.nvml import Unavailable
+from harness.machine.conditions import Sample
+from harness.machine.energy import Energy
+from harness.machine.limits import Limits, Rate
+from harness.machine.nvml import Unavailable
 from harness.record import RecordError
 from harness.subjects import Inputs, Prepared
 from harness.timer import CpuTimer, Span

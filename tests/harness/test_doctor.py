@@ -6,11 +6,12 @@ import types
 
 import pytest
 
-from harness import doctor, locks, nvml
-from harness.conditions import Sample
+from harness import doctor, locks
 from harness.doctor import machine, probe, software
 from harness.doctor.finding import Finding, ok
 from harness.doctor.probe import Probe
+from harness.machine import nvml
+from harness.machine.conditions import Sample
 
 
 @pytest.fixture(autouse=True)

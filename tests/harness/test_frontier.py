@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from detectors.interface import DenseOutputs, Detections, Detector
 from detectors.postprocess import NMSConfig, TopKConfig
-from harness import data, frontier, frontier_command
+from harness import data, frontier
 from harness.data import DataSet, Split, to_original
 from harness.evaluate import evaluate, score
 from harness.frontier import FrontierConfig, FrontierError, Ready, plan, time_settings
-from harness.frontier_accuracy import accuracies, with_knobs
-from harness.frontier_cache import Cached, CacheError, Needed, _keep, cache
+from harness.frontier import command as frontier_command
+from harness.frontier.accuracy import accuracies, with_knobs
+from harness.frontier.cache import Cached, CacheError, Needed, _keep, cache
 from harness.knobs import KnobError
 from harness.latency import LatencyConfig, Subject
 from harness.subjects import Inputs

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import limits
-from harness.limits import Limits, Rate, least_bytes, measure, reference, roofline
+from harness.machine import limits
+from harness.machine.limits import Limits, Rate, least_bytes, measure, reference, roofline
 from harness.timer import CpuTimer
 
 

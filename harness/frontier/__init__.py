@@ -25,8 +25,8 @@ from detectors.config import KnobError
 from detectors.config import override as turn
 from detectors.interface import Detector
 from harness import knobs, locks, statistics
-from harness.frontier_accuracy import COCO_LIMITS, Setting, accuracies, with_knobs
-from harness.frontier_cache import Cached, Needed, cache, total_bytes
+from harness.frontier.accuracy import COCO_LIMITS, Setting, accuracies, with_knobs
+from harness.frontier.cache import Cached, Needed, cache, total_bytes
 from harness.latency import LatencyConfig
 from harness.progress import OnProgress, Progress, ignore
 from harness.recipe import Settings

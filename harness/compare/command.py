@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import compare as comparing
-from harness import console, data, knobs, runs
-from harness.compare import Comparison
+from harness import console, data, knobs
+from harness.compare import Comparison, runs
+from harness.compare.differences import Difference
+from harness.compare.runs import CompareError, Run
 from harness.console import Board, print_json
 from harness.data import DataSet
-from harness.differences import Difference
 from harness.record import Record
-from harness.runs import CompareError, Run
 
 CLASSES_SHOWN = 10
 

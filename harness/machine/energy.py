@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from harness import nvml
-from harness.nvml import Unavailable
+from harness.machine import nvml
+from harness.machine.nvml import Unavailable
 
 UPDATES = 20
 """Updates of the counter that a window must span: each end of it is uncertain by one."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from detectors.config import override
 from detectors.interface import Detections
-from harness.frontier_cache import Cached
+from harness.frontier.cache import Cached
 from harness.progress import OnProgress, Progress, ignore
 
 if TYPE_CHECKING:

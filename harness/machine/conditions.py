@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
-from harness import nvml
-from harness.procfs import ProcSource
+from harness.machine import nvml
+from harness.machine.procfs import ProcSource
 
 PERIOD_S = 0.1
 TICKS_S = 0.5

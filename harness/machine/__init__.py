@@ -1,0 +1,1 @@
+"""The machine while a measurement runs: its conditions, its limits and its energy."""
