@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,13 @@ SPINS = "10000"
 """How long a thread of an operator spins for the others before it sleeps, unless the user says so:
 OpenMP's own 300000 slows training down tenfold beside one other busy process, none at all slows it
 by two fifths when alone."""
+
+
+class Format(str, Enum):
+    """What a detector can be exported to."""
+
+    ONNX = "onnx"
+
 
 app = typer.Typer(
     help="Sweep a detector's knobs; train, count and time every variant; trust the table.",
@@ -48,6 +56,9 @@ Device = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder of the records.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Size = Annotated[
+    tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
+]
 Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
 ]
@@ -103,12 +114,14 @@ def check(
 def measure(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names of detectors.")],
     data: Data = None,
-    size: Annotated[
-        tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
-    ] = None,
+    size: Size = None,
     set_: Sets = None,
     weights: Weights = None,
     device: Device = None,
+    runtimes: Annotated[
+        str | None,
+        typer.Option(help="Runtimes side by side: eager,compile,onnxruntime.", metavar="R,R,..."),
+    ] = None,
     nms_frontier: Annotated[
         bool, typer.Option("--nms-frontier", help="Try settings of NMS: mAP against time.")
     ] = False,
@@ -120,9 +133,9 @@ def measure(
     """Count and time detectors side by side, without training."""
     from harness import model_commands, runner
 
-    sets = list(set_ or [])
-    if size is not None:
-        sets.append(f"detector.input.size=[{size[0]}, {size[1]}]")
+    sets = _sized(set_, size)
+    if nms_frontier and runtimes is not None:
+        raise typer.BadParameter("--runtimes does not go with --nms-frontier")
     if nms_frontier:
         from harness.frontier import command as frontier_command
         from reports import frontier as page
@@ -138,8 +151,19 @@ def measure(
             as_json=as_json,
         )
     return model_commands.measure(
-        models, data or "shapes", sets, weights, runner.device(device), as_json=as_json
+        models,
+        data or "shapes",
+        sets,
+        weights,
+        runner.device(device),
+        runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
+        as_json=as_json,
     )
+
+
+def _sized(sets: Sequence[str] | None, size: tuple[int, int] | None) -> list[str]:
+    """Add the knob of the input's size to the others."""
+    return [*(sets or ()), *([f"detector.input.size=[{size[0]}, {size[1]}]"] if size else [])]
 
 
 @app.command()
@@ -175,6 +199,30 @@ def evaluate(
 
     return model_commands.evaluate(
         model, data, weights, set_ or [], runner.device(device), as_json=as_json
+    )
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A detector's name, or a folder with weights.")],
+    format_: Annotated[Format, typer.Option("--format", help="Of the file.")] = Format.ONNX,
+    weights: Weights = None,
+    set_: Sets = None,
+    size: Size = None,
+    opset: Annotated[
+        int | None, typer.Option(min=1, help="Of ONNX's operators; else the exporter's choice.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file; else MODEL.onnx, here.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Write one deployed detector to a file, once it was seen to predict the same."""
+    from harness import model_commands
+
+    del format_  # there is one
+    return model_commands.export_model(
+        model, weights, _sized(set_, size), out, opset, as_json=as_json
     )
 
 

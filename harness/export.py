@@ -87,6 +87,8 @@ def export(
     deployed = detector.deploy().cpu()
     images = _images(size, inputs)
     graph = to_graph(deployed, images[0], opset)
+    if opset not in (None, opset_of(graph)):
+        raise ExportError(f"opset {opset}: the exporter made {opset_of(graph)}; name that or none")
     described = _describe(detector, size, name or type(detector).__name__)
     onnx.helper.set_model_props(graph, described)
     content = graph.SerializeToString()

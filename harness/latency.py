@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from harness.derived import Aside, Timing
 from harness.machine import conditions, energy, limits
 from harness.machine.energy import Energy
 from harness.machine.nvml import Unavailable
-from harness.progress import OnProgress, ignore
-from harness.recipe import Settings
-from harness.session import WHOLE, WORKLOAD, Session
+from harness.progress import OnProgress, Progress, ignore
+from harness.runtimes import RuntimeConfig, RuntimeUnavailable, gate
+from harness.session import PARTS, PREPROCESS, STAGES, WHOLE, WORKLOAD, Session
 from harness.statistics import Ratio
 from harness.subjects import (
     Inputs,
@@ -41,6 +41,7 @@ from harness.timer import Timer, timer_for
 if TYPE_CHECKING:
     from detectors.interface import InputConfig
     from harness.data import Split
+    from harness.runtimes.config import Name
 
 __all__ = [
     "WORKLOAD",
@@ -56,15 +57,20 @@ __all__ = [
 LIMITS_SECONDS = 1.0  # for the limits of the device, at most
 ENERGY_SECONDS = 2.0  # of each of a subject's two windows; longer where the counter needs it
 BUSY_CALLS = 5  # that are looked into for the time in which the device computes
+FIGURES = (
+    *(f"{name}_ms" for what in (WHOLE, PARTS, STAGES, PREPROCESS) for name in what.names),
+    *("latency_p95_ms", "latency_p99_ms", "latency_low_ms", "latency_high_ms", "busy_ms"),
+    *("reference_ratio", "reference_ratio_low", "reference_ratio_high", "roofline_fraction"),
+    *("memory_bytes", "energy_j"),
+)
+"""Of a subject; there is none of them where it is not timed."""
 
 
-class LatencyConfig(Settings):
+class LatencyConfig(RuntimeConfig):
     """How latency is measured."""
 
     batch_size: PositiveInt = 1
     """Images a call."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the network; postprocessing is always in float32."""
     threads: PositiveInt | None = None
     """Threads inside an operator on a CPU; null leaves torch's own choice."""
     images: PositiveInt = 32
@@ -94,6 +100,11 @@ class LatencyConfig(Settings):
             )
         return self
 
+    def deployment(self, runtime: Name | None = None) -> RuntimeConfig:
+        """Return how a network is run, by another runtime if one is given."""
+        own = {name: getattr(self, name) for name in RuntimeConfig.model_fields}
+        return RuntimeConfig(**own | ({"runtime": runtime} if runtime else {}))
+
 
 class Bench(NamedTuple):
     """A device, its timer, and what is read there beside the times."""
@@ -122,34 +133,98 @@ def measure(
         device: as torch spells it.
         seed: of the order in which subjects take turns.
         on_progress: told after each round.
+
+    Returns:
+        Timings by name; without metrics those of a subject that predicts something else than eager
+        torch in float32 does, or that may be left out and whose runtime is unavailable.
+
+    Raises:
+        RuntimeUnavailable: in one line, why a subject cannot be run; nothing was timed.
     """
-    with locks.working(device), _with_threads(config.threads):  # else it would disturb others
-        prepared = _prepare(subjects, split, config, device)
-    with locks.measuring(device) as waited:
-        bench = Bench(device, timer_for(device), conditions.Sampler(device), energy=True)
-        timings = measure_prepared(prepared, config, bench, seed=seed, on_progress=on_progress)
-    for timing in timings.values():
-        timing.details["waited_seconds"] = waited
+    with _with_threads(config.threads):
+        deployed = _deploy_all(subjects, split, config, device, on_progress)
+    ready = {name: item.prepared for name, item in deployed.items() if item.prepared}
+    timings: dict[str, Timing] = {}
+    if ready:
+        with locks.measuring(device) as waited:
+            bench = Bench(device, timer_for(device), conditions.Sampler(device), energy=True)
+            timings = measure_prepared(ready, config, bench, seed=seed, on_progress=on_progress)
+        for timing in timings.values():
+            timing.details["waited_seconds"] = waited
+    for name, item in deployed.items():
+        timing = timings.setdefault(name, _untimed(item.reason))
+        timing.details.update(item.details)
+        if item.prepared and item.prepared.runtime:
+            item.prepared.runtime.close()
     return timings
 
 
-def _prepare(
-    subjects: Mapping[str, Subject], split: Split, config: LatencyConfig, device: str
-) -> dict[str, Prepared]:
+class _Deployed(NamedTuple):
+    """What became of a subject."""
+
+    prepared: Prepared | None  # None where it is not to be timed
+    reason: str  # why not
+    details: dict[str, Any]  # the runtime, and what the gate found
+
+
+def _untimed(reason: str) -> Timing:
+    return Timing({}, {}, dict.fromkeys(FIGURES, reason), {}, {}, [])
+
+
+def _deploy_all(
+    subjects: Mapping[str, Subject],
+    split: Split,
+    config: LatencyConfig,
+    device: str,
+    on_progress: OnProgress,
+) -> dict[str, _Deployed]:
     read: dict[InputConfig, tuple[Inputs, ...]] = {}
-    prepared = {}
+    found: dict[str, _Deployed] = {}
     for name, subject in subjects.items():
+        if _is_gated(config.deployment(subject.runtime)):
+            on_progress(Progress("deploy", len(found), len(subjects), {}))
         wanted = subject.detector.config.input
-        if wanted not in read:
-            read[wanted] = read_inputs(
-                split, wanted, images=config.images, batch_size=config.batch_size
-            )
-        ready = prepare(subject, read[wanted], device, config.precision)
-        if config.preprocess:
-            anew = Preprocess(split, wanted, config.images, ready.inputs)
-            ready = ready._replace(preprocess=anew)
-        prepared[name] = ready
-    return prepared
+        with locks.working(device):  # else it would disturb others
+            if wanted not in read:
+                read[wanted] = read_inputs(
+                    split, wanted, images=config.images, batch_size=config.batch_size
+                )
+            found[name] = _deploy(subject, read[wanted], split, config, device)
+    if found and not any(item.details for item in found.values()):
+        raise RuntimeUnavailable("; ".join(dict.fromkeys(item.reason for item in found.values())))
+    return found
+
+
+def _deploy(
+    subject: Subject, inputs: Sequence[Inputs], split: Split, config: LatencyConfig, device: str
+) -> _Deployed:
+    """Make a subject ready, and see whether its latency may be published."""
+    settings, detector = config.deployment(subject.runtime), subject.detector
+    try:
+        ready = prepare(subject, inputs, settings, device)
+    except RuntimeUnavailable as why:
+        if not subject.optional:
+            raise
+        return _Deployed(None, str(why), {})
+    assert ready.runtime is not None
+    details: dict[str, Any] = {"runtime": ready.runtime.details}
+    if _is_gated(settings):
+        known = detector.config.num_classes == len(split.categories)
+        judged_on, trained = split if known else None, subject.trained
+        verdict = gate(ready.runtime, detector, inputs, judged_on, device=device, trained=trained)
+        details["gate"] = verdict._asdict()
+        if not verdict.passed:
+            ready.runtime.close()
+            return _Deployed(None, verdict.sentence, details)
+    if config.preprocess:
+        anew = Preprocess(split, detector.config.input, config.images, ready.inputs)
+        ready = ready._replace(preprocess=anew)
+    return _Deployed(ready, "", details)
+
+
+def _is_gated(config: RuntimeConfig) -> bool:
+    """Whether it must be seen first to predict what eager torch does in float32."""
+    return (config.runtime, config.precision, config.channels_last) != ("eager", "fp32", False)
 
 
 def measure_prepared(

@@ -6,20 +6,24 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import detectors
 from detectors import config as detector_config
 from detectors import weights as detector_weights
-from harness import complexity, console, data, knobs, latency, locks, record, trial
+from harness import complexity, console, data, export, knobs, latency, locks, record, trial
 from harness import evaluate as evaluation
 from harness import study as studies
+from harness.complexity import Complexity
 from harness.console import Board, print_json
 from harness.data import DataConfig
 from harness.knobs import Setup
-from harness.latency import LatencyConfig, Subject
+from harness.latency import LatencyConfig, Subject, Timing
 from harness.progress import OnProgress
 from harness.recipe import Recipe
+from harness.record import RecordError
+from harness.runtimes import RuntimeConfig
+from harness.runtimes.config import Name
 from harness.specification import started_from
 from harness.study import Study, StudyError
 
@@ -42,12 +46,14 @@ def measure(
     weights: str | None,
     device: str,
     *,
+    runtimes: Sequence[str] = (),
     as_json: bool,
 ) -> int:
-    """Count detectors, and time them in turns."""
+    """Count detectors, and time them in turns, by each of the runtimes or by that of the knobs."""
     if weights is not None and len(models) > 1:
         raise StudyError("--weights goes with one MODEL")
     changes = studies.changes(sets)
+    by = _runtimes(runtimes)
     setups = [_setup(model, changes) for model in models]
     for setup in setups:
         studies.check_size(setup.detector)
@@ -61,26 +67,48 @@ def measure(
             name: complexity.count(item.detector, item.detector.config.input.size)
             for name, item in subjects.items()
         }
+    about = {_by(name, runtime): name for name in subjects for runtime in by}
     subjects = {
-        name: item._replace(macs=counted[name].metrics.get("macs_deployed"))
+        _by(name, runtime): item._replace(
+            macs=counted[name].metrics.get("macs_deployed"), runtime=runtime, optional=len(by) > 1
+        )
         for name, item in subjects.items()
+        for runtime in by
     }
     with _one_line("measure", None) as on_progress:
         timings = latency.measure(
             subjects, dataset.val, setups[0].latency, device=device, on_progress=on_progress
         )
-    rows = [
-        {
-            "model": name,
-            "metrics": counted[name].metrics | timings[name].metrics,
-            "absent": counted[name].absent | timings[name].absent,
-            "caveats": counted[name].caveats | timings[name].caveats,
-            "details": {"complexity": counted[name].details, "latency": timings[name].details},
-        }
-        for name in subjects
-    ]
+    rows = [_row(name, counted[model], timings[name]) for name, model in about.items()]
     _show_measured(rows, device, dataset.name, as_json=as_json)
     return 0
+
+
+def _row(name: str, counted: Complexity, timing: Timing) -> dict[str, Any]:
+    return {
+        "model": name,
+        "metrics": counted.metrics | timing.metrics,
+        "absent": counted.absent | timing.absent,
+        "caveats": counted.caveats | timing.caveats,
+        "details": {"complexity": counted.details, "latency": timing.details},
+    }
+
+
+def _runtimes(names: Sequence[str]) -> list[Name | None]:
+    """Return runtimes by name, each once; None, which is that of the knobs, where none is named."""
+    known = get_args(Name)
+    for name in names:
+        if name not in known:
+            raise StudyError(
+                f"--runtimes: there is no runtime {name!r}{knobs.nearest(name, known)} "
+                f"There is {', '.join(known)}."
+            )
+    found = [RuntimeConfig.model_validate({"runtime": name}).runtime for name in names]
+    return [*dict.fromkeys(found)] or [None]
+
+
+def _by(model: str, runtime: str | None) -> str:
+    return model if runtime in (None, "eager") else f"{model}, {runtime}"
 
 
 def _subject(config: Any, source: str | None) -> Subject:
@@ -102,6 +130,10 @@ def _show_measured(
     out.print(console.table(columns, flat, f"on {device}, images of {data_name}"))
     for text in _remarks(rows):
         out.print(f"note: {text}", markup=False, highlight=False)
+    for row in rows:
+        if "latency_ms" not in row["metrics"]:
+            reason = row["absent"]["latency_ms"]
+            out.print(f"{row['model']}: no latency: {reason}", markup=False, highlight=False)
 
 
 def _shown(metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -120,13 +152,14 @@ def _shown(metrics: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Write each caveat of the models once, with whom it is about unless that is everyone."""
+    """Write each caveat of the models once, with whom it is about unless all timed are."""
+    timed = {row["model"] for row in rows if "latency_ms" in row["metrics"]}
     about: dict[str, list[str]] = {}
     for row in rows:
         for text in dict.fromkeys(row["caveats"].values()):
             about.setdefault(text, []).append(row["model"])
     return [
-        text if len(names) == len(rows) else f"{', '.join(names)}: {text}"
+        text if timed and timed <= set(names) else f"{'; '.join(names)}: {text}"
         for text, names in about.items()
     ]
 
@@ -206,6 +239,49 @@ def evaluate(
     else:
         _show_metrics(result.metrics, f"{model} on {dataset.name}")
     return 0
+
+
+def export_model(
+    model: str,
+    weights: str | None,
+    sets: Sequence[str],
+    out: Path | None,
+    opset: int | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Write one deployed detector as ONNX."""
+    setup = _setup(model, studies.changes(sets))
+    studies.check_size(setup.detector)
+    path = out or Path(f"{Path(model).resolve().name.replace(':', '_')}.onnx")
+    if path.is_dir():
+        raise RecordError(f"{path}: is a folder; name a file with --out")
+    record.make_folder(path.parent)
+    detector = detectors.create(setup.detector, weights=_source(model, weights))
+    done = export.export(detector, detector.config.input.size, path, opset, name=model)
+    counted = export.count_macs(done.path)
+    found = {
+        "path": str(done.path),
+        "sha256": done.sha256,
+        "opset": done.opset,
+        "macs": counted.macs,
+        "macs_not_counted": counted.not_counted,
+        "parameters": done.parameters,
+        "operators": done.operators,
+        "agreement": str(done.agreement),
+    }
+    if as_json:
+        print_json(found)
+        return 0
+    rows = [{"what": key, "value": _worded(value)} for key, value in found.items() if value != {}]
+    console.stdout().print(console.table({"what": "what", "value": "value"}, rows, model))
+    return 0
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{count} {name}" for name, count in value.items())
+    return str(value)
 
 
 def _show_metrics(metrics: Mapping[str, float], title: str) -> None:

@@ -207,6 +207,10 @@ class Session:
             )
 
     def _block(self, subject: Prepared, what: Pass, calls: range, into: Trace) -> None:
+        with subject.active():
+            self._calls(subject, what, calls, into)
+
+    def _calls(self, subject: Prepared, what: Pass, calls: range, into: Trace) -> None:
         count = len(subject.inputs)
         for call in range(calls.start - UNTIMED, calls.start):
             self.timer.time(*what.work(subject, call % count))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -11,14 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from detectors.interface import Detections, Detector, InputConfig, as_float32
+from detectors.interface import Detections, Detector, InputConfig
+from harness import runtimes
 from harness.machine import limits
+from harness.runtimes import Runtime, RuntimeConfig
+from harness.runtimes.config import Name
+from harness.runtimes.precision import DTYPES
 from harness.timer import Clock
 
 if TYPE_CHECKING:
     from harness.data import Split
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 ItemT = TypeVar("ItemT")
 Detect = Callable[[Tensor, Tensor], Any]  # images, sizes: one `Detections` an image
@@ -30,6 +33,8 @@ class Subject(NamedTuple):
     detector: Detector
     trained: bool  # whether its scores, and so its time for NMS, mean anything
     macs: float | None = None  # of the deployed network on one image; None where not counted
+    runtime: Name | None = None  # that it is run by; None for the one of the settings
+    optional: bool = False  # whether it is left out, not refused, where its runtime is unavailable
 
 
 class Inputs(NamedTuple):
@@ -54,6 +59,7 @@ class Prepared(NamedTuple):
     in_torch: bool = True  # whether torch's counter sees the memory it takes
     preprocess: Callable[[int], Tensor] | None = None  # makes the images of an input anew
     active: Callable[[], AbstractContextManager[None]] = nullcontext  # switches it is called under
+    runtime: Runtime | None = None  # that a detector is run by
 
 
 class Profile(NamedTuple):
@@ -64,59 +70,46 @@ class Profile(NamedTuple):
     least_bytes: int | None  # that the network has to move at least; None where unknown
 
 
-class InFloat32(nn.Module):
-    """Postprocessing that receives the outputs in float32, whatever the network computes in."""
+def prepare(
+    subject: Subject, inputs: Sequence[Inputs], config: RuntimeConfig, device: str
+) -> Prepared:
+    """Deploy a detector to a runtime; the original stays as it is.
 
-    def __init__(self, postprocess: nn.Module) -> None:
-        super().__init__()
-        self.postprocess = postprocess
-        ask: Callable[[Any], Tensor] | None = getattr(postprocess, "candidates", None)
-        if ask is not None:
-            self.candidates = lambda outputs: ask(as_float32(outputs))
-
-    def forward(self, outputs: Any, sizes: Tensor) -> list[Detections]:
-        """Postprocess; outputs are the detector's, sizes [B, 2] (h, w) in pixels."""
-        result: list[Detections] = self.postprocess(as_float32(outputs), sizes)
-        return result
-
-
-def prepare(subject: Subject, inputs: Sequence[Inputs], device: str, precision: str) -> Prepared:
-    """Deploy a detector to a device at a precision; the original stays as it is.
+    The number of torch's threads is built in: set it before.
 
     Args:
         subject: the detector, trained or not.
-        inputs: in float32, anywhere.
+        inputs: in float32, anywhere; all of one shape.
+        config: the runtime and its precision.
         device: as torch spells it.
-        precision: a key of `DTYPES`.
+
+    Raises:
+        RuntimeUnavailable: in one line, why it cannot be and what to do.
     """
-    dtype = DTYPES[precision]
-    detector = subject.detector.deploy().to(device=device, dtype=dtype)
-    if precision != "fp32":
-        detector.postprocess = InFloat32(detector.postprocess)
-    moved = tuple(
-        Inputs(item.images.to(device=device, dtype=dtype), item.sizes.to(device)) for item in inputs
-    )
-    return of_stages(detector, moved, subject)
-
-
-def of_stages(detector: Detector, inputs: tuple[Inputs, ...], subject: Subject) -> Prepared:
-    """Return a deployed detector as it is called eagerly, stage by stage.
-
-    Args:
-        detector: on its device, at its precision.
-        inputs: likewise.
-        subject: what it was made from.
-    """
+    runtime = runtimes.prepare(subject.detector, inputs, config, device)
+    deployed = runtime.detector
     return Prepared(
-        detector.detect,
-        inputs,
+        runtime.detect,
+        runtime.inputs,
         subject.trained,
-        network=detector,
-        postprocess=detector.postprocess,
-        stages=(detector.backbone, detector.neck, detector.head),
-        candidates=getattr(detector.postprocess, "candidates", None),
+        network=runtime.network,
+        postprocess=runtime.postprocess,
+        stages=(deployed.backbone, deployed.neck, deployed.head) if deployed else (),
+        candidates=runtime.candidates,
         macs=subject.macs,
-        weight_bytes=sum(map(_bytes, _tensors(detector))),
+        weight_bytes=_weight_bytes(subject.detector.deploy(), DTYPES[config.precision]),
+        in_torch=config.runtime not in ("onnxruntime", "tensorrt"),
+        active=runtime.active,
+        runtime=runtime,
+    )
+
+
+def _weight_bytes(deployed: nn.Module, dtype: torch.dtype) -> int:
+    """Return what a network's tensors take, those of real numbers in a type."""
+    tensors = chain(deployed.parameters(), deployed.buffers())
+    return sum(
+        tensor.numel() * (dtype if tensor.is_floating_point() else tensor.dtype).itemsize
+        for tensor in tensors
     )
 
 
@@ -149,6 +142,8 @@ class Preprocess:
         self._photographs = [_take(read, index * batch, batch) for index in range(len(like))]
         self._config, self._device = config, like[0].images.device
         self._dtype = like[0].images.dtype
+        last = like[0].images.is_contiguous(memory_format=torch.channels_last)
+        self._layout = torch.channels_last if last else torch.contiguous_format
 
     def __call__(self, index: int) -> Tensor:
         """Return the images of an input, [B, 3, H, W] on the device.
@@ -163,7 +158,8 @@ class Preprocess:
             place(resize(image, fitted(image.shape[:2], config)), config)
             for image in self._photographs[index]
         ]
-        return normalize(torch.stack(pixels).to(self._device), config).to(self._dtype)
+        images = normalize(torch.stack(pixels).to(self._device), config).to(self._dtype)
+        return images.contiguous(memory_format=self._layout)
 
 
 def read_inputs(
@@ -271,11 +267,6 @@ def _call(
     counter.synchronize(device)
     peak = counter.max_memory_allocated(device) - before
     return outputs, detections, peak + (prepared.weight_bytes or 0)
-
-
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    yield from module.parameters()
-    yield from module.buffers()
 
 
 def _bytes(tensor: Tensor) -> int:

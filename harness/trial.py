@@ -249,7 +249,8 @@ def _time(trial: _Trial) -> None:
     trial.record.metrics |= own.metrics
     end_to_end = ("latency_ms", "latency_device_ms")
     trial.record.samples |= {key: own.samples[key] for key in end_to_end if key in own.samples}
-    trial.record.artifacts["samples"] = samples.write(timings, trial.folder).name
+    if own.passes:
+        trial.record.artifacts["samples"] = samples.write(timings, trial.folder).name
     trial.record.details["latency"] = own.details
     trial.record.absent |= own.absent
     trial.record.caveats |= own.caveats
@@ -262,6 +263,8 @@ def _comparable(trial: _Trial) -> Record | None:
     first = None if trial.reference is None else record.read(trial.reference)
     if first is None:
         reason = "timed before any other trial was finished"
+    elif "latency_ms" not in first.metrics:
+        first, reason = None, "the first trial has no latency"
     elif _latency_knobs(first) != _latency_knobs(trial.record):
         first, reason = None, "timed with other knobs than the first trial"
     else:
@@ -337,6 +340,11 @@ def _cause(error: Exception) -> str:
 
 def _compare(trial: _Trial, first: Record, own: Timing, reference: Timing) -> None:
     """Record the ratio to the reference's latency, its interval, and the reference's samples."""
+    untimed = [item.absent["latency_ms"] for item in (own, reference) if not item.passes]
+    if untimed:
+        names = ("latency_ratio", "latency_adjusted_ms")
+        trial.record.absent |= dict.fromkeys(names, untimed[0])
+        return
     found = latency.ratio(own, reference)
     base = first.metrics["latency_ms"]
     for end, value in (("", found.ratio), ("_low", found.low), ("_high", found.high)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ class PResNetConfig:
     """Multiplies all channels, the stem's too; at least 8 are kept. In no published table."""
     freeze_norm: bool = False
     """Whether all norms keep their statistics and affine terms in training. A frozen norm needs
-    pre-trained weights: untrained, it normalises nothing. In no published table."""
+    pre-trained weights: untrained, it normalises nothing. True in rtdetr/tableA."""
     frozen_stages: int = 0
     """Parts that don't learn, their norms frozen too: 0 none, 1 the stem, 2 the stem and the first
     stage, ... 5 all. They need pre-trained weights. In no published table."""
@@ -82,7 +82,8 @@ class PResNetConfig:
 class PResNet(nn.Module):
     """A stem of three convolutions and four residual stages, of which the last three are returned.
 
-    Convolutions start with He's normal initialisation (fan-in, ReLU), norms with the identity.
+    Convolutions start with He's normal initialisation (fan-in, ReLU), norms with the identity;
+    where norms are frozen, a block's last convolution starts smaller, so that sums don't overflow.
 
     Source: Bag of Tricks, arXiv:1812.01187, sec. 4 (ResNet-D); lyuwenyu/RT-DETR@068dfde
     rtdetr_pytorch/src/nn/backbone/presnet.py (Apache-2.0), equal in numbers
@@ -99,8 +100,18 @@ class PResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if config.freeze_norm:
+            self._damp()
         for part in (self.stem, *self.stages)[: config.frozen_stages]:
             part.requires_grad_(False)
+
+    def _damp(self) -> None:
+        """Shrink what blocks add, which no norm scales before weights are loaded."""
+        for stage in self.stages:
+            blocks = cast(nn.Sequential, stage)
+            for block in blocks:
+                last = cast(ConvNormAct, block.conv3 if hasattr(block, "conv3") else block.conv2)
+                last.conv.weight.data *= len(blocks) ** -0.5
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the features of strides 8, 16 and 32, each [B, C, H / stride, W / stride]."""

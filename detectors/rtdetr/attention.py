@@ -122,6 +122,8 @@ def reads_corners(memory: Tensor, locations: Tensor) -> bool:
 def read_maps(values: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor) -> Tensor:
     """Sum values at points between cells, interpolated bilinearly; 0 outside of the map.
 
+    On a GPU the gradients of `values` are summed in no fixed order.
+
     Args:
         values: [B, N, H, D], levels fine to coarse, row-major.
         sizes: of the L levels.

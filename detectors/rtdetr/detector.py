@@ -76,7 +76,7 @@ class RTDETR(Detector):
     """A convolutional backbone, a hybrid encoder, and a decoder whose queries need no NMS.
 
     Source: RT-DETR, arXiv:2304.08069v3; lyuwenyu/RT-DETR@068dfde rtdetr_pytorch (Apache-2.0).
-    Differs: resizing a batch to a random size is left to the loader.
+    Differs: a batch keeps its size in training, where upstream draws one of several.
     """
 
     head: RTDETRHead

@@ -30,20 +30,21 @@ class RTDETRHeadConfig:
     """Width and depth of the decoder, and its queries."""
 
     hidden_dim: int = 256
-    """Width of queries and of what they read, a multiple of `num_heads`; in no published table."""
+    """Width of queries and of what they read, a multiple of `num_heads`; 256 in rtdetr/tableA."""
     num_queries: int = 300
-    """Predictions an image; all cells of the pyramid if there are fewer. In no published table."""
+    """Predictions an image; all cells of the pyramid if there are fewer. 300 in rtdetr/tableA."""
     num_layers: int = 6
     """Decoder layers that are trained. Swept by rtdetr/table5."""
     layers_used: int = inference_only(0)
-    """Decoder layers that run at inference, the first so many; 0 for all. Swept by
-    rtdetr/table5."""
+    """Decoder layers that run at inference, the first so many; 0 for all. Swept by rtdetr/table5
+    and rtdetr/tableB."""
     num_heads: int = 8
-    """Heads of the decoder's attentions; in no published table."""
+    """Heads of the decoder's attentions; 8 in rtdetr/tableA."""
     num_points: int = 4
-    """Points that a head reads in each level; in no published table."""
+    """Points that a head reads in each level; 4 in rtdetr/tableA. Swept, for RT-DETRv2, by
+    rtdetr/v2_sampling_points."""
     feedforward_dim: int = 1024
-    """Width inside a decoder layer's last part; in no published table."""
+    """Width inside a decoder layer's last part; 1024 in rtdetr/tableA."""
     dropout: float = 0.0
     """Share of values that training leaves out in the decoder; in no published table."""
     denoising: DenoisingConfig = DenoisingConfig()

@@ -19,7 +19,7 @@ LOWEST = -1e8  # far below any cost
 
 @dataclass(frozen=True)
 class HungarianMatcher:
-    """Pair queries with objects one to one at the lowest sum of costs; in no published table.
+    """Pair queries with objects one to one at the lowest sum of costs; as in rtdetr/tableA.
 
     A cost that is not finite counts as the lowest, so that a broken prediction is matched and
     shows in the loss instead of going unnoticed.

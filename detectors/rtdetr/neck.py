@@ -28,9 +28,9 @@ class HybridEncoderConfig:
     level; none for those of the variant. For the variants D, D_S5 and E. In no published table but
     for the two that are variants of rtdetr/table3: D and D_S5."""
     num_layers: int = 1
-    """Layers of attention; 0 for no attention. In no published table."""
+    """Layers of attention; 0 for no attention. 1 in rtdetr/tableA."""
     num_heads: int = 8
-    """Heads of the attention. In no published table."""
+    """Heads of the attention. 8 in rtdetr/tableA."""
     hidden_dim: int = 256
     """Channels of every level that leaves the encoder, a multiple of 4 and of `num_heads`. Differs
     with the sizes of rtdetr/table2."""
@@ -39,8 +39,8 @@ class HybridEncoderConfig:
     dropout: float = 0.0
     """Share of activations that the attention drops in training. In no published table."""
     num_blocks: int = 3
-    """RepVGG blocks in each fusion block of E. In no published table but for none at all, which is
-    D_S5 of rtdetr/table3."""
+    """RepVGG blocks in each fusion block of E. 3 in rtdetr/tableA; none at all is D_S5 of
+    rtdetr/table3."""
     expand_ratio: float = 1.0
     """Width inside a fusion block as a share of `hidden_dim`. Differs with the sizes of
     rtdetr/tableB."""

@@ -147,13 +147,15 @@ Hugging Face's are those of saved files and those that transformers 5 gives them
 """
 
 MEAN, COUNTER = ".running_mean", ".num_batches_tracked"
+DENOISING_EMBED = "head.denoising_embed.weight"
 
 
 def translate(content: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
     """Return a state dict with our keys.
 
     Frozen normalisations have no counter of batches, and a detector may freeze others than the one
-    whose weights these were: its counters are left out or start from zero.
+    whose weights these were: its counters are left out or start from zero. The embedding of
+    denoising queries is left out where there are none.
 
     Args:
         content: a state dict with our keys, upstream's or those of Hugging Face's
@@ -165,7 +167,7 @@ def translate(content: Mapping[str, Any], wanted: Collection[str]) -> dict[str, 
     """
     state = _unwrap(content)
     if not any(key.startswith(("decoder.", "model.decoder.")) for key in state):
-        return _fit_counters(state, wanted)
+        return _fit(state, wanted)
     ours: dict[str, Any] = {}
     for key, value in state.items():
         if key.removeprefix("model.").startswith(DROPPED):
@@ -174,7 +176,7 @@ def translate(content: Mapping[str, Any], wanted: Collection[str]) -> dict[str, 
         if name in ours and not torch.equal(ours[name], value):
             raise WeightsError(f"{key}: differs from its copy, which has our name {name}")
         ours[name] = value
-    return _fit_counters(_join_projections(ours), wanted)
+    return _fit(_join_projections(ours), wanted)
 
 
 def rename(key: str) -> str:
@@ -207,11 +209,12 @@ def _join_projections(state: Mapping[str, Any]) -> dict[str, Any]:
     return joined
 
 
-def _fit_counters(state: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
-    """Leave out the counters of norms that `wanted` freezes, and add those that it alone has."""
+def _fit(state: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+    """Leave out what `wanted` has switched off, and add the counters that it alone has."""
     norms = {key.removesuffix(MEAN) for key in wanted if key.endswith(MEAN)}
     counters = {norm + COUNTER for norm in norms}
-    fitted = {key: value for key, value in state.items() if key not in counters - set(wanted)}
+    optional = {*counters, DENOISING_EMBED} - set(wanted)
+    fitted = {key: value for key, value in state.items() if key not in optional}
     for norm in norms:
         if norm + COUNTER in wanted and norm + MEAN in fitted:
             fitted.setdefault(norm + COUNTER, torch.tensor(0))

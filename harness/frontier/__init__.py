@@ -24,14 +24,15 @@ from torch import Tensor, nn
 from detectors.config import KnobError
 from detectors.config import override as turn
 from detectors.interface import Detector
-from harness import knobs, locks, statistics
+from harness import knobs, locks, runtimes, statistics
 from harness.frontier.accuracy import COCO_LIMITS, Setting, accuracies, with_knobs
 from harness.frontier.cache import Cached, Needed, cache, total_bytes
 from harness.latency import LatencyConfig
 from harness.progress import OnProgress, Progress, ignore
 from harness.recipe import Settings
+from harness.runtimes.torched import counter, in_float32
 from harness.statistics import FEWEST_ROUNDS
-from harness.subjects import DTYPES, InFloat32, Inputs, Subject, distribution, read_inputs
+from harness.subjects import Inputs, Subject, distribution, read_inputs
 from harness.timer import Timer, timer_for
 from harness.trial import sharing
 
@@ -173,35 +174,36 @@ def measure(
         subject: the detector; it stays as it is.
         split: where the images come from.
         plan: what is tried.
-        latency: `images`, `precision` and `threads` are those of the measurement.
+        latency: `images`, `precision`, `channels_last` and `threads` are those of the measurement.
         device: as torch spells it.
         seed: of the order of settings in each round.
         on_progress: called after every batch of the network, every group of settings that share
             their suppression, and every round.
 
     Raises:
-        FrontierError: the outputs take more memory than they may.
+        FrontierError: the outputs take more memory than they may, or the runtime is not eager.
+        RuntimeUnavailable: the device cannot compute at the precision.
     """
-    stage, dtype = subject.detector.postprocess, DTYPES[latency.precision]
+    if latency.runtime != "eager":
+        raise FrontierError(
+            f"latency.runtime: settings of NMS are tried in runtime eager, not {latency.runtime}"
+        )
+    stage, config = subject.detector.postprocess, subject.detector.config.input
     stages = [with_knobs(stage, setting) for setting in plan.settings]
-    network = subject.detector.deploy().to(device=device, dtype=dtype)
     allowed = plan.config.gigabytes * 1e9
     with sharing(device, on_progress) as step:
-        inputs = _inputs(split, network, latency)
-        kept = cache(network, split, _needed(stages), allowed, step)
+        read = read_inputs(split, config, images=latency.images, batch_size=1)
+        runtime = runtimes.prepare(subject.detector, read, latency.deployment(), device)
+        assert runtime.detector is not None
+        with runtime.active():
+            kept = cache(runtime.detector, split, _needed(stages), allowed, step)
         scores = accuracies(stage, plan.settings, kept, split, step)
-    with locks.measuring(device), _quiet_process(latency.threads), torch.inference_mode():
-        ready = Ready(network, [InFloat32(each) for each in stages], inputs)
+    with locks.measuring(device), _quiet_process(latency.threads), runtime.active():
+        steps, counters = [in_float32(each) for each in stages], [counter(each) for each in stages]
+        ready = Ready(runtime.network, steps, counters, runtime.inputs)
         timer = timer_for(device)
         times = time_settings(ready, plan.config, timer, seed=seed, on_progress=on_progress)
     return _summarise(plan, scores, times, kept, subject.trained)
-
-
-def _inputs(split: Split, network: Detector, latency: LatencyConfig) -> list[Inputs]:
-    """Read the images that are timed, one by one."""
-    weight = next(network.parameters())
-    read = read_inputs(split, network.config.input, images=latency.images, batch_size=1)
-    return [Inputs(item.images.to(weight), item.sizes.to(weight.device)) for item in read]
 
 
 def _needed(stages: Sequence[nn.Module]) -> Needed:
@@ -219,7 +221,8 @@ class Ready(NamedTuple):
     """What takes turns in a round."""
 
     network: Callable[[Tensor], Any]  # images to outputs
-    stages: Sequence[nn.Module]  # one a setting
+    stages: Sequence[Callable[[Any, Tensor], Any]]  # outputs, sizes; one a setting
+    counters: Sequence[Callable[[Any], Tensor] | None]  # outputs to candidates; one a setting
     inputs: Sequence[Inputs]  # of one image each
 
 
@@ -263,7 +266,7 @@ def time_settings(
         for samples, sample in zip(times.nms, taken, strict=True):
             samples.append(sample)
         if rounds < len(ready.inputs):
-            _count(times, ready.stages, outputs, found)
+            _count(times, ready.counters, outputs, found)
         rounds, elapsed = rounds + 1, (timer.clock() - start) / 1e9
         on_progress(Progress("NMS", rounds, config.rounds, {}))
     return times._replace(seconds=elapsed)
@@ -288,15 +291,19 @@ def _round(
     return network, nms, outputs, found
 
 
-def _postprocess(stage: nn.Module, sizes: Tensor, outputs: Any) -> Any:
+def _postprocess(stage: Callable[[Any, Tensor], Any], sizes: Tensor, outputs: Any) -> Any:
     return stage(outputs, sizes)
 
 
-def _count(times: Times, stages: Sequence[nn.Module], outputs: Any, found: Sequence[int]) -> None:
+def _count(
+    times: Times,
+    counters: Sequence[Callable[[Any], Tensor] | None],
+    outputs: Any,
+    found: Sequence[int],
+) -> None:
     """Add an image's boxes before and after NMS."""
-    for index, stage in enumerate(stages):
+    for index, ask in enumerate(counters):
         times.detections[index].append(found[index])
-        ask: Callable[[Any], Tensor] | None = getattr(stage, "candidates", None)
         if ask is not None:
             times.candidates[index].append(int(ask(outputs)[0]))
 

@@ -204,13 +204,22 @@ def test_fused_is_equal_and_without_norms(
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["r18", "r50", "hgnetv2_l"])
+@pytest.mark.parametrize("name", ["r18", "r34", "hgnetv2_l"])
 def test_convolutions_start_with_the_variance_that_relu_needs(name: str) -> None:
     torch.manual_seed(0)
     model = replace(PUBLISHED[name], width_mult=0.25).build()
     convs = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 1000]
     ratios = [conv.weight.std() * (conv.weight[0].numel() / 2) ** 0.5 for conv in convs]
     assert all(0.9 < ratio < 1.1 for ratio in ratios)
+
+
+@pytest.mark.parametrize("name", ["r50", "r101"])
+def test_untrained_frozen_norms_let_no_feature_overflow(name: str) -> None:
+    torch.manual_seed(0)
+    model = replace(PUBLISHED[name], width_mult=0.25).build().eval()
+    with torch.no_grad():
+        features = model(torch.rand(1, 3, 96, 96))
+    assert 0.1 < features[-1].std() < 100
 
 
 @pytest.mark.parametrize("config", [PResNetConfig(), HGNetv2Config()])

@@ -173,6 +173,17 @@ def test_missing_and_unknown_keys_are_refused() -> None:
     assert "unknown head.extra.num_batches_tracked" in str(caught.value)
 
 
+def test_our_weights_fit_other_switches() -> None:
+    """Norms that are frozen elsewhere, and training without denoising queries."""
+    small = {"backbone.width_mult": 0.125, "neck.hidden_dim": 32, "head.hidden_dim": 32}
+    state = detectors.create(R18, small).state_dict()
+    small["head.denoising.num_queries"] = 0
+    other = detectors.create(R18, small | {"backbone.freeze_norm": True}, weights=state)
+    assert "head.denoising_embed.weight" not in other.state_dict()
+    back = detectors.create(R18, small, weights=other.state_dict())
+    assert torch.equal(back.backbone.stem[0].conv.weight, state["backbone.stem.0.conv.weight"])
+
+
 def test_a_lone_projection_is_refused() -> None:
     state = dict(golden.upstream_weights("hf_r18"))
     del state["model.decoder.layers.0.self_attn.k_proj.bias"]

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -177,6 +178,12 @@ def test_bad_data_is_refused_in_one_line(
         (("measure", "tests.toy:TOY", "--weights", "nowhere.pth"), "nowhere.pth"),
         (("measure", "tests.toy:TOY", "--set", "seeds=1"), "dotted path"),
         (("measure", "tests.toy:TOY", "--device", "tpu"), "--device tpu"),
+        (("measure", "tests.toy:TOY", "--runtimes", "eager,compil"), "did you mean compile?"),
+        (("measure", "tests.toy:TOY", "--runtimes", "eager", "--nms-frontier"), "--runtimes"),
+        (("export", "rtmdet_z"), "did you mean"),
+        (("export", "tests.toy:TOY", "--format", "onx"), "--format"),
+        (("export", "tests.toy:TOY", "--out", "."), "name a file"),
+        (("export", "tests.toy:TOY", "--size", "70", "64"), "use 64 or 72"),
         (("evaluate", "nowhere", "--data", "shapes"), "nowhere"),
         (("train", "tests.toy:TOY", "--data", "a", "--recipe", "smok", "--out", "b"), "smoke?"),
         (("report", "quickstart", "--out", "b", "--runs", "nowhere"), "no records there"),
@@ -301,6 +308,44 @@ def test_measure_takes_turns(capfd: pytest.CaptureFixture[str]) -> None:
     captured = capfd.readouterr()
     assert "latency (ms)" in captured.out
     assert "note: untrained" in captured.out
+
+
+def test_measure_sets_runtimes_side_by_side(capfd: pytest.CaptureFixture[str]) -> None:
+    sets = [f"--set={key}={value}" for key, value in TOY["set"].items() if "recipe" not in key]
+    command = ("measure", "tests.toy:TOY", *sets, "--device", "cpu", "--runtimes")
+    assert detbench(*command, "eager,tensorrt") == 0
+    printed = capfd.readouterr().out
+    assert "tests.toy:TOY, tensorrt: no latency: tensorrt needs an NVIDIA GPU" in printed
+    assert detbench(*command, "eager, tensorrt, eager", "--json") == 0
+    rows = json.loads(capfd.readouterr().out)["models"]
+    assert [row["model"] for row in rows] == ["tests.toy:TOY", "tests.toy:TOY, tensorrt"]
+    assert "latency_ms" in rows[0]["metrics"]
+    assert rows[1]["metrics"]["params"] == rows[0]["metrics"]["params"]
+    assert "NVIDIA GPU" in rows[1]["absent"]["latency_ms"]
+    assert detbench(*command, "tensorrt") == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "detbench: error: tensorrt needs an NVIDIA GPU" in captured.err
+
+
+def test_export_writes_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(name)
+    monkeypatch.chdir(tmp_path)
+    assert detbench("export", "tests.toy:TOY", "--size", 64, 96, "--json") == 0
+    found = json.loads(capfd.readouterr().out)
+    content = (tmp_path / "tests.toy_TOY.onnx").read_bytes()
+    assert found["path"] == "tests.toy_TOY.onnx"
+    assert found["sha256"] == hashlib.sha256(content).hexdigest()
+    assert found["macs"] == 8 * 12 * (8 * 192 + 8 * 10)
+    assert found["operators"]["Conv"] == 2
+    assert detbench("export", "tests.toy:TOY", "--opset", 18, "--out", "a/b.onnx") == 0
+    printed = capfd.readouterr().out
+    assert (tmp_path / "a" / "b.onnx").is_file()
+    assert "2 Conv" in printed
+    assert "18" in printed
 
 
 def test_train_then_evaluate(

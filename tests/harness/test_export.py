@@ -162,6 +162,13 @@ def test_what_cannot_be_exported_is_said_in_a_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_opset_that_the_exporter_does_not_make_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    with pytest.raises(ExportError, match="opset 3: the exporter made 18"):
+        export.export(detector("tests.toy:TOY"), (64, 64), path, 3)
+    assert not path.exists()
+
+
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ExportError, match=r"onnxscript cannot be imported .*detbench\[export\]"):

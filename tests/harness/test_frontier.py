@@ -257,7 +257,9 @@ class Stage(nn.Module):
 def test_every_round_times_the_network_and_then_all_settings_in_a_new_order() -> None:
     timer = FakeTimer()
     inputs = [Inputs(torch.tensor([10 * index]), SIZE[None]) for index in range(3)]
-    ready = Ready(lambda images: images + 100, [Stage(name) for name in range(5)], inputs)
+    stages = [Stage(name) for name in range(5)]
+    counters = [stage.candidates for stage in stages]
+    ready = Ready(lambda images: images + 100, stages, counters, inputs)
     times = time_settings(ready, FrontierConfig(rounds=8, seconds=1e6), timer)  # type: ignore[arg-type]
     assert len(times.network) == 8
     rounds = [timer.calls[start : start + 6] for start in range(0, len(timer.calls), 6)]
@@ -273,7 +275,8 @@ def test_every_round_times_the_network_and_then_all_settings_in_a_new_order() ->
 
 
 def test_time_runs_out_after_the_fewest_rounds_for_an_interval() -> None:
-    ready = Ready(lambda images: images, [Stage(1)], [Inputs(torch.zeros(1), SIZE[None])])
+    inputs = [Inputs(torch.zeros(1), SIZE[None])]
+    ready = Ready(lambda images: images, [Stage(1)], [None], inputs)
     config = FrontierConfig(seconds=1e-9, rounds=50)
     assert len(time_settings(ready, config, FakeTimer()).network) == 6  # type: ignore[arg-type]
 

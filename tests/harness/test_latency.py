@@ -1,6 +1,7 @@
 import gc
 import tempfile
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from detectors.interface import Detections
 from harness import data, latency, locks
 from harness.latency import Bench, LatencyConfig, Subject, measure, measure_prepared, ratio
+from harness.runtimes import RuntimeConfig, RuntimeUnavailable, Verdict
 from harness.subjects import Preprocess, distribution, prepare, profile, read_inputs
 from harness.timer import CpuTimer, timer_for
 from tests.harness.timing import QUICK, FakeClock, inputs, ready, slowed, stage_of, timed
@@ -205,8 +207,10 @@ def test_calls_run_in_inference_mode_without_garbage_collection_and_with_the_thr
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_reduced_precision_ends_before_postprocessing(precision):
     original = TOY.build()
-    subject = prepare(Subject(original, True), inputs(1), "cpu", precision)
+    config = RuntimeConfig(precision=precision)
+    subject = prepare(Subject(original, True), inputs(1), config, "cpu")
     assert {p.dtype for p in subject.network.parameters()} == {subject.inputs[0].images.dtype}
+    assert subject.weight_bytes == sum(2 * p.numel() for p in subject.network.state_dict().values())
     assert next(original.parameters()).dtype == torch.float32
     details = timed({"a": subject}, FakeClock())["a"].details
     assert details["candidates"]["images"] == 1
@@ -296,9 +300,92 @@ def test_preprocessing_makes_the_same_images_in_a_pass_of_its_own(split):
             assert torch.equal(anew(index), item.images)
 
 
+CALLS = LatencyConfig(
+    images=2, min_samples=12, max_samples=12, block=2, warmup_seconds=0, reference=False
+)
+
+
+def test_another_runtime_is_timed_in_turns_once_it_passed_the_gate(split):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, threads = TOY.build(), torch.get_num_threads()
+    subjects = {"a": Subject(model, False), "b": Subject(model, False, runtime="onnxruntime")}
+    config = CALLS.model_copy(update={"threads": threads + 1})
+    timings = measure(subjects, split, config, device="cpu")
+    plain, other = timings["a"], timings["b"]
+    assert "gate" not in plain.details
+    assert plain.details["runtime"]["runtime"] == "eager"
+    assert other.details["runtime"]["providers"] == ["CPUExecutionProvider"]
+    assert other.details["runtime"]["threads"] == threads + 1
+    assert other.details["gate"]["passed"]
+    assert other.details["gate"]["figures"]["apart"] == 0
+    assert {"latency_ms", "network_ms", "nms_ms"} <= set(other.metrics)
+    assert "stages" in other.absent["neck_ms"]
+    assert ratio(other, plain).ratio > 0
+    assert torch.get_num_threads() == threads
+
+
+def test_what_fails_the_gate_has_no_latency_and_the_others_do(split, monkeypatch):
+    asked = []
+
+    def gate(runtime, detector, inputs, split, *, device, trained):
+        asked.append((runtime.config.precision, len(inputs), split, trained))
+        return Verdict(False, "it sees ghosts", {"apart": 7}, {})
+
+    monkeypatch.setattr(latency, "gate", gate)
+    ours = Subject(TOY.build(), True)
+    config = CALLS.model_copy(update={"channels_last": True})
+    told = []
+    timings = measure({"a": ours}, split, config, device="cpu", on_progress=told.append)
+    assert asked == [("fp32", 2, None, True)]  # it tells other classes apart than the split
+    assert timings["a"].metrics == {}
+    assert set(timings["a"].absent.values()) == {"it sees ghosts"}
+    assert {"latency_ms", "nms_ms", "energy_j"} <= set(timings["a"].absent)
+    assert timings["a"].details["gate"]["figures"] == {"apart": 7}
+    assert timings["a"].details["runtime"]["channels_last"]
+    assert [step.phase for step in told] == ["deploy"]
+
+    other = TOY.build()
+    monkeypatch.setattr(latency, "_is_gated", lambda config: len(asked) == 1)
+    monkeypatch.setattr(
+        latency, "gate", lambda *_, **__: asked.append(0) or Verdict(False, "no", {}, {})
+    )
+    both = measure({"a": ours, "b": Subject(other, True)}, split, CALLS, device="cpu")
+    assert both["a"].absent["latency_ms"] == "no"
+    assert both["b"].metrics["latency_ms"] > 0
+
+
+def test_an_unavailable_runtime_is_refused_or_left_out(split):
+    model = TOY.build()
+    subject = Subject(model, True, runtime="tensorrt")
+    with pytest.raises(RuntimeUnavailable, match="NVIDIA GPU"):
+        measure({"a": Subject(model, True), "b": subject}, split, CALLS, device="cpu")
+    subject = subject._replace(optional=True)
+    found = measure({"a": Subject(model, True), "b": subject}, split, CALLS, device="cpu")
+    assert found["a"].metrics["latency_ms"] > 0
+    assert "NVIDIA GPU" in found["b"].absent["latency_ms"]
+    with pytest.raises(RuntimeUnavailable, match="NVIDIA GPU"):
+        measure({"b": subject}, split, CALLS, device="cpu")
+
+
+def test_calls_are_made_under_the_switches_of_their_runtime():
+    inside, seen = [], set()
+
+    @contextmanager
+    def active():
+        inside.append(True)
+        yield
+        inside.pop()
+
+    subject = ready()._replace(active=active)
+    stage_of(subject, "neck").register_forward_pre_hook(lambda *_: seen.add(len(inside)))
+    timed({"a": subject}, FakeClock())
+    assert seen == {1}
+
+
 @pytest.mark.gpu
 def test_a_gpu_is_timed_by_both_clocks():
-    subject = prepare(Subject(TOY.build(), True), inputs(), "cuda:0", "fp32")
+    subject = prepare(Subject(TOY.build(), True), inputs(), RuntimeConfig(), "cuda:0")
     config = LatencyConfig(min_samples=32, max_samples=64)
     bench = Bench("cuda:0", timer_for("cuda:0"))
     timing = measure_prepared({"a": subject}, config, bench)["a"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import detectors
-from harness import data, recipe
+from harness import data, recipe, study, trial
 from harness.data import DataSet
 from harness.data.coco import take
 from harness.evaluate import evaluate
@@ -29,6 +29,15 @@ def test_rtdetr_r18_fits_eight_photographs(shared: Path) -> None:
     knobs = {"input.size": [320, 320]}
     clipped = {"clip_norm": 0.1, "warmup_steps": 10}
     assert fit("rtdetr_r18", knobs, photographs, steps=100, lr=0.0004, **clipped) >= 0.7
+
+
+@pytest.mark.slow
+def test_a_shrunken_rtdetr_learns_shapes(tmp_path: Path) -> None:
+    """The first trial of the small study, which two cores finish within twenty minutes."""
+    spec = study.expand(study.load("rtdetr/quickstart", sets=["measure=[accuracy]"]))[0]
+    result = trial.run(spec, tmp_path)
+    print(f"mAP {result.metrics['mAP']:.3f}, {result.timings['train']:.0f} s")
+    assert result.metrics["mAP"] >= 0.4
 
 
 def eight_photographs(shared: Path, side: int) -> DataSet:

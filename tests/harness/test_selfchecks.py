@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from detectors.interface import STAGES, Detections
-from harness.latency import Bench, LatencyConfig, Subject, measure_prepared, ratio
-from harness.subjects import Inputs, Prepared, of_stages
+from harness.latency import Bench, LatencyConfig, measure_prepared, ratio
+from harness.subjects import Inputs, Prepared
 from harness.timer import CpuTimer
+from tests.harness.timing import of_stages
 from tests.toy import TOY
 
 INPUTS = (Inputs(torch.zeros(1, 3, 64, 64), torch.tensor([[64, 64]])),)
@@ -139,7 +140,7 @@ def staged(**stages):
     model = TOY.build().deploy()
     for name in STAGES:
         setattr(model, name, stages.get(name, Nothing()))
-    return of_stages(model, INPUTS, Subject(model, True))
+    return of_stages(model, INPUTS, trained=True)
 
 
 def slept(milliseconds):

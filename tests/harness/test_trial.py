@@ -10,6 +10,7 @@ from detectors import weights
 from harness import data, detections, latency, locks, record, samples, trial
 from harness.progress import Progress
 from harness.record import Failure
+from harness.runtimes import Verdict
 from harness.specification import TrialSpec, started_from
 from harness.study import expand, load
 from harness.train import NotFiniteError
@@ -181,6 +182,37 @@ def test_a_sweep_over_how_latency_is_measured_claims_no_ratio(tmp_path: Path) ->
     assert second.failure is None
     assert "latency_ratio" not in second.metrics
     assert "other knobs" in second.absent["latency_ratio"]
+
+
+def test_an_unavailable_runtime_fails_the_trial(tmp_path: Path) -> None:
+    file = write(tmp_path, measure=["latency"], sweep={"latency.runtime": ["tensorrt"]})
+    result = trial.run(expand(load(file))[0], tmp_path / "a")
+    assert result.failure is not None
+    assert result.failure.message.startswith("latency: tensorrt needs an NVIDIA GPU")
+
+
+def test_a_trial_that_fails_the_gate_is_done_and_has_no_latency(
+    specs: list[TrialSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gate(*arguments: Any, **options: Any) -> Verdict:
+        return Verdict(False, "it sees ghosts", {"apart": 7.0}, {})
+
+    monkeypatch.setattr(latency, "gate", gate)
+    monkeypatch.setattr(latency, "_is_gated", lambda config: True)
+    spec = specs[0].model_copy(update={"measure": ("latency",)})
+    trial.run(spec, tmp_path / "first")
+    result = trial.run(spec, tmp_path / "a", reference=tmp_path / "first")
+    assert result.state == "done"
+    assert result.absent["latency_ms"] == "it sees ghosts"
+    assert result.absent["latency_ratio"] == "the first trial has no latency"
+    assert result.details["latency"]["gate"]["figures"] == {"apart": 7.0}
+    assert "samples" not in result.artifacts
+    monkeypatch.setattr(latency, "_is_gated", lambda config: False)
+    trial.run(spec, tmp_path / "first")
+    monkeypatch.setattr(latency, "_is_gated", lambda config: True)
+    result = trial.run(spec, tmp_path / "b", reference=tmp_path / "first")
+    assert result.absent["latency_ratio"] == "it sees ghosts"
+    assert record.read(tmp_path / "b").to_json() == result.to_json()
 
 
 def test_a_trial_that_begins_does_not_disturb_a_measurement(

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from harness.latency import Bench, LatencyConfig, Subject, measure_prepared
-from harness.subjects import Inputs, of_stages
+from harness.latency import Bench, LatencyConfig, measure_prepared
+from harness.subjects import Inputs, Prepared
 from harness.timer import CpuTimer
 from tests.toy import TOY
 
@@ -46,11 +46,26 @@ def inputs(count=4, size=64):
     return tuple(Inputs(image, sizes) for image in images)
 
 
+def of_stages(model, images, trained, macs=None):
+    """Return a deployed detector as it is called eagerly, stage by stage."""
+    return Prepared(
+        model.detect,
+        images,
+        trained,
+        network=model,
+        postprocess=model.postprocess,
+        stages=(model.backbone, model.neck, model.head),
+        candidates=getattr(model.postprocess, "candidates", None),
+        macs=macs,
+        weight_bytes=sum(4 * weight.numel() for weight in model.state_dict().values()),
+    )
+
+
 def ready(trained=True, **stages):
     model = TOY.build().deploy()
     for stage, module in stages.items():
         setattr(model, stage, module)
-    return of_stages(model, inputs(), Subject(model, trained, macs=1000.0))
+    return of_stages(model, inputs(), trained, macs=1000.0)
 
 
 def slowed(clock, calls=None, name="", **milliseconds):
