@@ -160,9 +160,17 @@ class Session:
             elapsed = self._since(start)
             stop = self._stop(rounds, elapsed)
             done = rounds * self.block
-            total = self.config.max_samples if stop is None else done
+            total = done if stop else min(self.config.max_samples, self._fitting(done, elapsed))
             self.on_progress(Progress("latency", done, total, self._medians()))
         self.details |= {"rounds": rounds, "seconds": elapsed, "stopped_by": stop}
+
+    def _seconds(self) -> float:
+        """Return the time for all subjects' calls."""
+        return self.config.seconds * len(self.measured)
+
+    def _fitting(self, done: int, elapsed: float) -> int:
+        """Return how many samples fit into the time, at the pace so far."""
+        return max(done, math.ceil(done * self._seconds() / max(elapsed, 1e-9)))
 
     def _stop(self, rounds: int, elapsed: float) -> str | None:
         """Say why the measurement is over; None while it is not."""
@@ -171,7 +179,7 @@ class Session:
             return None
         if taken >= self.config.max_samples:
             return "max_samples"
-        if elapsed >= self.config.seconds * len(self.measured):
+        if elapsed >= self._seconds():
             return "seconds"
         if taken >= self.config.min_samples and all(map(self._is_narrow, self.measured)):
             return "target_interval"
