@@ -27,6 +27,7 @@ from harness import (
     latency,
     locks,
     record,
+    reuse,
     samples,
     session,
     statistics,
@@ -57,6 +58,7 @@ class _Trial:
     device: str
     reference: Path | None
     shelf: Path
+    shared: bool  # whether the shelf is that of a folder of studies
     judge: Judge | None
     on_progress: OnProgress
     all_threads: int  # for latency, which is alone on the device
@@ -86,13 +88,23 @@ def run(
         reference: folder of the finished trial that latency is compared with; None for the first.
         share: number of trials that run at a time, and share the processor's cores.
         on_progress: called at every step of every phase.
-        shelf: where trainings stand that trials share; None for one of the trial's own, which
-            is gone once the trial is done.
+        shelf: where trainings stand that trials share; its folder holds the studies whose results
+            are taken over where they are the same. None for a shelf of the trial's own, which is
+            gone once the trial is done.
         judge: may give the trial up before and during training; None never does.
     """
     threads, own = torch.get_num_threads(), folder / trainings.SHELF
     trial = _Trial(
-        spec, _blank(spec), folder, device, reference, shelf or own, judge, on_progress, threads
+        spec=spec,
+        record=_blank(spec),
+        folder=folder,
+        device=device,
+        reference=reference,
+        shelf=shelf or own,
+        shared=shelf is not None,
+        judge=judge,
+        on_progress=on_progress,
+        all_threads=threads,
     )
     torch.set_num_threads(max(1, threads // share))
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,12 +135,14 @@ def blank_failure(spec: TrialSpec, failure: Failure, started: float) -> Record:
 
 
 def _phases(trial: _Trial) -> Iterator[tuple[str, Callable[[_Trial], None]]]:
-    spec = trial.spec
+    spec, reused = trial.spec, trial.record.details
     yield "data", _open_data
+    if "reused" in reused and ("latency" not in spec.measure or reused["reused"]["latency"]):
+        return
     yield "build", _build
-    if "complexity" in spec.measure:
+    if "complexity" in spec.measure and "reused" not in reused:
         yield "complexity", _count
-    if "accuracy" in spec.measure:
+    if "accuracy" in spec.measure and "reused" not in reused:
         if trial.judge is not None:
             yield "cheap", _judge_cheaply
         yield "train", _train
@@ -185,11 +199,16 @@ def _open_data(trial: _Trial) -> None:
             f"data set {trial.dataset.name} changed since the study was started: fingerprint "
             f"{trial.dataset.fingerprint}, planned {planned}; run the study again"
         )
+    out = trial.shelf.parent
+    earlier = reuse.find(trial.spec, out, trial.record.environment) if trial.shared else None
+    if earlier is not None:
+        reuse.adopt(earlier, trial.record, trial.folder, trial.reference)
 
 
 def _build(trial: _Trial) -> None:
     config = trial.spec.setup.detector
-    trial.detector = detectors.create(config, weights=trial.spec.weights)
+    known = trial.folder if "weights" in trial.record.artifacts else trial.spec.weights
+    trial.detector = detectors.create(config, weights=known).eval()
 
 
 def _count(trial: _Trial) -> None:
@@ -311,7 +330,7 @@ def _time(trial: _Trial) -> None:
     if trial.reference is None:
         _keep_weights(trial)
     elif first is not None:
-        subjects["reference"] = Subject(weights.load(trial.reference), "train" in first.timings)
+        subjects["reference"] = Subject(weights.load(trial.reference), _is_trained(first))
     timings = _measure(trial, subjects, trial.spec.latency)
     own = timings["trial"]
     trial.record.metrics |= own.metrics
@@ -358,6 +377,10 @@ def _comparable(trial: _Trial) -> Record | None:
         return first
     trial.record.absent |= dict.fromkeys(("latency_ratio", "latency_adjusted_ms"), reason)
     return first
+
+
+def _is_trained(result: Record) -> bool:
+    return "training" in result.details or "train" in result.timings
 
 
 def _latency_knobs(result: Record) -> dict[str, Any]:
