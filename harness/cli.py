@@ -102,12 +102,17 @@ def check(
     data: Data = None,
     set_: Sets = None,
     out: Out = Path("runs"),
+    device: Device = None,
+    probe: Annotated[
+        bool, typer.Option(help="Train for some seconds, to tell hours where no record does.")
+    ] = True,
     as_json: Json = False,
 ) -> int:
-    """Validate studies, build every trial, print the plan."""
-    from harness import study_commands
+    """Validate studies, build every trial, print the plan: hours and disk included."""
+    from harness import check_command, runner
 
-    return study_commands.check(studies, data, set_ or [], out, as_json=as_json)
+    options = check_command.Options(runner.device(device), out, probe)
+    return check_command.check(studies, data, set_ or [], options, as_json=as_json)
 
 
 @app.command()
