@@ -274,7 +274,7 @@ def _run_in_child(job: Job, events: Connection, lifeline: Connection) -> None:
     os.setpgid(0, 0)  # only the parent hears Ctrl-C, and ends all of this group
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()
-    from harness import trial
+    from harness import trainings, trial
 
     partial = _partial(job)
     trial.run(
@@ -284,6 +284,7 @@ def _run_in_child(job: Job, events: Connection, lifeline: Connection) -> None:
         reference=job.reference,
         share=job.workers,
         on_progress=_Reporter(events),
+        shelf=job.folder.parent / trainings.SHELF,
     )
     place(partial, job.folder / job.spec.trial)
 
