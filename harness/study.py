@@ -18,7 +18,7 @@ from harness.data import DataConfig, DataSet
 from harness.designs import Design, DesignError
 from harness.knobs import Setup
 from harness.recipe import Settings
-from harness.search import checks
+from harness.search import checks, judge
 from harness.search.config import PRUNERS, SAMPLERS, Axis, Racing, Search
 from harness.specification import TrialSpec, specify
 from harness.yaml_source import Source, StudyError
@@ -26,6 +26,7 @@ from harness.yaml_source import Source, StudyError
 __all__ = ["Specs", "Study", "StudyError", "TrialSpec", "expand", "load", "single"]
 
 Measure = Literal["complexity", "latency", "accuracy"]
+OpenData = Callable[[DataConfig], DataSet]
 NonEmpty = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
@@ -62,7 +63,7 @@ class Study(Settings):
     search: Search | None = None
     """A search in place of a sweep."""
     constraints: dict[str, str] = {}
-    """Metric: a limit such as `<= 6e6`; a variant that is beyond it before training is not trained."""
+    """Metric: a limit such as `<= 6e6`; a variant known to be beyond it is not trained."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     """Each variant is run once with each."""
     racing: Racing | None = None
@@ -158,7 +159,9 @@ def changes(sets: Sequence[str]) -> dict[str, Any]:
 class Specs:
     """Writes down the trials of a study, opening each data set that they need once."""
 
-    def __init__(self, study: Study, open_data: Callable[[DataConfig], DataSet] = data.load) -> None:
+    def __init__(
+        self, study: Study, open_data: Callable[[DataConfig], DataSet] = data.load
+    ) -> None:
         self.study, self.open_data = study, open_data
         self.opened: dict[DataConfig, DataSet] = {}
 
@@ -176,10 +179,11 @@ class Specs:
             self.opened[setup.data] = self.open_data(setup.data)
         dataset = self.opened[setup.data]
         setup = _with_classes(study, setup, overrides, dataset)
-        return specify(study, setup, overrides, seed, dataset)
+        spec = specify(study, setup, overrides, seed, dataset)
+        return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
 
 
-def expand(study: Study, open_data: Callable[[DataConfig], DataSet] = data.load) -> list[TrialSpec]:
+def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
     """List a study's trials in the order they are run: seed by seed, the last axis fastest.
 
     Args:
@@ -274,13 +278,9 @@ def _explain(source: Source, error: ValidationError) -> str:
 
 def _keys(path: tuple[str, ...]) -> list[str]:
     """Return the keys that a part of a study may have."""
-    kind: type[Settings] = Study
-    if path:
-        kind = {"racing": Racing, "search": Search}[path[0]]
-    if path[:2] == ("search", "space"):
-        kind = Axis
-    elif len(path) > 1:
-        kind = {**SAMPLERS, **PRUNERS}[path[-1]]
+    kinds: dict[str, type[Settings]] = {"racing": Racing, "search": Search, **SAMPLERS, **PRUNERS}
+    last = path[-1] if path else ""
+    kind = Axis if path[:2] == ("search", "space") else kinds.get(last, Study)
     return [field.alias or name for name, field in kind.model_fields.items()]
 
 

@@ -34,7 +34,9 @@ def variants(design: Design, sweep: Sweep, base: Setup, resolution: int) -> list
     """
     match design:
         case "grid":
-            return [dict(zip(sweep, row, strict=True)) for row in itertools.product(*sweep.values())]
+            return [
+                dict(zip(sweep, row, strict=True)) for row in itertools.product(*sweep.values())
+            ]
         case "zip":
             return _zipped(sweep)
         case "one_factor":

@@ -36,7 +36,9 @@ class Fraction(NamedTuple):
         rows = [word | 1 << self.basic + i for i, word in enumerate(self.generators)]
         chosen = itertools.product((0, 1), repeat=len(rows))
         products = (_product(itertools.compress(rows, mask)) for mask in chosen)
-        return sorted((word for word in products if word), key=lambda word: (word.bit_count(), word))
+        return sorted(
+            (word for word in products if word), key=lambda word: (word.bit_count(), word)
+        )
 
     @property
     def resolution(self) -> int:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from harness import constraints
 from harness.record import METRICS, Record
 from harness.search import objectives, pruning
-from harness.search.config import Dominated, Search
-from harness.search.pruning import Verdict
+from harness.search.config import Dominated
+from harness.search.pruning import LEARNT, Verdict
 
 if TYPE_CHECKING:
     import optuna
@@ -95,6 +95,15 @@ class Judge:
             return None
         name = next(iter(search.objectives))
         return f"{search.pruner.type} pruner: {name} is {value[0]:.4g} at epoch {epoch}"
+
+
+def needs_latency(study: Study) -> bool:
+    """Say whether the judge of a study's trials has a use for the untrained network's latency."""
+    used = set(study.limits)
+    search = study.search
+    if search and (isinstance(search.pruner, Dominated) or LEARNT.isdisjoint(search.objectives)):
+        used |= set(search.objectives)
+    return constraints.needs_latency(dict.fromkeys(used))
 
 
 def _reason(how: str, found: Verdict) -> str:
