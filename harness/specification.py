@@ -129,17 +129,18 @@ def started_from(spec: TrialSpec, weights: Path) -> TrialSpec:
 
 def describe(overrides: Mapping[str, Any]) -> str:
     """Write overrides in short, e.g. "backbone.expand_ratio=0.25, recipe.lr=0.002"."""
-    parts = (f"{path.removeprefix('detector.')}={_short(v)}" for path, v in overrides.items())
+    parts = (f"{path.removeprefix('detector.')}={short(v)}" for path, v in overrides.items())
     return ", ".join(parts) or "baseline"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Write a value as tables and searches name it, e.g. "[320, 320]" or "SimOTA(topk=10)"."""
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{k}={_short(v)}" for k, v in value.items() if k != "type")
+        inner = ", ".join(f"{k}={short(v)}" for k, v in value.items() if k != "type")
         kind = str(value.get("type", ""))
         return f"{kind}({inner})" if inner or not kind else kind
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_short, value))}]"
+        return f"[{', '.join(map(short, value))}]"
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
