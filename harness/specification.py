@@ -21,8 +21,6 @@ from harness.record import SCHEMA, digest
 if TYPE_CHECKING:
     from harness.study import Study
 
-LEAVES_RESULT = ("workers",)  # knobs of a recipe that change how fast it runs, not what comes out
-
 
 class TrialSpec(Settings):
     """Everything that a trial needs to run, in any process."""
@@ -78,7 +76,7 @@ def specify(
         "detector": f"{kind.__module__}.{kind.__qualname__}",
         "knobs": flat,
         "data": dataset.fingerprint,
-        "recipe": _of_result(setup.recipe) if trained else None,
+        "recipe": setup.recipe.of_result() if setup.recipe and trained else None,
         "seed": seed,
         "protocol": protocol,
     }
@@ -154,10 +152,3 @@ def _evaluator() -> str:
         return f"hotcoco {version('hotcoco')}"
     except PackageNotFoundError:
         return "hotcoco"
-
-
-def _of_result(recipe: Recipe | None) -> dict[str, Any] | None:
-    """Return what of a recipe determines the result."""
-    if recipe is None:
-        return None
-    return recipe.model_dump(mode="json", exclude=set(LEAVES_RESULT))

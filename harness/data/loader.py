@@ -43,9 +43,16 @@ class Batch(NamedTuple):
 class TrainLoader:
     """The training batches of every epoch; the processes live as long as this object."""
 
-    def __init__(self, split: Split, input: InputConfig, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        input: InputConfig,
+        recipe: Recipe,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         size = recipe.batch_size // recipe.accumulate
-        self._order = _Order(len(split), size, seed)
+        self._order = _Order(len(split), size, seed, share)
         dataset = _Prepared(split, input, tuple(pipeline(recipe.augment, input)), seed)
         self._loader = _loader(dataset, self._order, recipe.workers, persistent=True)
 
@@ -53,17 +60,28 @@ class TrainLoader:
         """Return the number of batches an epoch."""
         return len(self._order)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch in its own random order.
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch in its own random order, from one of them on.
 
         A last batch that is not full is left out, unless it is the only one.
 
         Raises:
             DataError: an image cannot be read.
         """
-        self._order.epoch = epoch
+        self._order.epoch, self._order.start = epoch, start
         for packed in _start(self._loader):
             yield _unpack(packed)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, as of the beginning of the epoch under way."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+
+    def stats(self) -> dict[str, Any]:
+        """Say what loading took."""
+        return {}
 
 
 class ValLoader:
@@ -89,9 +107,11 @@ class ValLoader:
             yield _unpack(packed)
 
 
-def train_loader(split: Split, input: InputConfig, recipe: Recipe, seed: int) -> TrainLoader:
+def train_loader(
+    split: Split, input: InputConfig, recipe: Recipe, seed: int, rank: int = 0, world: int = 1
+) -> TrainLoader:
     """Return the loader of a training; a micro-batch is `batch_size // accumulate` images."""
-    return TrainLoader(split, input, recipe, seed)
+    return TrainLoader(split, input, recipe, seed, (rank, world))
 
 
 def val_loader(split: Split, input: InputConfig, batch_size: int, workers: int) -> ValLoader:
@@ -105,9 +125,10 @@ Key = tuple[int, int]  # epoch, index
 class _Order(Sampler[list[Key]]):
     """Batches of keys, shuffled anew each epoch."""
 
-    def __init__(self, images: int, batch_size: int, seed: int) -> None:
-        self.epoch = 0
+    def __init__(self, images: int, batch_size: int, seed: int, share: tuple[int, int]) -> None:
+        self.epoch = self.start = 0
         self._images, self._batch_size, self._seed = images, batch_size, seed
+        self._rank, self._world = share
 
     def __len__(self) -> int:
         return max(1, self._images // self._batch_size)
@@ -116,8 +137,9 @@ class _Order(Sampler[list[Key]]):
         epoch = self.epoch
         rng = np.random.default_rng([self._seed, _ORDER, epoch])
         order = rng.permutation(self._images).tolist()
-        for i in range(len(self)):
-            yield [(epoch, k) for k in order[i * self._batch_size : (i + 1) * self._batch_size]]
+        for i in range(self.start, len(self)):
+            batch = order[i * self._batch_size : (i + 1) * self._batch_size]
+            yield [(epoch, k) for k in batch[self._rank :: self._world]]
 
 
 class _InOrder(Sampler[list[Key]]):
