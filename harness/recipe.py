@@ -6,22 +6,15 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-LEAVES_RESULT = ("workers", "checkpoint_minutes")
+from harness.augmentation import Augment
+from harness.settings import Settings, knobs
+
+LEAVES_RESULT = ("workers", "cache_bytes", "checkpoint_minutes")
 FOLDER = Path(__file__).parents[1] / "studies" / "recipes"
 
 
@@ -30,31 +23,6 @@ _Share = Annotated[float, Field(ge=0, lt=1)]
 
 class RecipeError(ValueError):
     """A recipe that cannot be read, or that cannot be followed."""
-
-
-class Settings(BaseModel):
-    """A group of knobs read from YAML: frozen, and no key unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
-            raise ValueError("true and false are no values of this knob")
-        return value
-
-
-class Augment(Settings):
-    """What happens to a training image, in this order; absent steps are null."""
-
-    resize_range: tuple[PositiveFloat, PositiveFloat] | None = None
-    """Random scale against the detector's input size, aspect ratio kept, then a random crop."""
-    hsv: tuple[float, float, float] | None = None
-    """Largest random shift of hue, saturation and value (of 180, 256, 256), each with p 0.5."""
-    flip: float = Field(default=0.5, ge=0, le=1)
-    """Probability of a horizontal flip."""
 
 
 class Recipe(Settings):
@@ -121,8 +89,16 @@ class Recipe(Settings):
     """Processes that load images."""
     checkpoint_minutes: PositiveFloat = 10.0
     """Time between two checkpoints within an epoch; there is one at the end of each, too."""
+    cache_bytes: int = Field(default=1 << 30, ge=0)
+    """Shared memory for decoded and mixed images, at most; less costs time and changes nothing."""
+    on_corrupt: Literal["refuse", "skip"] = "refuse"
+    """What to do with an image that cannot be read: stop, or take the next one and count it."""
     augment: Augment = Augment()
     """What happens to a training image."""
+    last_epochs: int = Field(default=0, ge=0)
+    """Epochs at the end in which `last_augment` takes the place of `augment`."""
+    last_augment: Augment | None = None
+    """What happens to a training image in the last epochs."""
 
     @model_validator(mode="after")
     def _accumulate_divides_batch_size(self) -> Recipe:
@@ -145,6 +121,14 @@ class Recipe(Settings):
                 ) from None
         return self
 
+    @model_validator(mode="after")
+    def _last_epochs_have_an_augmentation(self) -> Recipe:
+        if self.last_epochs > self.epochs:
+            raise ValueError(f"last_epochs {self.last_epochs} of only {self.epochs} epochs")
+        if self.last_epochs and self.last_augment is None:
+            raise ValueError("last_epochs: needs last_augment, which is null")
+        return self
+
     @property
     def scaled_lr(self) -> float:
         """Learning rate after warm-up, for `batch_size` images a step."""
@@ -153,6 +137,11 @@ class Recipe(Settings):
     def of_result(self) -> dict[str, Any]:
         """Return the knobs that change what comes out, and not only how fast or how safely."""
         return self.model_dump(mode="json", exclude=set(LEAVES_RESULT))
+
+    def augment_of(self, epoch: int) -> Augment:
+        """Return what happens to the images of an epoch, counted from 0."""
+        last = epoch >= self.epochs - self.last_epochs
+        return self.last_augment if last and self.last_augment else self.augment
 
 
 def load(name_or_path: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -220,15 +209,3 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "value_error":
         return ": ".join(filter(None, [path, str(first["ctx"]["error"])]))
     return f"{path}: {first['msg']}, got {first['input']!r}"
-
-
-def knobs(settings: type[Settings]) -> list[str]:
-    """Return the dotted path of every knob of a group and of the groups in it."""
-    paths: list[str] = []
-    for name, field in settings.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Settings):
-            paths += [f"{name}.{path}" for path in knobs(inner)]
-        else:
-            paths.append(name)
-    return paths

@@ -15,8 +15,9 @@ from harness.data import DataConfig, DataSet
 from harness.evaluate import BACKGROUND_IOU, FOUND_IOU, IOU_THRESHOLDS, MAX_DETECTIONS
 from harness.knobs import Setup
 from harness.latency import LatencyConfig
-from harness.recipe import Recipe, Settings
+from harness.recipe import Recipe
 from harness.record import SCHEMA, digest
+from harness.settings import Settings
 
 if TYPE_CHECKING:
     from harness.study import Study
@@ -76,7 +77,7 @@ def specify(
         "detector": f"{kind.__module__}.{kind.__qualname__}",
         "knobs": flat,
         "data": dataset.fingerprint,
-        "recipe": setup.recipe.of_result() if setup.recipe and trained else None,
+        "recipe": _of_result(setup.recipe) if trained else None,
         "seed": seed,
         "protocol": protocol,
     }
@@ -152,3 +153,8 @@ def _evaluator() -> str:
         return f"hotcoco {version('hotcoco')}"
     except PackageNotFoundError:
         return "hotcoco"
+
+
+def _of_result(recipe: Recipe | None) -> dict[str, Any] | None:
+    """Return what of a recipe determines the result."""
+    return None if recipe is None else recipe.of_result()

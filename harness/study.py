@@ -16,7 +16,7 @@ from detectors.config import KnobError
 from harness import data, knobs, library, recipe, yaml_source
 from harness.data import DataConfig, DataSet
 from harness.knobs import Setup
-from harness.recipe import Settings
+from harness.settings import Settings
 from harness.specification import TrialSpec, specify
 from harness.yaml_source import Source, StudyError
 
