@@ -20,7 +20,7 @@ from harness.data import DataSet
 from harness.evaluate import Evaluation, evaluate
 from harness.progress import Judge, OnProgress, Progress
 from harness.specification import TrialSpec
-from harness.train import NotFiniteError, train
+from harness.train import CheckpointError, train
 from harness.trainings import Story
 
 VALIDATIONS_FILE = "validations.json"
@@ -53,15 +53,19 @@ class Learner:
 
         Raises:
             Stopped: the judge gave the trial up.
-            NotFiniteError: as `train` does.
+            NotFiniteError: as `train` does; its checkpoint stays, and the state that it names.
         """
+        checkpoint = folder / trainings.CHECKPOINT
         try:
-            return self._learn(folder)
-        except (Stopped, NotFiniteError):  # whoever needs it anyway has to begin anew
-            shutil.rmtree(folder / trainings.CHECKPOINT, ignore_errors=True)
+            return self._learn(folder, checkpoint)
+        except CheckpointError:  # of another kind of device: it cannot be gone on from here
+            shutil.rmtree(checkpoint)
+            return self._learn(folder, checkpoint)
+        except Stopped:  # whoever needs it anyway has to begin anew, and most often nobody does
+            shutil.rmtree(checkpoint, ignore_errors=True)
             raise
 
-    def _learn(self, folder: Path) -> Story:
+    def _learn(self, folder: Path, checkpoint: Path) -> Story:
         spec, recipe = self.spec, self.spec.recipe
         if recipe is None:
             raise ValueError("accuracy needs a recipe")
@@ -76,6 +80,7 @@ class Learner:
             device=self.device,
             on_progress=follower.show,
             validate=follower.validate,
+            checkpoint=checkpoint,
         )
         weights.save(detector, folder, spec.detector)
         return Story(
@@ -84,6 +89,7 @@ class Learner:
             curves=training.curves,
             seconds=training.seconds,
             finished=time.time(),
+            details=training.details,
             environment=dict(self.environment),
         )
 

@@ -15,7 +15,7 @@ from detectors import weights
 from harness import data, learn, locks, record, trainings, trial
 from harness.specification import TrialSpec, started_from
 from harness.study import expand, load
-from harness.train import NotFiniteError
+from harness.train import CheckpointError
 from harness.trainings import Story, find, obtain
 from tests.harness.studies import TOY, write
 
@@ -170,21 +170,68 @@ def test_an_attempt_that_failed_leaves_its_checkpoint_to_the_next(tmp_path: Path
     assert obtain(tmp_path, "abc", resume).story == story()
 
 
-def test_a_training_that_diverged_leaves_no_checkpoint(
+def test_a_training_given_up_leaves_no_checkpoint(tmp_path: Path) -> None:
+    (spec, *_) = specs_of(tmp_path)
+    checkpoint = trainings.partial_folder(tmp_path, spec.training) / trainings.CHECKPOINT
+    seen: list[bool] = []
+
+    def judge(stage: Any, *asked: Any) -> str | None:
+        seen.append(checkpoint.is_dir())
+        return "hopeless" if stage == "epoch" else None
+
+    result = trial.run(spec, tmp_path / "a", shelf=tmp_path, judge=judge)
+    assert (result.state, seen) == ("pruned", [False, True])
+    assert not checkpoint.exists()
+
+
+def test_a_killed_training_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    changes = {**TOY["set"], "recipe.epochs": 4, "recipe.validate_every": 2}
+    (spec, *_) = specs_of(tmp_path, set=changes)
+    whole = trial.run(spec, tmp_path / "whole", shelf=tmp_path / "other")
+    asked: list[list[float]] = []
+
+    def judge(stage: Any, metrics: Any, curves: list[dict[str, float]]) -> None:
+        asked.append([row["epoch"] for row in curves])
+
+    original = learn.evaluate
+
+    def die(*arguments: Any, **keywords: Any) -> Any:
+        raise Killed
+
+    monkeypatch.setattr(learn, "evaluate", die)
+    with pytest.raises(Killed):
+        trial.run(spec, tmp_path / "a", shelf=tmp_path / "shelf", judge=judge)
+    monkeypatch.setattr(learn, "evaluate", original)
+    resumed = trial.run(spec, tmp_path / "a", shelf=tmp_path / "shelf", judge=judge)
+    assert (resumed.failure, resumed.metrics) == (None, whole.metrics)
+    assert resumed.details["training"]["details"]["resumed"] == 1
+    assert asked == [[], [], [2]]  # before training, twice; and after the validation that died
+    assert [row["epoch"] for row in resumed.curves] == [1, 2, 3, 4]
+    for name in "loss", "mAP":
+        found = [[row.get(name) for row in each.curves] for each in (resumed, whole)]
+        assert found[0] == found[1]
+
+
+def test_a_checkpoint_of_another_device_is_not_gone_on_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (spec, *_) = specs_of(tmp_path)
     checkpoint = trainings.partial_folder(tmp_path, spec.training) / trainings.CHECKPOINT
+    checkpoint.mkdir(parents=True)
+    original = learn.train
 
-    def diverge(*arguments: Any, **keywords: Any) -> None:
-        checkpoint.mkdir()
-        raise NotFiniteError("loss is nan")
+    def refuse(*arguments: Any, **keywords: Any) -> Any:
+        if checkpoint.is_dir():
+            raise CheckpointError("belongs to a training with device cuda")
+        return original(*arguments, **keywords)
 
-    monkeypatch.setattr(learn, "train", diverge)
-    result = trial.run(spec, tmp_path / "a", shelf=tmp_path)
-    assert result.failure is not None
-    assert result.failure.cause == "not_finite"
-    assert not checkpoint.exists()
+    monkeypatch.setattr(learn, "train", refuse)
+    assert trial.run(spec, tmp_path / "a", shelf=tmp_path).state == "done"
 
 
 def _hold(shelf: Path, ready: Any) -> None:
