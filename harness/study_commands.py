@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import console, locks, record, runner, tracking
+from harness import console, locks, record, tracking
 from harness import study as studies
 from harness.console import Board, print_json
+from harness.engine import agenda, driver
+from harness.engine.agenda import Agenda
+from harness.engine.driver import Place
+from harness.engine.events import Event, Summary
+from harness.engine.local import LocalExecutor
 from harness.record import Record
-from harness.runner import Event, Summary
 from harness.study import Study, StudyError
 
 PAGE = "report.html"
@@ -24,9 +29,10 @@ PAGE = "report.html"
 class Options:
     """How a study is run, as against what it is."""
 
-    device: str
+    devices: Sequence[str]  # of the workers
     out: Path
-    workers: int
+    storage: str | None  # SQLAlchemy's URL; None for a file beside the records
+    only: Sequence[str]  # beginnings of the hashes of the trials to run; empty for all
     tracker: str | None  # MLflow's URI; None for none
     report: bool
 
@@ -36,26 +42,58 @@ def run(
 ) -> int:
     """Run a study, log it, write its page, and print its table."""
     study = studies.load(name, data=data_name, sets=sets)
-    specs = studies.expand(study)
+    todo = agenda.of(study)
     folder = options.out / study.name
-    with Board(console.stderr(), len(specs)) as board:
+    todo = _only(todo, options.only)
+    with Board(console.stderr(), todo.total) as board:
         with _tracker(study, options, board.say) as track:
 
             def handle(event: Event) -> None:
                 board.handle(event)
                 if event.record is not None:
-                    track(event.record, folder / event.spec.trial)
+                    track(event.record, folder / event.trial)
 
-            summary = runner.run(
-                specs,
-                out=options.out,
-                device=options.device,
-                workers=options.workers,
-                on_event=handle,
+            summary = driver.run(
+                todo,
+                LocalExecutor(options.devices),
+                Place(options.out, options.storage),
+                handle,
+                board.say,
             )
         page = _page(study, summary.records, folder / PAGE, board.say) if options.report else None
     _show(study, summary, folder, page, as_json=as_json)
-    return 1 if summary.failed else 0
+    _hint(summary)
+    return 1 if summary.failed or summary.halted else 0
+
+
+def _only(todo: Agenda, wanted: Sequence[str]) -> Agenda:
+    """Leave out the trials that were not asked for.
+
+    Raises:
+        StudyError: no trial's hash begins like that.
+    """
+    for text in wanted:
+        if not any(spec.trial.startswith(text) for spec in todo.specs):
+            known = ", ".join(spec.trial for spec in todo.specs) or "a search finds them as it goes"
+            raise StudyError(f"--only {text}: no trial of {todo.study} begins so; {known}")
+    if not wanted:
+        return todo
+    kept = [spec for spec in todo.specs if spec.trial.startswith(tuple(wanted))]
+    return replace(todo, specs=kept, more=lambda records: ())
+
+
+def _hint(summary: Summary) -> None:
+    """Say on stderr what is missing, why, and how to run just that."""
+    say = console.stderr().print
+    if summary.elsewhere:
+        say(f"{summary.elsewhere} trials are run by others", markup=False, highlight=False)
+    causes = Counter(item.failure.cause for item in summary.failed if item.failure)
+    if causes:
+        counts = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
+        again = shlex.join(["detbench", *sys.argv[1:]])  # all others stand
+        say(f"failed: {counts}; to run just these again: {again}", markup=False, highlight=False)
+    if summary.halted:
+        say(f"stopped early: {summary.halted}", markup=False, highlight=False)
 
 
 @contextmanager
@@ -66,7 +104,7 @@ def _tracker(
     if options.tracker is None:
         yield lambda result, folder: None
         return
-    uri, device, warned = options.tracker, options.device, [False]
+    uri, device, warned = options.tracker, options.devices[0], [False]
 
     def attempt(work: Callable[[], object]) -> None:
         try:
