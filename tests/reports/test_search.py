@@ -1,11 +1,12 @@
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports import search
+from reports import designs, panels, search, site
 from reports.search import Goal
 from tests.reports.conftest import Make
 
@@ -71,3 +72,31 @@ def test_a_trial_beyond_the_constraints_is_on_no_front(make: Make) -> None:
     goal = GOAL._replace(beyond=frozenset({"big"}))
     assert [record.trial for record in search.front(records, goal)] == ["good", "same"]
     assert [record.trial for record in search.front(records, GOAL)] == ["big"]
+
+
+def test_a_page_of_a_search_shows_its_growth_and_no_effects(make: Make) -> None:
+    records = [
+        make("big", metrics={"mAP": 0.9, "latency_ms": 5.0}, timings={"finished": 1.0}),
+        make("good", overrides={"recipe.lr": 0.1}, metrics={"mAP": 0.4, "latency_ms": 10.0}),
+        make("other", overrides={"recipe.lr": 0.2}, metrics={"mAP": 0.3, "latency_ms": 9.0}),
+    ]
+    made = {
+        panel.key: panel
+        for panel in panels.panels(records, GOAL._replace(beyond=frozenset({"big"})))
+    }
+    assert "effects" not in made
+    assert made["growth"].note.startswith(
+        "Hypervolume 4.3, down to mAP 0, latency_ms 20. On the front: #2, #3."
+    )
+    (line,) = designs.summary(records, GOAL._replace(beyond=frozenset({"big"})))
+    assert line == made["growth"].note
+    growth = made["growth"].figure
+    assert list(growth.data[0].y) == pytest.approx([0.0, 4.0, 4.3])
+    assert growth.layout.yaxis.title.text == "dominated volume (mAP × latency_ms)"
+    shown = [text for trace in made["mAP-latency_ms"].figure.data for text in trace.text or ()]
+    assert not any(text.startswith("#1") for text in shown)
+
+
+def test_a_page_without_finished_trials_has_no_growth(failing: Make, tmp_path: Path) -> None:
+    page = site.write([failing()], tmp_path, title="t", goal=GOAL)
+    assert "growth" not in page.read_text("utf-8").split("<script>")[0]
