@@ -5,18 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import console, locks, plan, record, runner, tracking
+from harness import console, plan, record, runner
 from harness import study as studies
 from harness.console import Board, print_json
 from harness.record import Record
 from harness.runner import Event, Summary
-from harness.study import Study, StudyError
+from harness.study import Study, StudyError, TrialSpec
+from harness.tracking import Outbox
 
 PAGE = "report.html"
 
@@ -40,12 +40,12 @@ def run(
     specs = studies.expand(study)
     folder = options.out / study.name
     with Board(console.stderr(), len(specs)) as board:
-        with _tracker(study, options, board.say) as track:
+        with _tracker(study, specs, options, board.say) as track:
 
             def handle(event: Event) -> None:
                 board.handle(event)
                 if event.record is not None:
-                    track(event.record, folder / event.spec.trial)
+                    track(folder / event.spec.trial)
 
             summary = runner.run(
                 specs,
@@ -61,31 +61,22 @@ def run(
 
 @contextmanager
 def _tracker(
-    study: Study, options: Options, warn: Callable[[str], None]
-) -> Iterator[Callable[[Record, Path], None]]:
-    """Log in a thread of its own, so that neither MLflow's import nor its absence is waited for."""
+    study: Study, specs: Sequence[TrialSpec], options: Options, warn: Callable[[str], None]
+) -> Iterator[Callable[[Path], None]]:
+    """Have the folders of finished trials sent to MLflow, if it is wanted."""
     if options.tracker is None:
-        yield lambda result, folder: None
+        yield lambda folder: None
         return
-    uri, device, warned = options.tracker, options.device, [False]
-
-    def attempt(work: Callable[[], object]) -> None:
-        try:
-            with locks.working(device):
-                work()
-        except Exception as error:  # whatever a tracker raises, the study goes on
-            if not warned[0]:
-                text = " ".join(str(error).split())[:300]
-                warn(f"MLflow at {uri} is away ({text}); the next run logs what is missing")
-            warned[0] = True
-
-    def track(result: Record, folder: Path) -> None:
-        if not tracking.is_logged(folder, uri):
-            thread.submit(attempt, lambda: tracking.log(result, folder, uri))
-
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(attempt, lambda: tracking.close_stale(study.name, uri))
-        yield track
+    knobs = {path for spec in specs for path in spec.overrides}
+    with Outbox(
+        study.name,
+        options.tracker,
+        device=options.device,
+        knobs=knobs,
+        note=study.question,
+        warn=warn,
+    ) as outbox:
+        yield outbox.put
 
 
 def _page(
