@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from harness.engine.events import Event
     from harness.progress import Progress as Step
     from harness.recipe import Recipe
-    from harness.runner import Event
 
 SECONDS_BETWEEN_LINES = 15.0
 WIDTH_OF_A_FILE = 200  # of a table, when nobody knows how wide the reader's screen is
@@ -74,16 +74,20 @@ class Board:
 
     def handle(self, event: Event) -> None:
         """Show what happened to a trial of a study."""
-        spec = event.spec
-        if event.kind == "started":
+        spec, result = event.spec, event.record
+        if event.kind == "started" and spec is not None:
             self.begin(spec.trial, spec.title, spec.recipe)
         elif event.kind == "progress" and event.progress is not None:
-            self.update(spec.trial, event.progress)
-        elif event.record is not None:
-            self.end(spec.trial)
+            self.update(event.trial, event.progress)
+        elif event.failure is not None and spec is not None:
+            self.end(event.trial)
+            self.say(f"{spec.title}: {event.failure.cause}, to be tried again")
+        elif result is not None:
+            self.end(event.trial)
             self.number += 1
-            outcome = "stands already" if event.kind == "skipped" else _outcome(event.record)
-            self.say(f"[{self.number}/{self.total}] {spec.title}: {outcome}")
+            outcome = "stands already" if event.kind == "skipped" else _outcome(result)
+            title = f"{result.name} (seed {result.seed})"
+            self.say(f"[{self.number}/{self.total}] {title}: {outcome}")
 
     def begin(self, key: str, title: str, recipe: Recipe | None) -> None:
         """Add the line of something that begins."""

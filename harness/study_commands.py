@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import console, plan, record, runner
+from harness import console, plan, record
 from harness import study as studies
 from harness.console import Board, print_json
+from harness.engine import driver
+from harness.engine.agenda import of_sweep
+from harness.engine.driver import Place
+from harness.engine.events import Event, Summary
+from harness.engine.local import LocalExecutor
 from harness.record import Record
-from harness.runner import Event, Summary
 from harness.study import Study, StudyError, TrialSpec
 from harness.tracking import Outbox
 
@@ -25,9 +29,10 @@ PAGE = "report.html"
 class Options:
     """How a study is run, as against what it is."""
 
-    device: str
+    devices: Sequence[str]  # of the workers
     out: Path
-    workers: int
+    storage: str | None  # SQLAlchemy's URL; None for a file beside the records
+    only: Sequence[str]  # beginnings of the hashes of the trials to run; empty for all
     tracker: str | None  # MLflow's URI; None for none
     report: bool
 
@@ -45,14 +50,14 @@ def run(
             def handle(event: Event) -> None:
                 board.handle(event)
                 if event.record is not None:
-                    track(folder / event.spec.trial)
+                    track(folder / event.trial)
 
-            summary = runner.run(
-                specs,
-                out=options.out,
-                device=options.device,
-                workers=options.workers,
-                on_event=handle,
+            summary = driver.run(
+                of_sweep(study, specs),
+                LocalExecutor(options.devices),
+                Place(options.out, options.storage),
+                handle,
+                board.say,
             )
         page = _page(study, summary.records, folder / PAGE, board.say) if options.report else None
     _show(study, summary, folder, page, as_json=as_json)
@@ -71,7 +76,7 @@ def _tracker(
     with Outbox(
         study.name,
         options.tracker,
-        device=options.device,
+        device=options.devices[0],
         knobs=knobs,
         note=study.question,
         warn=warn,
