@@ -59,6 +59,9 @@ Storage = Annotated[
     str | None,
     typer.Option(help="The study's state, as SQLAlchemy's URL; else a file by the records."),
 ]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Size = Annotated[
     tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
@@ -85,9 +88,7 @@ def run(
         list[str] | None,
         typer.Option(metavar="TRIAL", help="Run this trial of the study; may be repeated."),
     ] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
-    ] = None,
+    tracking_uri: TrackingUri = None,
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
     as_json: Json = False,
@@ -293,6 +294,19 @@ def report(
     from harness import study_commands
 
     return study_commands.report(studies, out, runs, as_json=as_json)
+
+
+@app.command()
+def sync(
+    study: Annotated[str, typer.Argument(help="A study, a folder of records, or `all`.")],
+    tracking_uri: TrackingUri = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> int:
+    """Send to MLflow whatever it lacks, such as after an outage."""
+    from harness.tracking import command, uri
+
+    return command.sync(study, out, uri(tracking_uri), as_json=as_json)
 
 
 @app.command()

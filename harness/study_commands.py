@@ -6,13 +6,12 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import console, constraints, locks, record, tracking
+from harness import console, constraints, record
 from harness import study as studies
 from harness.console import Board, print_json
 from harness.engine import agenda, driver
@@ -22,6 +21,7 @@ from harness.engine.events import Event, Summary
 from harness.engine.local import LocalExecutor
 from harness.record import Record
 from harness.study import Study, StudyError
+from harness.tracking import Outbox
 
 if TYPE_CHECKING:
     from reports.search import Goal
@@ -55,7 +55,7 @@ def run(
             def handle(event: Event) -> None:
                 board.handle(event)
                 if event.record is not None:
-                    track(event.record, folder / event.trial)
+                    track(folder / event.trial)
 
             summary = driver.run(
                 todo,
@@ -103,30 +103,21 @@ def _hint(summary: Summary) -> None:
 @contextmanager
 def _tracker(
     study: Study, options: Options, warn: Callable[[str], None]
-) -> Iterator[Callable[[Record, Path], None]]:
-    """Log in a thread of its own, so that neither MLflow's import nor its absence is waited for."""
+) -> Iterator[Callable[[Path], None]]:
+    """Have the folders of finished trials sent to MLflow, if it is wanted."""
     if options.tracker is None:
-        yield lambda result, folder: None
+        yield lambda folder: None
         return
-    uri, device, warned = options.tracker, options.devices[0], [False]
-
-    def attempt(work: Callable[[], object]) -> None:
-        try:
-            with locks.working(device):
-                work()
-        except Exception as error:  # whatever a tracker raises, the study goes on
-            if not warned[0]:
-                text = " ".join(str(error).split())[:300]
-                warn(f"MLflow at {uri} is away ({text}); the next run logs what is missing")
-            warned[0] = True
-
-    def track(result: Record, folder: Path) -> None:
-        if not tracking.is_logged(folder, uri):
-            thread.submit(attempt, lambda: tracking.log(result, folder, uri))
-
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(attempt, lambda: tracking.close_stale(study.name, uri))
-        yield track
+    knobs = {*study.sweep, *(study.search.space if study.search else ())}
+    with Outbox(
+        study.name,
+        options.tracker,
+        device=options.devices[0],
+        knobs=knobs,
+        note=study.question,
+        warn=warn,
+    ) as outbox:
+        yield outbox.put
 
 
 def _page(

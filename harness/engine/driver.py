@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,11 @@ def run(
         KeyboardInterrupt: after the running trials were given back; records of finished ones stand.
     """
     try:
-        with interrupt.heeded() as asked:
-            return _Driver(agenda, executor, place, on_event, warn).run(asked)
+        with (
+            interrupt.heeded() as asked,
+            closing(_Driver(agenda, executor, place, on_event, warn)) as one,
+        ):
+            return one.run(asked)
     finally:
         executor.close()
 
@@ -94,6 +97,10 @@ class _Driver:
         self.running: dict[str, _Running] = {}
         self.halted: str | None = None
         self.beaten, self.claim_after = 0.0, 0.0
+
+    def close(self) -> None:
+        """Let go of the study's storage."""
+        self.ledger.close()
 
     def run(self, asked: interrupt.Asked) -> Summary:
         """Run everything and return the records."""

@@ -70,11 +70,20 @@ class Ledger:
         self.contact = -math.inf  # since when they were without a gap
         with self.lock:
             self.storage = open_storage(where)
-            self.study = self._open()
+            try:
+                self.study = self._open()
+            except BaseException:
+                self.close()
+                raise
         self.study_id = self.storage.get_study_id_from_name(agenda.study)
         self.known = len(self._entries())  # entries before `adopt`
         if agenda.search is not None:
             agenda.search.prepare(self.study, self.known)
+
+    def close(self) -> None:
+        """Give back the connections to the storage."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
 
     def adopt(self, records: Mapping[str, Record]) -> None:
         """Enter what stands, and list what is left to run.
