@@ -17,9 +17,9 @@ from harness import data, designs, knobs, library, recipe, study_source, yaml_so
 from harness.data import DataConfig, DataSet
 from harness.designs import Design, DesignError
 from harness.knobs import Setup
-from harness.recipe import Settings
 from harness.search import checks, judge
 from harness.search.config import Axis, Racing, Search
+from harness.settings import Settings
 from harness.specification import TrialSpec, specify
 from harness.yaml_source import Source, StudyError
 
