@@ -17,6 +17,7 @@ from harness.knobs import Setup
 from harness.latency import LatencyConfig
 from harness.recipe import Recipe, Settings
 from harness.record import SCHEMA, digest
+from harness.timer import SYNC
 
 if TYPE_CHECKING:
     from harness.study import Study
@@ -146,6 +147,7 @@ def _protocol(
         }
     if "latency" in measure:
         protocol["latency"] = setup.latency.model_dump(mode="json")
+        protocol["sync"] = SYNC
     return protocol
 
 

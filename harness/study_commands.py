@@ -198,8 +198,15 @@ def _time(summary: Mapping[str, Any]) -> str:
     return f"about {console.clock(seconds)} on this machine ({basis})" if seconds else str(basis)
 
 
-def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int:
-    """Write pages from records that stand."""
+def report(
+    names: Sequence[str], out: Path, runs: Path, *, mixed: bool = False, as_json: bool
+) -> int:
+    """Write pages from records that stand.
+
+    Raises:
+        StudyError: there are no records.
+        MixedProtocols: they were measured differently, and `mixed` does not allow it.
+    """
     from reports import site
 
     pages = []
@@ -213,6 +220,7 @@ def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int
         title = records[0].study
         question, source = (study.question, study.source or "") if study else ("", "")
         file = record.make_folder(out) / f"{title}.html"
-        pages.append(str(site.write(records, file, title=title, question=question, source=source)))
+        texts = {"title": title, "question": question, "source": source}
+        pages.append(str(site.write(records, file, mixed=mixed, **texts)))
     print_json(pages) if as_json else print("\n".join(pages))
     return 0

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from harness.record import FILE, Record, write_whole
-from reports import display, facts, panels, tables, theme
+from reports import display, facts, panels, protocols, tables, theme
 
 PAGE = "index.html"
 LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;)]|arXiv:\d{4}\.\d{4,5}(?:v\d+)?")
@@ -38,6 +38,7 @@ def write(
     question: str = "",
     source: str = "",
     command: str = "",
+    mixed: bool = False,
 ) -> Path:
     """Write the page of a study.
 
@@ -49,7 +50,13 @@ def write(
         question: what it is to answer.
         source: the table or paper it repeats; URLs and arXiv numbers become links.
         command: what makes these records again.
+        mixed: whether trials may have been measured differently; their rows are marked.
+
+    Raises:
+        MixedProtocols: they were, and it was not allowed.
     """
+    if not mixed:
+        protocols.refuse(records)
     file = out if out.suffix == ".html" else out / PAGE
     file.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(
