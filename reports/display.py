@@ -63,7 +63,7 @@ COLUMNS = (
         "params",
         "size",
         "params, M",
-        "parameters of the training graph, frozen ones included, millions",
+        "of the training graph, frozen ones included, millions",
         1e-6,
     ),
     Column("macs", "size", "MACs, G", "multiply-accumulates an image, thousand millions", 1e-9),

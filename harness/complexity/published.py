@@ -59,13 +59,10 @@ class Check(NamedTuple):
 
     def __str__(self) -> str:
         """Say what follows, e.g. `14.8 G follows from mmengine; ptflops gives 14.9`."""
-        others = [
-            f"{name} gives {text}" for name, text in self.found.items() if name not in self.by
-        ]
-        lead = f"{self.printed} G follows from {', '.join(self.by)}" if self.by else (
-            f"{self.printed} G does not follow"
-        )  # fmt: skip
-        return "; ".join([lead, *others])
+        by = self.by
+        others = [f"{name} gives {text}" for name, text in self.found.items() if name not in by]
+        lead = f"follows from {', '.join(by)}" if by else "does not follow"
+        return "; ".join([f"{self.printed} G {lead}", *others])
 
 
 def check(name: str, size: tuple[int, int], counts: Mapping[str, int]) -> Check | None:

@@ -214,9 +214,7 @@ def test_modules_of_rtmdet_count_as_in_the_reference(name: str) -> None:
 @pytest.mark.parametrize("name", published.PRINTED)
 def test_every_printed_figure_follows_from_a_convention_to_its_digits(name: str) -> None:
     counts = counted(name).details["training"]["conventions"]
-    mmengine, _ = RTMDET.get(
-        name, (0, 0)
-    )  # that we count as much: tests/harness/test_complexity.py
+    mmengine, _ = RTMDET.get(name, (0, 0))
     found = published.check(name, (640, 640), {**counts, "mmengine": mmengine})
     assert found is not None
     assert found.by, str(found)
@@ -228,14 +226,11 @@ def test_no_convention_gives_all_five_of_rtmdet() -> None:
         found = published.check(name, (640, 640), {"mmengine": mmengine, "ptflops": ptflops})
         assert found is not None
         by[name] = found.by
-    assert [name for name, found in by.items() if "mmengine" in found] == [
-        "rtmdet_tiny",
-        "rtmdet_s",
-    ]
-    assert [name for name, found in by.items() if "ptflops" not in found] == ["rtmdet_s"]
-    found = published.check(
-        "rtmdet_s", (640, 640), {"mmengine": 14834933760, "ptflops": 14870917120}
-    )
+    small = [name for name, conventions in by.items() if "mmengine" in conventions]
+    assert small == ["rtmdet_tiny", "rtmdet_s"]
+    assert [name for name in by if "ptflops" not in by[name]] == ["rtmdet_s"]
+    counts = dict(zip(("mmengine", "ptflops"), RTMDET["rtmdet_s"], strict=True))
+    found = published.check("rtmdet_s", (640, 640), counts)
     assert str(found) == "14.8 G follows from mmengine; ptflops gives 14.9"
 
 
