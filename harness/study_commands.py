@@ -173,8 +173,15 @@ def _goal(study: Study | None, records: Sequence[Record]) -> Goal | None:
     return Goal(study.search.objectives, study.search.reference, frozenset(beyond))
 
 
-def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int:
-    """Write pages from records that stand."""
+def report(
+    names: Sequence[str], out: Path, runs: Path, *, mixed: bool = False, as_json: bool
+) -> int:
+    """Write pages from records that stand.
+
+    Raises:
+        StudyError: there are no records.
+        MixedProtocols: they were measured differently, and `mixed` does not allow it.
+    """
     from reports import designs, site
 
     pages, lines = [], []
@@ -188,7 +195,8 @@ def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int
         title, goal = records[0].study, _goal(study, records)
         texts = {"question": study.question, "source": study.source or ""} if study else {}
         file = record.make_folder(out) / f"{title}.html"
-        pages.append(str(site.write(records, file, title=title, goal=goal, **texts)))
+        texts |= {"title": title}
+        pages.append(str(site.write(records, file, goal=goal, mixed=mixed, **texts)))
         lines += [pages[-1], *designs.summary(records, goal)]
     print_json(pages) if as_json else print("\n".join(lines))
     return 0

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from harness.record import FILE, Record, write_whole
-from reports import designs, display, effects, facts, panels, tables, theme
+from reports import designs, display, effects, facts, panels, protocols, tables, theme
 from reports.search import Goal
 
 PAGE = "index.html"
@@ -40,6 +40,7 @@ def write(
     source: str = "",
     command: str = "",
     goal: Goal | None = None,
+    mixed: bool = False,
 ) -> Path:
     """Write the page of a study.
 
@@ -52,7 +53,13 @@ def write(
         source: the table or paper it repeats; URLs and arXiv numbers become links.
         command: what makes these records again.
         goal: of the search that made these records; None for a sweep.
+        mixed: whether trials may have been measured differently; their rows are marked.
+
+    Raises:
+        MixedProtocols: they were, and it was not allowed.
     """
+    if not mixed:
+        protocols.refuse(records)
     file = out if out.suffix == ".html" else out / PAGE
     file.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(

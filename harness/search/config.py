@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field
 from pydantic import model_validator as whole_validator
 
 from harness.knobs import nearest, validate
-from harness.recipe import Settings
+from harness.settings import Settings
 
 Number: TypeAlias = int | float
 Direction = Literal["maximize", "minimize"]
