@@ -192,9 +192,9 @@ def _steps_per_epoch(images: int, recipe: Recipe) -> int:
 
 def stands_in(spec: TrialSpec, out: Path) -> bool:
     """Say whether a trial's record makes running it needless."""
-    from harness.runner import standing
+    from harness.engine.standing import standing
 
-    return standing(spec, out) is not None
+    return standing(out / spec.study, spec.trial) is not None
 
 
 class _Trained(NamedTuple):

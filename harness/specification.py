@@ -18,6 +18,7 @@ from harness.latency import LatencyConfig
 from harness.recipe import Recipe
 from harness.record import SCHEMA, digest
 from harness.settings import Settings
+from harness.timer import SYNC
 
 if TYPE_CHECKING:
     from harness.study import Study
@@ -165,6 +166,7 @@ def _protocol(
         }
     if "latency" in measure:
         protocol["latency"] = setup.latency.model_dump(mode="json")
+        protocol["sync"] = SYNC
     return protocol
 
 

@@ -18,7 +18,7 @@ from harness.data import DataConfig, DataSet
 from harness.designs import Design, DesignError
 from harness.knobs import Setup
 from harness.search import checks, judge
-from harness.search.config import PRUNERS, SAMPLERS, Axis, Racing, Search
+from harness.search.config import Axis, Racing, Search
 from harness.settings import Settings
 from harness.specification import TrialSpec, specify
 from harness.yaml_source import Source, StudyError
@@ -26,6 +26,7 @@ from harness.yaml_source import Source, StudyError
 __all__ = ["Specs", "Study", "StudyError", "TrialSpec", "expand", "load", "single"]
 
 Measure = Literal["complexity", "latency", "accuracy"]
+Cause = Literal["out_of_memory", "not_finite", "timeout", "crash", "data", "lost_worker", "error"]
 OpenData = Callable[[DataConfig], DataSet]
 NonEmpty = Annotated[tuple[Any, ...], Field(min_length=1)]
 
@@ -68,6 +69,11 @@ class Study(Settings):
     """Each variant is run once with each."""
     racing: Racing | None = None
     """More seeds for the variants that may still be the best."""
+    retries: dict[Cause, Annotated[int, Field(ge=0)]] = {}
+    """Further attempts at a trial by cause of its failure; else one after a `crash` of its process,
+    three after the loss of the machine (`lost_worker`), and none otherwise."""
+    timeout_hours: Annotated[float, Field(gt=0)] | None = None
+    """Time an attempt at a trial may take."""
 
     _source: Source = PrivateAttr(default=Source("study", {}, {}))
     _setup: Setup = PrivateAttr()
@@ -278,9 +284,8 @@ def _explain(source: Source, error: ValidationError) -> str:
 
 def _keys(path: tuple[str, ...]) -> list[str]:
     """Return the keys that a part of a study may have."""
-    kinds: dict[str, type[Settings]] = {"racing": Racing, "search": Search, **SAMPLERS, **PRUNERS}
-    last = path[-1] if path else ""
-    kind = Axis if path[:2] == ("search", "space") else kinds.get(last, Study)
+    kinds: dict[str, type[Settings]] = {"racing": Racing, "search": Search}
+    kind = Axis if path[:2] == ("search", "space") else kinds.get("".join(path), Study)
     return [field.alias or name for name, field in kind.model_fields.items()]
 
 

@@ -473,4 +473,5 @@ def _runs(folder: Path) -> list[tuple[str, str]]:
         client = _client(folder)
         experiment = client.get_experiment_by_name("toy").experiment_id
         runs = client.search_runs([experiment])
-        return [(run.data.tags["detbench.trial"], run.info.status) for run in runs]
+        tags = ((run.data.tags, run.info.status) for run in runs)
+        return [(t["detbench.trial"], status) for t, status in tags if "detbench.trial" in t]
