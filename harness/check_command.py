@@ -162,12 +162,16 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     return [
         f"{search if found['search_trials'] else ''}"
         f"{drawn} trials, {found['stand_already']} of them done{ruled_out}; "
-        f"{found['trainings']} trainings{shared} of {found['images_an_epoch']} images an epoch, "
-        f"{found['steps']} steps",
+        f"{_count(found['trainings'], 'training')}{shared} of {found['images_an_epoch']} images "
+        f"an epoch, {found['steps']} steps",
         f"training: {found['training_macs']:.3g} MACs (forward, and twice that backward)",
         f"time: {_time(found)}",
         f"disk: {_disk(found['disk'])}\n",
     ]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _time(found: Mapping[str, Any]) -> str:

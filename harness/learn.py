@@ -21,6 +21,7 @@ from harness.evaluate import Evaluation, evaluate
 from harness.progress import Judge, OnProgress, Progress
 from harness.specification import TrialSpec
 from harness.train import CheckpointError, train
+from harness.training import processes
 from harness.trainings import Story
 
 VALIDATIONS_FILE = "validations.json"
@@ -59,7 +60,7 @@ class Learner:
         try:
             return self._learn(folder, checkpoint)
         except CheckpointError:  # of another kind of device: it cannot be gone on from here
-            shutil.rmtree(checkpoint)
+            shutil.rmtree(checkpoint, ignore_errors=True)
             return self._learn(folder, checkpoint)
         except Stopped:  # whoever needs it anyway has to begin anew, and most often nobody does
             shutil.rmtree(checkpoint, ignore_errors=True)
@@ -82,7 +83,8 @@ class Learner:
             validate=follower.validate,
             checkpoint=checkpoint,
         )
-        weights.save(detector, folder, spec.detector)
+        if processes.is_first():
+            weights.save(detector, folder, spec.detector)
         return Story(
             training=spec.training,
             made_by=f"{spec.study}/{spec.trial}",
@@ -121,7 +123,8 @@ class _Follower:
         epochs = self.learner.spec.recipe.epochs if self.learner.spec.recipe else 0
         row = {"epoch": round(epochs * step / steps), "step": step, "time": time.time()}
         self.rows = [old for old in self.rows if old["step"] < step] + [row | found.metrics]
-        record.write_whole(self.file, json.dumps(self.rows))
+        if processes.is_first():
+            record.write_whole(self.file, json.dumps(self.rows))
         if step < steps:  # nothing is saved by giving up at the end
             self.ask()
         return found.metrics
