@@ -3,16 +3,20 @@
 from detectors.assigners.anchored import ATSS, MaxIoU
 from detectors.assigners.dynamic import DynamicSoftLabel, SimOTA
 from detectors.assigners.fcos import FCOSCenter
+from detectors.assigners.hungarian import Hungarian
+from detectors.assigners.ota import OTA
 from detectors.assigners.task_aligned import TaskAligned
 
-AnyAssigner = DynamicSoftLabel | SimOTA | TaskAligned | ATSS | MaxIoU | FCOSCenter
+AnyAssigner = DynamicSoftLabel | SimOTA | TaskAligned | ATSS | MaxIoU | FCOSCenter | OTA | Hungarian
 """What a dense detector's config takes as its `assigner`."""
 
 __all__ = [
     "ATSS",
+    "OTA",
     "AnyAssigner",
     "DynamicSoftLabel",
     "FCOSCenter",
+    "Hungarian",
     "MaxIoU",
     "SimOTA",
     "TaskAligned",
