@@ -301,9 +301,9 @@ def _one_line(title: str, recipe: Recipe | None) -> Iterator[OnProgress]:
 def list_knobs(name: str, *, as_json: bool) -> int:
     """List everything that a study of a detector can turn."""
     config = detectors.resolve(name)
-    rows = [_row(knob) for knob in detector_config.describe(config)]
+    rows = [_knob_row(knob) for knob in detector_config.describe(config)]
     for choice, others in detector_config.alternatives(config).items():
-        rows += [{**_row(knob), "when": f"detector.{choice}"} for knob in others]
+        rows += [{**_knob_row(knob), "when": f"detector.{choice}"} for knob in others]
     for root, kind in (("recipe", Recipe), ("data", DataConfig), ("latency", LatencyConfig)):
         rows += knobs.describe(kind, root)
     if as_json:
@@ -322,7 +322,7 @@ def list_knobs(name: str, *, as_json: bool) -> int:
     return 0
 
 
-def _row(knob: detector_config.Knob) -> dict[str, Any]:
+def _knob_row(knob: detector_config.Knob) -> dict[str, Any]:
     return {
         "knob": f"detector.{knob.path}",
         "type": knob.type,

@@ -108,7 +108,9 @@ class OTA(DenseAssigner):
         return torch.cat((costs.masked_fill_(~allowed, FORBIDDEN), background), dim=1)
 
     def _focal(self, logits: Tensor, wanted: float) -> Tensor:
-        return sigmoid_focal_loss(logits, torch.full_like(logits, wanted), self.alpha, self.gamma)
+        labels = torch.full_like(logits, wanted)
+        loss: Tensor = sigmoid_focal_loss(logits, labels, self.alpha, self.gamma)
+        return loss
 
 
 def sinkhorn(costs: Tensor, supply: Tensor, demands: Tensor, iterations: int) -> Tensor:
