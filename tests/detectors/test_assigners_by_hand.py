@@ -257,6 +257,26 @@ def test_an_ignored_prediction_has_no_loss() -> None:
     assert (logits.grad[0, 1] > 0).all()
 
 
+def test_a_hard_label_wants_a_score_of_one() -> None:
+    """A prediction with half the object's area: its loss is lowest at a score of a half, or one."""
+    boxes, points = torch.tensor([[[0.0, 0.0, 4.0, 2.0]]]), torch.zeros(1, 2)
+
+    def loss(labels: Any, score: float) -> float:
+        assigned = [Assignment(torch.tensor([0]), torch.tensor([0.5]))]
+        criterion = RTMDetCriterionConfig(labels=labels).build(lambda *_: assigned)
+        logits = torch.tensor([[[score]]]).logit()
+        outputs = DenseOutputs(logits, boxes, points, torch.ones(1))
+        losses = criterion(outputs, [target([0.0, 0.0, 4.0, 4.0])])
+        assert losses["loss_giou"].item() == pytest.approx(
+            2 * 0.5 * (1 if labels == "one" else 0.5)
+        )
+        return float(losses["loss_cls"])
+
+    assert loss("overlap", 0.5) == 0
+    assert loss("overlap", 0.9) > 0
+    assert loss("one", 0.9) < loss("one", 0.5)
+
+
 # OTA
 
 
