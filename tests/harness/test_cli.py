@@ -98,6 +98,8 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert knobs["recipe.lr"]["doc"]
     assert "data.shapes.size" in knobs
     assert "latency.seconds" in knobs
+    assert knobs["detector.assigner.topk"].get("when") is None
+    assert knobs["detector.assigner.shrink"]["when"] == "detector.assigner.type=Inside"
     assert detbench("list", "knobs", "tests.toy:TOY") == 0
     assert "[int, int]" in capsys.readouterr().out
 
