@@ -96,8 +96,14 @@ def _page(
 
     try:
         command = shlex.join(["detbench", *sys.argv[1:]])
-        texts = {"question": study.question, "source": study.source or "", "command": command}
-        return site.write(records, file, title=study.name, **texts)
+        return site.write(
+            records,
+            file,
+            title=study.name,
+            question=study.question,
+            source=study.source or "",
+            command=command,
+        )
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")
         return None
@@ -220,7 +226,7 @@ def report(
         title = records[0].study
         question, source = (study.question, study.source or "") if study else ("", "")
         file = record.make_folder(out) / f"{title}.html"
-        texts = {"title": title, "question": question, "source": source}
-        pages.append(str(site.write(records, file, mixed=mixed, **texts)))
+        page = site.write(records, file, title=title, question=question, source=source, mixed=mixed)
+        pages.append(str(page))
     print_json(pages) if as_json else print("\n".join(pages))
     return 0
