@@ -157,8 +157,16 @@ def measure(
         raise typer.BadParameter("--exported goes with --count-only")
     if count_only:
         from harness.complexity import command as count_command
+        from reports import tables
 
-        return count_command.count(models, sets, exported=exported, out=out, as_json=as_json)
+        return count_command.count(
+            models,
+            sets,
+            exported=exported,
+            out=out,
+            markdown=tables.to_markdown,
+            as_json=as_json,
+        )
     if nms_frontier:
         from harness.frontier import command as frontier_command
         from reports import frontier as page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ COLUMNS = {
     "sampling": "sampling, beside (G)",
     "published": "published FLOPs",
 }
+Markdown = Callable[[list[dict[str, Any]], dict[str, str]], str]  # `reports.tables.to_markdown`
 _DIGITS = {"M": (1e6, 3), "G": (1e9, 3)}
 
 
@@ -40,6 +41,7 @@ def count(
     *,
     exported: bool = False,
     out: Path | None = None,
+    markdown: Markdown | None = None,
     as_json: bool = False,
 ) -> int:
     """Count detectors by two counters and by the conventions of what was published.
@@ -49,6 +51,7 @@ def count(
         sets: knobs, `PATH=VALUE`.
         exported: whether each is exported, too, and the graph of the file counted.
         out: a Markdown file for the table; None for none.
+        markdown: writes it, from rows and the headings of their keys.
         as_json: whether to print JSON.
     """
     changes = studies.changes(sets)
@@ -60,8 +63,9 @@ def count(
             rows.append(_count(name, changes, exported=exported))
     shown = [_shown(row) for row in rows]
     columns = {key: head for key, head in COLUMNS.items() if any(row.get(key) for row in shown)}
-    if out is not None:
-        _write(shown, columns, out)
+    if out is not None and markdown is not None:
+        record.make_folder(out.parent)
+        record.write_whole(out, markdown(shown, columns))
     if as_json:
         print_json({"models": rows})
     else:
@@ -126,10 +130,3 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 def _scaled(value: float | None, head: str) -> str | None:
     divisor, digits = _DIGITS[head[-2]]
     return None if value is None else f"{value / divisor:.{digits}f}"
-
-
-def _write(rows: list[dict[str, Any]], columns: dict[str, str], out: Path) -> None:
-    from reports import tables
-
-    record.make_folder(out.parent)
-    record.write_whole(out, tables.to_markdown(rows, columns))
