@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness import console, constraints, record
 from harness import study as studies
@@ -128,12 +128,15 @@ def _page(
 
     try:
         command = shlex.join(["detbench", *sys.argv[1:]])
-        texts: dict[str, Any] = {
-            "question": study.question,
-            "source": study.source or "",
-            "command": command,
-        }
-        return site.write(records, file, title=study.name, goal=_goal(study, records), **texts)
+        return site.write(
+            records,
+            file,
+            title=study.name,
+            question=study.question,
+            source=study.source or "",
+            command=command,
+            goal=_goal(study, records),
+        )
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")
         return None
@@ -193,10 +196,18 @@ def report(
         if not records:
             raise StudyError(f"{folder}: no records there; run the study first")
         title, goal = records[0].study, _goal(study, records)
-        texts = {"question": study.question, "source": study.source or ""} if study else {}
         file = record.make_folder(out) / f"{title}.html"
-        texts |= {"title": title}
-        pages.append(str(site.write(records, file, goal=goal, mixed=mixed, **texts)))
-        lines += [pages[-1], *designs.summary(records, goal)]
+        question, source = (study.question, study.source or "") if study else ("", "")
+        page = site.write(
+            records,
+            file,
+            title=title,
+            question=question,
+            source=source,
+            goal=goal,
+            mixed=mixed,
+        )
+        pages.append(str(page))
+        lines += [str(page), *designs.summary(records, goal)]
     print_json(pages) if as_json else print("\n".join(lines))
     return 0
