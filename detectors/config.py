@@ -39,6 +39,21 @@ def flatten(config: Any) -> dict[str, Any]:
     return {knob.path: knob.value for knob in describe(config)}
 
 
+def canonical(config: ConfigT) -> ConfigT:
+    """Return a copy whose inference-only fields have their declared defaults.
+
+    Configs that lead to the same training have the same copy.
+    """
+    values = {}
+    for item in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, item.name)
+        if item.metadata.get("inference_only"):
+            values[item.name] = item.default
+        elif is_dataclass(value):
+            values[item.name] = canonical(value)
+    return replace(config, **values)  # type: ignore[type-var]
+
+
 def describe(config: Any) -> list[Knob]:
     """Return every knob of a config in order of declaration."""
     return list(_walk(config, "", inference=False))

@@ -122,9 +122,9 @@ def status(
     as_json: Json = False,
 ) -> int:
     """Say how far a study is, who runs what, and what failed."""
-    from harness import study_commands
+    from harness import status_command
 
-    return study_commands.status(study, data, set_ or [], out, storage, as_json=as_json)
+    return status_command.status(study, data, set_ or [], out, storage, as_json=as_json)
 
 
 @app.command()
@@ -133,12 +133,18 @@ def check(
     data: Data = None,
     set_: Sets = None,
     out: Out = Path("runs"),
+    device: Device = None,
+    probe: Annotated[
+        bool, typer.Option(help="Train for some seconds, to tell hours where no record does.")
+    ] = True,
     as_json: Json = False,
 ) -> int:
-    """Validate studies, build every trial, print the plan."""
-    from harness import study_commands
+    """Validate studies, build every trial, print the plan: hours and disk included."""
+    from harness import check_command
+    from harness.engine import devices
 
-    return study_commands.check(studies, data, set_ or [], out, as_json=as_json)
+    options = check_command.Options(devices.device(device), out, probe)
+    return check_command.check(studies, data, set_ or [], options, as_json=as_json)
 
 
 @app.command()

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from harness import console, plan, record
+from harness import console, record
 from harness import study as studies
 from harness.console import Board, print_json
-from harness.engine import driver
-from harness.engine.agenda import of_sweep
+from harness.engine import agenda, driver
+from harness.engine.agenda import Agenda
 from harness.engine.driver import Place
 from harness.engine.events import Event, Summary
 from harness.engine.local import LocalExecutor
 from harness.record import Record
-from harness.study import Study, StudyError, TrialSpec
+from harness.study import Study, StudyError
 from harness.tracking import Outbox
 
 PAGE = "report.html"
@@ -42,10 +42,11 @@ def run(
 ) -> int:
     """Run a study, log it, write its page, and print its table."""
     study = studies.load(name, data=data_name, sets=sets)
-    specs = studies.expand(study)
+    todo = agenda.of(study)
     folder = options.out / study.name
-    with Board(console.stderr(), len(specs)) as board:
-        with _tracker(study, specs, options, board.say) as track:
+    todo = _only(todo, options.only)
+    with Board(console.stderr(), todo.total) as board:
+        with _tracker(study, options, board.say) as track:
 
             def handle(event: Event) -> None:
                 board.handle(event)
@@ -53,7 +54,7 @@ def run(
                     track(folder / event.trial)
 
             summary = driver.run(
-                of_sweep(study, specs),
+                todo,
                 LocalExecutor(options.devices),
                 Place(options.out, options.storage),
                 handle,
@@ -61,18 +62,49 @@ def run(
             )
         page = _page(study, summary.records, folder / PAGE, board.say) if options.report else None
     _show(study, summary, folder, page, as_json=as_json)
-    return 1 if summary.failed else 0
+    _hint(summary)
+    return 1 if summary.failed or summary.halted else 0
+
+
+def _only(todo: Agenda, wanted: Sequence[str]) -> Agenda:
+    """Leave out the trials that were not asked for.
+
+    Raises:
+        StudyError: no trial's hash begins like that.
+    """
+    for text in wanted:
+        if not any(spec.trial.startswith(text) for spec in todo.specs):
+            known = ", ".join(spec.trial for spec in todo.specs) or "a search finds them as it goes"
+            raise StudyError(f"--only {text}: no trial of {todo.study} begins so; {known}")
+    if not wanted:
+        return todo
+    kept = [spec for spec in todo.specs if spec.trial.startswith(tuple(wanted))]
+    return replace(todo, specs=kept, more=lambda records: ())
+
+
+def _hint(summary: Summary) -> None:
+    """Say on stderr what is missing, why, and how to run just that."""
+    say = console.stderr().print
+    if summary.elsewhere:
+        say(f"{summary.elsewhere} trials are run by others", markup=False, highlight=False)
+    causes = Counter(item.failure.cause for item in summary.failed if item.failure)
+    if causes:
+        counts = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
+        again = shlex.join(["detbench", *sys.argv[1:]])  # all others stand
+        say(f"failed: {counts}; to run just these again: {again}", markup=False, highlight=False)
+    if summary.halted:
+        say(f"stopped early: {summary.halted}", markup=False, highlight=False)
 
 
 @contextmanager
 def _tracker(
-    study: Study, specs: Sequence[TrialSpec], options: Options, warn: Callable[[str], None]
+    study: Study, options: Options, warn: Callable[[str], None]
 ) -> Iterator[Callable[[Path], None]]:
     """Have the folders of finished trials sent to MLflow, if it is wanted."""
     if options.tracker is None:
         yield lambda folder: None
         return
-    knobs = {path for spec in specs for path in spec.overrides}
+    knobs = {*study.sweep, *(study.search.space if study.search else ())}
     with Outbox(
         study.name,
         options.tracker,
@@ -121,77 +153,6 @@ def _show(
     out.print(f"records: {folder}", markup=False, highlight=False)
     if page:
         out.print(f"page:    {page}", markup=False, highlight=False)
-
-
-def check(
-    names: Sequence[str],
-    data_name: str | None,
-    sets: Sequence[str],
-    out: Path,
-    *,
-    as_json: bool,
-) -> int:
-    """Print what studies would do and cost."""
-    results = []
-    for name in names:
-        study = studies.load(name, data=data_name, sets=sets)
-        planned = plan.plan(studies.expand(study), out)
-        cost = plan.cost(planned, out)
-        results.append(_plan_summary(study, planned, cost))
-        if not as_json:
-            _show_plan(study, planned, results[-1])
-    if as_json:
-        print_json(results)
-    return 0
-
-
-def _plan_summary(study: Study, planned: list[plan.Planned], cost: plan.Cost) -> dict[str, Any]:
-    left = [item for item in planned if not item.stands]
-    return {
-        "study": study.name,
-        "trials": [_plan_row(item) for item in planned],
-        "stand_already": len(planned) - len(left),
-        "trainings": sum(item.epochs > 0 for item in left),
-        "images_an_epoch": max((item.images for item in left), default=0),
-        "steps": sum(item.steps for item in left),
-        "training_macs": sum(item.training_macs for item in left),
-        "training_seconds": cost.seconds,
-        "basis": cost.basis,
-    }
-
-
-def _plan_row(item: plan.Planned) -> dict[str, Any]:
-    row = {"trial": item.spec.trial, "name": item.spec.name, "seed": item.spec.seed}
-    row |= {"params": item.params, "macs": item.macs, "steps": item.steps}
-    return row | {"stands": item.stands}
-
-
-def _show_plan(study: Study, planned: list[plan.Planned], summary: Mapping[str, Any]) -> None:
-    columns = {"trial": "trial", "name": "name", "seed": "seed", "params": "params (M)"}
-    columns |= {"macs": "MACs (G)", "steps": "steps", "stands": "done"}
-    rows = [row | {"stands": "yes" if row["stands"] else "no"} for row in summary["trials"]]
-    recipe = f", recipe {study.recipe}" if study.recipe else ""
-    out = console.stdout()
-    for line in (
-        f"{study.name}: {study.question}".removesuffix(": "),
-        f"{study.detector} on {study.data}{recipe}; measures {', '.join(study.measure)}",
-    ):
-        out.print(line, markup=False, highlight=False)
-    out.print(console.table(columns, rows))
-    for line in (
-        f"{len(planned)} trials, {summary['stand_already']} of them done; "
-        f"{summary['trainings']} trainings of {summary['images_an_epoch']} images an epoch, "
-        f"{summary['steps']} steps",
-        f"training: {summary['training_macs']:.3g} MACs (forward, and twice that backward)",
-        f"time: {_time(summary)}\n",
-    ):
-        out.print(line, markup=False, highlight=False)
-
-
-def _time(summary: Mapping[str, Any]) -> str:
-    """Say how long the trainings that are left will take, and how that is known."""
-    seconds, basis = summary["training_seconds"], summary["basis"]
-    return f"about {console.clock(seconds)} on this machine ({basis})" if seconds else str(basis)
 
 
 def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int:

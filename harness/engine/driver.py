@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import record
+from harness import record, trainings
 from harness.engine import failures, interrupt, standing
-from harness.engine.agenda import Agenda, Question
+from harness.engine.agenda import Agenda
 from harness.engine.events import Event, OnEvent, Summary
 from harness.engine.executor import Advanced, Asked, Executor, Finished, Job, Lost, Message
 from harness.engine.ledger import Claim, Ledger
@@ -32,7 +32,6 @@ class Place:
 
     out: Path
     storage: str | None = None  # SQLAlchemy's URL; None for a file beside the records
-    shelf: Path | None = None  # of trainings
 
 
 def run(
@@ -161,11 +160,21 @@ class _Driver:
 
     def _enlist(self) -> bool:
         """Say whether the outcomes so far call for further trials, and enter those."""
+        if self.running:
+            return False
+        self._catch_up()
         more = self.agenda.more(list(self.records.values()))
         new = [spec for spec in more if spec.trial not in self.ledger.specs]
         if new:
             patiently(lambda: self.ledger.enlist(new), self.warn)
         return bool(new)
+
+    def _catch_up(self) -> None:
+        """Read the records that other drivers wrote meanwhile."""
+        for trial in self.ledger.specs:
+            found = None if trial in self.records else standing.read(self.folder, trial)
+            if found is not None:
+                self.records[trial] = found
 
     def _begin(self, claim: Claim) -> None:
         spec = claim.spec
@@ -176,7 +185,7 @@ class _Driver:
         self.running[spec.trial] = _Running(claim)
         self._beat()
         judged = self.agenda.judge is not None
-        job = Job(spec, self.folder, self._reference(), self.place.shelf, judged)
+        job = Job(spec, self.folder, self._reference(), self.place.out / trainings.SHELF, judged)
         self.executor.submit(job)
         self.on_event(Event("started", spec.trial, spec))
 
@@ -221,8 +230,8 @@ class _Driver:
         """Return the reason to end a trial, if there is one."""
         if self.agenda.judge is None:
             return None
-        question = Question(item.claim.spec, asked.stage, asked.metrics, asked.curves)
-        return self.agenda.judge(question, list(self.records.values()))
+        judge = self.agenda.judge(list(self.records.values()), item.claim.asked)
+        return patiently(lambda: judge(asked.stage, asked.metrics, asked.curves), self.warn)
 
     def _finished(self, message: Finished) -> None:
         failure = message.record.failure

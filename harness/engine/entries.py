@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.engine.agenda import Direction
+from harness.engine.agenda import Directions
 from harness.engine.owner import Owner
 from harness.record import Record
 from harness.specification import TrialSpec
@@ -64,7 +63,7 @@ def outcome(record: Record) -> dict[str, Any]:
     return told
 
 
-def values(record: Record, directions: Mapping[str, Direction]) -> list[float] | None:
+def values(record: Record, directions: Directions) -> list[float] | None:
     """Return the objectives; None unless all were measured."""
     found = [record.metrics.get(name, math.nan) for name in directions]
     return found if record.state == "done" and all(map(math.isfinite, found)) else None

@@ -8,15 +8,6 @@ from collections.abc import Mapping
 
 from harness.record import Failure
 
-CAUSES = {
-    "out_of_memory": "the device or the machine had no memory left",
-    "not_finite": "a loss or a weight became infinite or NaN",
-    "timeout": "it took longer than the study's timeout_hours",
-    "crash": "its process died",
-    "data": "the data set cannot be used",
-    "lost_worker": "the machine that ran it went away",
-    "error": "anything else",
-}
 RETRIES = {"crash": 1, "lost_worker": 3}
 """Further attempts by cause, unless the study's `retries` says otherwise; others get none."""
 

@@ -24,9 +24,10 @@ from harness.engine.agenda import Agenda, Params
 from harness.engine.storage import GRACE_SECONDS, HEARTBEAT_SECONDS, StorageError, open_storage
 from harness.record import Record, write_whole
 from harness.specification import TrialSpec
+from harness.yaml_source import StudyError
 
 if TYPE_CHECKING:
-    from optuna import Study
+    from optuna import Study, Trial
     from optuna.trial import FrozenTrial
 
 LOCK, TOKEN = ".lock", ".study"
@@ -41,6 +42,7 @@ class Claim(NamedTuple):
     id: int  # Optuna's
     number: int  # Optuna's, in the study
     attempts: dict[str, int]  # that failed, by cause
+    asked: Trial | None  # Optuna's, of a search
 
 
 class Ledger:
@@ -63,6 +65,7 @@ class Ledger:
         self.waiting: deque[int] = deque()
         self.unlisted: deque[tuple[str, Params, dict[str, Any]]] = deque()
         self.mine: set[int] = set()
+        self.records: dict[str, Record] = {}  # that Optuna was told of, by trial
         self.beaten = 0.0  # when heartbeats were last recorded
         self.contact = -math.inf  # since when they were without a gap
         with self.lock:
@@ -73,7 +76,9 @@ class Ledger:
                 self.close()
                 raise
         self.study_id = self.storage.get_study_id_from_name(agenda.study)
-        self.known = 0  # entries before `adopt`
+        self.known = len(self._entries())  # entries before `adopt`
+        if agenda.search is not None:
+            agenda.search.prepare(self.study, self.known)
 
     def close(self) -> None:
         """Give back the connections to the storage."""
@@ -90,6 +95,7 @@ class Ledger:
         """
         with self.lock:
             self._reclaim()
+            self.records |= records
             found = self._entries()
             self.known = len(found)
             latest = {entries.trial_of(item): item for item in found}
@@ -145,7 +151,7 @@ class Ledger:
         """Enter how a trial ended, unless it was given to another driver meanwhile."""
         with self.lock:
             if self._is_mine(claim.id):
-                self._tell(claim.id, record)
+                self._tell(claim.id, claim.asked, record)
         self.mine.discard(claim.id)
 
     def elsewhere(self) -> list[FrozenTrial]:
@@ -167,9 +173,10 @@ class Ledger:
         """Open the study; one of other objectives or values is made anew from the records."""
         import optuna
 
-        name, wanted, sampler = self.agenda.study, self._identity(), self._sampler()
+        plain = optuna.samplers.RandomSampler()  # for a search, `prepare` sets another
+        name, wanted = self.agenda.study, self._identity()
         if name in optuna.get_all_study_names(self.storage):
-            study = optuna.load_study(study_name=name, storage=self.storage, sampler=sampler)
+            study = optuna.load_study(study_name=name, storage=self.storage, sampler=plain)
             self._check_token(study)
             if study.user_attrs.get("identity") == wanted:
                 return study
@@ -178,8 +185,8 @@ class Ledger:
         study = optuna.create_study(
             storage=self.storage,
             study_name=name,
-            sampler=sampler,
-            directions=list(self.agenda.directions.values()),
+            sampler=plain,
+            directions=[*self.agenda.directions.values()],
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -193,11 +200,6 @@ class Ledger:
             "directions": [list(item) for item in self.agenda.directions.items()],
             "space": self.agenda.space,
         }
-
-    def _sampler(self) -> Any:
-        from optuna.samplers import RandomSampler
-
-        return self.agenda.search.sampler if self.agenda.search else RandomSampler(seed=0)
 
     def _token(self) -> str:
         """Return what tells this folder's study from one of the same name elsewhere."""
@@ -257,7 +259,7 @@ class Ledger:
         attributes = {"trial": record.trial, "name": record.name, "seed": record.seed}
         key = self._create(params, attributes | {"overrides": record.overrides})
         self._take(key)
-        self._tell(key, record)
+        self._tell(key, None, record)
 
     def _refresh(self) -> None:
         """Give back what the dead hold, enter what comes next, and list what waits."""
@@ -297,31 +299,43 @@ class Ledger:
 
     def _chosen(self, key: int) -> Claim | None:
         """Return a trial that was taken; None if a search chose one that it chose before."""
+        entry = self.storage.get_trial(key)
+        asked = self._trial(key)
+        known = entries.trial_of(entry)
+        spec = self._suggested(asked, known) if asked else self.specs[known or ""]
+        if spec is None:
+            return None
+        return Claim(spec, key, entry.number, entries.attempts_of(entry), asked)
+
+    def _trial(self, key: int) -> Trial | None:
+        """Return an entry as a search is asked about it; None if there is none."""
         from optuna import Trial
 
-        entry = self.storage.get_trial(key)
-        spec = self.specs.get(entries.trial_of(entry) or "")
-        if spec is None and self.agenda.search is not None:
-            spec = self.agenda.search.suggest(Trial(self.study, key))
-            if entries.trial_of(entry) is None and spec.trial in self.trials():
-                self._drop(key, spec)
-                return None
-            for name, value in entries.described(spec).items():
-                self.storage.set_trial_user_attr(key, name, value)
-            self.specs[spec.trial] = spec
-        assert spec is not None
-        return Claim(spec, key, entry.number, entries.attempts_of(entry))
+        return None if self.agenda.search is None else Trial(self.study, key)
 
-    def _drop(self, key: int, spec: TrialSpec) -> None:
-        """Tell Optuna that a suggestion is known, and what came of it if that is known, too."""
-        same = [i for i in self._entries() if entries.trial_of(i) == spec.trial and i.values]
-        self.storage.set_trial_user_attr(key, "outcome", {"state": entries.DUPLICATE})
-        entry = self.storage.get_trial(key)
-        if same:
-            self.study.tell(entry.number, same[-1].values)
-        else:
-            self.study.tell(entry.number, state=_states().FAIL)
-        self.mine.discard(key)
+    def _suggested(self, asked: Trial, known: str | None) -> TrialSpec | None:
+        """Let a search choose; None if nothing comes of it."""
+        assert self.agenda.search is not None
+        try:
+            spec = self.agenda.search.suggest(asked)
+        except StudyError as error:
+            self._drop(asked, {"state": "failed", "cause": "error", "message": str(error)})
+            return None
+        if known is None and spec.trial in self.trials():
+            self._drop(asked, {"state": entries.DUPLICATE, "of": spec.trial})
+            return None
+        for name, value in entries.described(spec).items():
+            self.storage.set_trial_user_attr(asked._trial_id, name, value)
+        self.specs[spec.trial] = spec
+        return spec
+
+    def _drop(self, asked: Trial, outcome: Mapping[str, str]) -> None:
+        """Tell Optuna that a suggestion cannot be built, or what came of the same one before."""
+        assert self.agenda.search is not None
+        self.storage.set_trial_user_attr(asked._trial_id, "outcome", dict(outcome))
+        found = self.records.get(outcome.get("of", ""))
+        self.agenda.search.tell(self.study, asked, found, list(self.records.values()))
+        self.mine.discard(asked._trial_id)
 
     def _asked(self) -> Claim | None:
         """Take a new trial of a search, as long as there are to be more."""
@@ -349,17 +363,19 @@ class Ledger:
             self.storage.set_trial_user_attr(key, "attempts", attempts)
         self.storage.set_trial_state_values(key, _states().WAITING)
 
-    def _tell(self, key: int, record: Record) -> None:
-        for name, value in self.agenda.attributes(record).items():
-            self.storage.set_trial_user_attr(key, name, value)
+    def _tell(self, key: int, asked: Trial | None, record: Record) -> None:
         self.storage.set_trial_user_attr(key, "outcome", entries.outcome(record))
-        found = entries.values(record, self.agenda.directions)
-        place = self.storage.get_trial(key).number
-        if found is not None:
-            self.study.tell(place, found)
+        self.records[record.trial] = record
+        if self.agenda.search is not None:
+            told = asked or self._trial(key)
+            assert told is not None
+            self.agenda.search.tell(self.study, told, record, list(self.records.values()))
         else:
+            place = self.storage.get_trial(key).number
+            found = entries.values(record, self.agenda.directions)
             states = _states()
-            self.study.tell(place, state=states.PRUNED if record.state == "pruned" else states.FAIL)
+            other = states.PRUNED if record.state == "pruned" else states.FAIL
+            self.study.tell(place, found, other if found is None else states.COMPLETE)
         self.mine.discard(key)
 
     def _reclaim(self) -> None:

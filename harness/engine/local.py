@@ -20,7 +20,7 @@ from harness import server
 from harness.engine import worker
 from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Message, Stage
 from harness.engine.failures import STOPPED
-from harness.engine.worker import Stopped
+from harness.engine.worker import Interrupted
 from harness.progress import Progress
 from harness.record import Failure
 
@@ -203,7 +203,7 @@ def _carry_out(job: Job, line: Line, device: str, share: int) -> Finished | Lost
             job, device=device, share=share, on_progress=line.advance, judge=line.ask
         )
         return Finished(job.trial, result)
-    except Stopped:
+    except Interrupted:
         return Lost(job.trial, Failure(cause=STOPPED, message="ended on request"))
     except BaseException as error:  # whatever it is, the driver has to know
         return Lost(job.trial, failure_of(error))
@@ -265,10 +265,10 @@ class Line:
         """Send a step, if its phase is another or the last was sent long enough ago.
 
         Raises:
-            Stopped: the driver wants the job to end.
+            Interrupted: the driver wants the job to end.
         """
         if self.stopping:
-            raise Stopped
+            raise Interrupted
         now = time.monotonic()
         due = now - self.sent >= SECONDS_BETWEEN_STEPS
         if due or progress.phase != self.phase or progress.done == progress.total:
@@ -281,12 +281,12 @@ class Line:
         """Ask whether the trial is worth going on, and wait for the answer.
 
         Raises:
-            Stopped: the driver wants the job to end.
+            Interrupted: the driver wants the job to end.
         """
         self.say(Asked(self.trial, stage, metrics, curves))
         heard = self.answers.get()
         if heard.stop:
-            raise Stopped
+            raise Interrupted
         return heard.reason
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.engine.executor import Job, Stage
-from harness.progress import OnProgress
+from harness.engine.executor import Job
+from harness.progress import Judge, OnProgress
 from harness.record import Record
 
 if TYPE_CHECKING:
@@ -17,32 +16,27 @@ if TYPE_CHECKING:
 
 PARTIAL, REPLACED = ".partial-", ".replaced-"
 
-Judge = Callable[[Stage, dict[str, float], list[dict[str, float]]], str | None]
 
-
-class Stopped(BaseException):
+class Interrupted(BaseException):
     """Raised in a trial's step to end it without a record; no `except Exception` may catch it."""
 
 
-def perform(
-    job: Job, *, device: str, share: int, on_progress: OnProgress, judge: Judge | None = None
-) -> Record:
+def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge: Judge) -> Record:
     """Carry out a job in this process and put its folder in place, whole.
 
     Args:
         job: which trial, and where.
         device: as torch spells it.
         share: number of jobs that share this machine's processor.
-        on_progress: called at every step; may raise `Stopped`.
-        judge: asks the driver whether the trial is worth going on.
+        on_progress: called at every step; may raise `Interrupted`.
+        judge: asks the driver whether the trial is worth going on, if the driver wants that.
 
     Raises:
-        Stopped: `on_progress` did.
+        Interrupted: `on_progress` did.
         OSError: the record cannot be written.
     """
     from harness import trial
 
-    del judge
     partial = partial_folder(job.folder, job.spec)
     shutil.rmtree(partial, ignore_errors=True)
     result = trial.run(
@@ -52,6 +46,8 @@ def perform(
         reference=job.reference,
         share=share,
         on_progress=on_progress,
+        shelf=job.shelf,
+        judge=judge if job.judged else None,
     )
     place(partial, job.folder / job.trial)
     return result

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import study
 from harness.engine import driver
-from harness.engine.agenda import Agenda, of_sweep
+from harness.engine.agenda import Agenda, of
 from harness.engine.driver import Place
 from harness.engine.events import Event, Summary
 from harness.engine.executor import Executor
@@ -18,10 +18,9 @@ from tests.harness.studies import write
 
 def agenda(folder: Path, widths: Sequence[int], **changes: Any) -> Agenda:
     """Return the agenda of a sweep over widths that counts and does not train, unless changed."""
-    rules = {key: changes.pop(key) for key in ("retries", "timeout", "judge") if key in changes}
     tree = {"sweep": {"detector.width": list(widths)}, "measure": ["complexity"], **changes}
     loaded = study.load(write(folder, **tree))
-    return of_sweep(loaded, study.expand(loaded), **rules)
+    return of(loaded)
 
 
 def run(
