@@ -162,10 +162,22 @@ def _show(
     study: Study, summary: Summary, folder: Path, page: Path | None, *, as_json: bool
 ) -> None:
     if as_json:
-        fields = {"trial", "name", "detector", "seed", "overrides", "state", "failure", "metrics"}
+        fields = {
+            "trial",
+            "name",
+            "detector",
+            "seed",
+            "overrides",
+            "state",
+            "failure",
+            "stopped",
+            "metrics",
+        }
         trials = [
             {
-                **item.model_dump(mode="json", include=fields | {"absent", "caveats"}),
+                **item.model_dump(
+                    mode="json", include=fields | {"failure", "stopped", "absent", "caveats"}
+                ),
                 "record": str(folder / item.trial / record.FILE),
             }
             for item in summary.records
