@@ -288,12 +288,13 @@ def report(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the pages.")],
     runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
+    mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols.")] = False,
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records."""
     from harness import study_commands
 
-    return study_commands.report(studies, out, runs, as_json=as_json)
+    return study_commands.report(studies, out, runs, mixed=mixed, as_json=as_json)
 
 
 @app.command()

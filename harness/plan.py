@@ -111,16 +111,8 @@ def cost(planned: Sequence[Planned], out: Path, machine: Mapping[str, Any] | Non
     )
     if not speeds:
         return Cost(None, f"unknown until a detector like these has been trained; none is in {out}")
-    return at_speed(
-        left,
-        speeds[len(speeds) // 2],
-        f"speed of trainings of like detectors recorded in {out}, scaled by MACs",
-    )
-
-
-def at_speed(left: Sequence[Planned], speed: float, basis: str) -> Cost:
-    """Return what trainings cost at so many multiply-accumulates a second."""
-    return Cost(sum(item.training_macs + item.validation_macs for item in left) / speed, basis)
+    seconds = sum(item.training_macs for item in left) / speeds[len(speeds) // 2]
+    return Cost(seconds, f"speed of trainings of like detectors recorded in {out}, scaled by MACs")
 
 
 def latency_seconds(planned: Sequence[Planned]) -> float:

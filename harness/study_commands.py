@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from harness import console, record
+from harness import console, constraints, record
 from harness import study as studies
 from harness.console import Board, print_json
 from harness.engine import agenda, driver
@@ -21,6 +22,9 @@ from harness.engine.local import LocalExecutor
 from harness.record import Record
 from harness.study import Study, StudyError
 from harness.tracking import Outbox
+
+if TYPE_CHECKING:
+    from reports.search import Goal
 
 PAGE = "report.html"
 
@@ -124,8 +128,12 @@ def _page(
 
     try:
         command = shlex.join(["detbench", *sys.argv[1:]])
-        texts = {"question": study.question, "source": study.source or "", "command": command}
-        return site.write(records, file, title=study.name, **texts)
+        texts: dict[str, Any] = {
+            "question": study.question,
+            "source": study.source or "",
+            "command": command,
+        }
+        return site.write(records, file, title=study.name, goal=_goal(study, records), **texts)
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")
         return None
@@ -155,11 +163,28 @@ def _show(
         out.print(f"page:    {page}", markup=False, highlight=False)
 
 
-def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int:
-    """Write pages from records that stand."""
-    from reports import site
+def _goal(study: Study | None, records: Sequence[Record]) -> Goal | None:
+    """Say what a search looked for, and which trials are beyond its constraints."""
+    if study is None or study.search is None:
+        return None
+    from reports.search import Goal
 
-    pages = []
+    beyond = (r.trial for r in records if constraints.infeasible(r.metrics, study.limits))
+    return Goal(study.search.objectives, study.search.reference, frozenset(beyond))
+
+
+def report(
+    names: Sequence[str], out: Path, runs: Path, *, mixed: bool = False, as_json: bool
+) -> int:
+    """Write pages from records that stand.
+
+    Raises:
+        StudyError: there are no records.
+        MixedProtocols: they were measured differently, and `mixed` does not allow it.
+    """
+    from reports import designs, site
+
+    pages, lines = [], []
     for name in names:
         folder = Path(name)
         study = None if folder.is_dir() else studies.load(name)
@@ -167,9 +192,11 @@ def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int
         records = record.read_all(folder) if folder.is_dir() else []
         if not records:
             raise StudyError(f"{folder}: no records there; run the study first")
-        title = records[0].study
-        question, source = (study.question, study.source or "") if study else ("", "")
+        title, goal = records[0].study, _goal(study, records)
+        texts = {"question": study.question, "source": study.source or ""} if study else {}
         file = record.make_folder(out) / f"{title}.html"
-        pages.append(str(site.write(records, file, title=title, question=question, source=source)))
-    print_json(pages) if as_json else print("\n".join(pages))
+        texts |= {"title": title}
+        pages.append(str(site.write(records, file, goal=goal, mixed=mixed, **texts)))
+        lines += [pages[-1], *designs.summary(records, goal)]
+    print_json(pages) if as_json else print("\n".join(lines))
     return 0

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from detectors.interface import Assigner, Assignment, DenseOutputs, Target
+from detectors.interface import IGNORED, Assigner, Assignment, DenseOutputs, Target
 from detectors.losses import average_over_processes, giou_loss, quality_focal_loss
 
 
@@ -36,7 +36,8 @@ class RTMDetCriterionConfig:
 class RTMDetCriterion(nn.Module):
     """Quality focal loss everywhere and GIoU loss on positives, weighted by their overlap.
 
-    Both are divided by the sum of the overlaps of all positives, averaged over processes.
+    Both are divided by the sum of the overlaps of all positives, averaged over processes. Whatever
+    the assigner, a positive's wanted score is its overlap; an ignored prediction counts nowhere.
 
     Source: RTMDet, arXiv:2212.07784, sec. 3.3; open-mmlab/mmdetection v3.3.0
     mmdet/models/dense_heads/rtmdet_head.py (Apache-2.0), equal in numbers
@@ -61,7 +62,9 @@ class RTMDetCriterion(nn.Module):
         image, point, boxes, labels, quality = _positives(assignments, targets)
         wanted = torch.zeros_like(outputs.logits)
         wanted[image, point, labels] = quality
-        loss_cls = quality_focal_loss(outputs.logits, wanted, self.config.beta).sum()
+        counted = torch.stack([each.gt_index for each in assignments]) != IGNORED
+        loss_cls = quality_focal_loss(outputs.logits, wanted, self.config.beta).sum(dim=2)
+        loss_cls = (loss_cls * counted).sum()
         loss_giou = (quality * giou_loss(outputs.boxes[image, point], boxes)).sum()
         normaliser = average_over_processes(quality.sum()).clamp(min=1)
         return {

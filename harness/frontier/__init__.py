@@ -29,8 +29,8 @@ from harness.frontier.accuracy import COCO_LIMITS, Setting, accuracies, with_kno
 from harness.frontier.cache import Cached, Needed, cache, total_bytes
 from harness.latency import LatencyConfig
 from harness.progress import OnProgress, Progress, ignore
-from harness.recipe import Settings
 from harness.runtimes.torched import counter, in_float32
+from harness.settings import Settings
 from harness.statistics import FEWEST_ROUNDS
 from harness.subjects import Inputs, Subject, distribution, read_inputs
 from harness.timer import Timer, timer_for

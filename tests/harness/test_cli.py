@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness import cli, library, locks, plan, record, study
+from harness import cli, library, locks, record
 from harness.console import Board, clock, difference
 from harness.progress import Progress
 from tests.harness.studies import TOY, write
@@ -207,49 +207,6 @@ def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
     captured = capsys.readouterr()
     assert "measure" in captured.out + captured.err
     assert "error" not in captured.err
-
-
-def test_check_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write(tmp_path)
-    assert detbench("check", file, "--out", tmp_path / "runs", "--json") == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in found["trials"]] == ["width=4", "width=8"]
-    assert found["trials"][0]["params"] == 4 * 193 + 5 * 10
-    assert found["trials"][0]["macs"] == 64 * (4 * 192 + 4 * 10)
-    assert found["steps"] == 4
-    assert found["trainings"] == 2
-    assert found["training_seconds"] is None
-    assert "unknown" in found["basis"]
-    assert detbench("check", file, "--out", tmp_path / "runs") == 0
-    assert "2 trainings of 8 images an epoch, 4 steps" in capsys.readouterr().out
-
-
-def test_costs_come_from_trainings_that_were_recorded(tmp_path: Path) -> None:
-    specs = study.expand(study.load(write(tmp_path)))
-    before = plan.plan(specs, tmp_path)
-    spec, planned = specs[0], before[0]
-    done = record.Record(
-        study="toy",
-        trial=spec.trial,
-        name=spec.name,
-        detector=spec.detector,
-        overrides=spec.overrides,
-        config=spec.config,
-        seed=0,
-        state="done",
-        metrics={"macs": planned.macs},
-        data=spec.dataset,
-        timings={"started": 0.0, "train": 10.0},
-    )
-    done.write(tmp_path / "toy" / spec.trial)
-    after = plan.plan(specs, tmp_path)
-    assert [item.stands for item in after] == [True, False]
-    cost = plan.cost(after, tmp_path)
-    assert cost.seconds == pytest.approx(10 * before[1].macs / before[0].macs)
-    assert str(tmp_path) in cost.basis
-    larger = [item._replace(macs=100 * item.macs) for item in after]
-    assert plan.cost(larger, tmp_path).seconds is None
-    assert plan.cost(after[:1], tmp_path).seconds == 0
 
 
 def test_run_writes_records_a_page_and_a_table(
