@@ -116,9 +116,7 @@ class Recipe(Settings):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(
-                    f"no_decay: {pattern!r} is no regular expression: {error}"
-                ) from None
+                raise ValueError(f"no_decay: {pattern!r} cannot be searched: {error}") from None
         return self
 
     @model_validator(mode="after")
