@@ -59,7 +59,7 @@ class Recipe(Settings):
     """Epochs between two evaluations on the validation split; the last epoch always is."""
     workers: int = Field(default=2, ge=0)
     """Processes that load images."""
-    cache_bytes: int = Field(default=1 << 30, ge=0)
+    cache_bytes: int = Field(default=1 << 31, ge=0)
     """Shared memory for decoded and mixed images, at most; less costs time and changes nothing."""
     on_corrupt: Literal["refuse", "skip"] = "refuse"
     """What to do with an image that cannot be read: stop, or take the next one and count it."""
