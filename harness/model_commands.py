@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ from harness.runtimes import RuntimeConfig
 from harness.runtimes.config import Name
 from harness.specification import started_from
 from harness.study import Study, StudyError
+from harness.training import processes
 
 TAIL = {
     "preprocess_ms": "resize, normalise (ms)",
@@ -225,11 +227,18 @@ def _is_saved(name: str) -> bool:
 
 
 def train(study: Study, weights: str | None, out: Path, device: str, *, as_json: bool) -> int:
-    """Train and evaluate one detector in this process."""
+    """Train and evaluate one detector in this process, and those that `torchrun` started with it.
+
+    Only the first of them shows and keeps anything.
+    """
     spec = studies.expand(study)[0]
     if weights is not None:
         detectors.create(spec.setup.detector, weights=weights)
         spec = started_from(spec, Path(weights))
+    device = processes.local(device)
+    if not processes.is_first():
+        with tempfile.TemporaryDirectory() as folder:
+            return 1 if trial.run(spec, Path(folder), device=device).failure else 0
     record.make_folder(out)
     with _one_line(spec.detector, spec.recipe) as on_progress:
         result = trial.run(spec, out, device=device, on_progress=on_progress)
