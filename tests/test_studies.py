@@ -7,14 +7,15 @@ import shlex
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import optuna
 import pytest
 import torch
 
-from detectors.assigners import DynamicSoftLabel
+import detectors
+from detectors.assigners import AnyAssigner, DynamicSoftLabel, SimOTA
 from harness import complexity, library, plan, recipe, yaml_source
 from harness.data import Category, DataSet, Image, Split, load
 from harness.data.dataset import Annotations
@@ -289,6 +290,27 @@ def test_the_assigner_takes_the_published_steps() -> None:
     assert assigners[-1] == DynamicSoftLabel()
     radius = {"hard": 2.5, "soft": DynamicSoftLabel().center_radius}
     assert all(item.center_radius == radius[item.center_prior] for item in assigners)
+
+
+def test_every_assigner_is_compared_once() -> None:
+    trials = list(on_coco("rtmdet/assigners").values())
+    assigners = [item.spec.setup.detector.assigner for item in trials]
+    assert sorted(map(repr, assigners)) == sorted(repr(kind()) for kind in get_args(AnyAssigner))
+    assert len({(item.params, item.macs) for item in trials}) == 1
+    printed = {"DSLA": DynamicSoftLabel, "SimOTA": SimOTA}
+    kinds = [type(assigner) for assigner in assigners]
+    assert all(printed[row["assigner"]] in kinds for row in table("rtmdet/assigners"))
+
+
+def test_the_steps_to_rtmdet_have_the_printed_parameters() -> None:
+    trials = list(on_coco("rtmdet/step_by_step").values())
+    rows = table("rtmdet/step_by_step")[2:5]
+    printed = [str(row["params"]) for row in rows]
+    assert printed == [
+        as_printed(item.params, 10**6, cell) for item, cell in zip(trials, printed, strict=True)
+    ]
+    last = trials[-1].spec.setup.detector
+    assert last == detectors.CONFIGS["rtmdet_s"]
 
 
 def test_the_variants_of_the_encoder_have_the_printed_parameters() -> None:
