@@ -184,9 +184,20 @@ def measure(
     nms_frontier: Annotated[
         bool, typer.Option("--nms-frontier", help="Try settings of NMS: mAP against time.")
     ] = False,
+    count_only: Annotated[
+        bool, typer.Option("--count-only", help="Two counters and published figures, no timing.")
+    ] = False,
+    exported: Annotated[
+        bool, typer.Option("--exported", help="With --count-only: count exported graphs, too.")
+    ] = False,
     out: Annotated[
-        Path, typer.Option(help="Page of --nms-frontier, an .html file or a folder.")
-    ] = Path("nms_frontier.html"),
+        Path | None,
+        typer.Option(
+            help="Folder for figures and raw samples; page of --nms-frontier; a Markdown table of"
+            " --count-only.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
@@ -194,8 +205,28 @@ def measure(
     from harness.engine import devices
 
     sets = _sized(set_, size)
-    if nms_frontier and runtimes is not None:
-        raise typer.BadParameter("--runtimes does not go with --nms-frontier")
+    chosen = {
+        "--runtimes": runtimes is not None,
+        "--nms-frontier": nms_frontier,
+        "--count-only": count_only,
+    }
+    if sum(chosen.values()) > 1:
+        first, second = [name for name, given in chosen.items() if given][:2]
+        raise typer.BadParameter(f"{first} does not go with {second}")
+    if exported and not count_only:
+        raise typer.BadParameter("--exported goes with --count-only")
+    if count_only:
+        from harness.complexity import command as count_command
+        from reports import tables
+
+        return count_command.count(
+            models,
+            sets,
+            exported=exported,
+            out=out,
+            markdown=tables.to_markdown,
+            as_json=as_json,
+        )
     if nms_frontier:
         from harness.frontier import command as frontier_command
         from reports import frontier as page
@@ -206,7 +237,7 @@ def measure(
             sets,
             weights,
             devices.device(device),
-            out=out,
+            out=out or Path("nms_frontier.html"),
             write=page.write,
             as_json=as_json,
         )
@@ -217,6 +248,7 @@ def measure(
         weights,
         devices.device(device),
         runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
+        out=out,
         as_json=as_json,
     )
 
@@ -310,12 +342,13 @@ def report(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the pages.")],
     runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
+    mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols.")] = False,
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records."""
     from harness import study_commands
 
-    return study_commands.report(studies, out, runs, as_json=as_json)
+    return study_commands.report(studies, out, runs, mixed=mixed, as_json=as_json)
 
 
 @app.command()

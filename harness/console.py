@@ -249,6 +249,8 @@ def trials(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     columns = {"number": "#", "name": "trial"}
     if len({row["seed"] for row in rows}) > 1:
         columns["seed"] = "seed"
+    if len({row.get("protocol") for row in rows}) > 1:
+        columns["protocol"] = "protocol"
     columns |= {key: head for key, head in METRICS.items() if key not in ("flops", "network_ms")}
     columns |= {"difference": "against the first"}
     if any(row["state"] != "done" for row in rows):

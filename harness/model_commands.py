@@ -11,7 +11,19 @@ from typing import Any, get_args
 import detectors
 from detectors import config as detector_config
 from detectors import weights as detector_weights
-from harness import complexity, console, data, export, knobs, latency, locks, record, trial
+from harness import (
+    complexity,
+    console,
+    data,
+    environment,
+    export,
+    knobs,
+    latency,
+    locks,
+    record,
+    samples,
+    trial,
+)
 from harness import evaluate as evaluation
 from harness import study as studies
 from harness.complexity import Complexity
@@ -34,6 +46,7 @@ TAIL = {
     "latency_p99_ms": "p99 (ms)",
     "reference_ratio": "to the reference",
     "roofline_fraction": "of the roofline (%)",
+    "uncounted_fraction": "not counted (% of time)",
     "memory_bytes": "memory (bytes)",
     "energy_j": "energy (J)",
 }
@@ -47,9 +60,21 @@ def measure(
     device: str,
     *,
     runtimes: Sequence[str] = (),
+    out: Path | None = None,
     as_json: bool,
 ) -> int:
-    """Count detectors, and time them in turns, by each of the runtimes or by that of the knobs."""
+    """Count detectors, and time them in turns, by each of the runtimes or by that of the knobs.
+
+    Args:
+        models: names of detectors, or folders of saved ones.
+        data_name: where the images come from.
+        sets: knobs, `PATH=VALUE`.
+        weights: of the only model; None for those beside a saved one, or an untrained one.
+        device: as torch spells it.
+        runtimes: names; none for that of the knobs.
+        out: folder for the figures and the raw samples; None for neither.
+        as_json: whether to print JSON.
+    """
     if weights is not None and len(models) > 1:
         raise StudyError("--weights goes with one MODEL")
     changes = studies.changes(sets)
@@ -80,8 +105,19 @@ def measure(
             subjects, dataset.val, setups[0].latency, device=device, on_progress=on_progress
         )
     rows = [_row(name, counted[model], timings[name]) for name, model in about.items()]
+    if out is not None:
+        _keep(rows, timings, record.make_folder(out), device)
     _show_measured(rows, device, dataset.name, as_json=as_json)
     return 0
+
+
+def _keep(
+    rows: Sequence[dict[str, Any]], timings: Mapping[str, Timing], folder: Path, device: str
+) -> None:
+    """Write what was measured, whole, and every raw sample beside it."""
+    facts = {"environment": environment.capture(device), "models": rows}
+    record.write_whole(folder / "measure.json", json.dumps(facts, indent=1, default=str))
+    samples.write(timings, folder)
 
 
 def _row(name: str, counted: Complexity, timing: Timing) -> dict[str, Any]:
@@ -146,8 +182,9 @@ def _shown(metrics: Mapping[str, float]) -> dict[str, Any]:
         if low in metrics and high in metrics:
             value, least, most = (f"{metrics[key]:.{digits}f}" for key in (name, low, high))
             found[name] = f"{value} ({least} to {most})"
-    if "roofline_fraction" in metrics:
-        found["roofline_fraction"] = 100 * metrics["roofline_fraction"]
+    for name in ("roofline_fraction", "uncounted_fraction"):
+        if name in metrics:
+            found[name] = 100 * metrics[name]
     return found
 
 
@@ -156,7 +193,8 @@ def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
     timed = {row["model"] for row in rows if "latency_ms" in row["metrics"]}
     about: dict[str, list[str]] = {}
     for row in rows:
-        for text in dict.fromkeys(row["caveats"].values()):
+        texts = (part for text in row["caveats"].values() for part in text.split("; "))
+        for text in dict.fromkeys(texts):
             about.setdefault(text, []).append(row["model"])
     return [
         text if timed and timed <= set(names) else f"{'; '.join(names)}: {text}"
@@ -264,9 +302,13 @@ def export_model(
         "path": str(done.path),
         "sha256": done.sha256,
         "opset": done.opset,
+        "params": counted.params,
+        "params_deployed": done.parameters,
         "macs": counted.macs,
+        "flops": 2 * counted.macs,
+        "macs_by_stage": counted.by_stage,
+        "macs_by_operator": counted.by_operator,
         "macs_not_counted": counted.not_counted,
-        "parameters": done.parameters,
         "operators": done.operators,
         "agreement": str(done.agreement),
     }
@@ -300,25 +342,36 @@ def _one_line(title: str, recipe: Recipe | None) -> Iterator[OnProgress]:
 
 def list_knobs(name: str, *, as_json: bool) -> int:
     """List everything that a study of a detector can turn."""
-    rows = [
-        {
-            "knob": f"detector.{knob.path}",
-            "type": knob.type,
-            "default": knob.value,
-            "doc": knob.doc,
-            "inference_only": knob.inference_only,
-        }
-        for knob in detector_config.describe(detectors.resolve(name))
-    ]
+    config = detectors.resolve(name)
+    rows = [_knob_row(knob) for knob in detector_config.describe(config)]
+    for choice, others in detector_config.alternatives(config).items():
+        rows += [{**_knob_row(knob), "when": f"detector.{choice}"} for knob in others]
     for root, kind in (("recipe", Recipe), ("data", DataConfig), ("latency", LatencyConfig)):
         rows += knobs.describe(kind, root)
     if as_json:
         print_json(rows)
         return 0
-    shown = [{**row, "default": json.dumps(row["default"])} for row in rows]
+    shown = [
+        {
+            **row,
+            "default": json.dumps(row["default"]),
+            "doc": f"With {row['when']}: {row['doc']}" if "when" in row else row["doc"],
+        }
+        for row in rows
+    ]
     columns = {"knob": "knob", "type": "type", "default": "default", "doc": "meaning"}
     console.stdout().print(console.table(columns, shown))
     return 0
+
+
+def _knob_row(knob: detector_config.Knob) -> dict[str, Any]:
+    return {
+        "knob": f"detector.{knob.path}",
+        "type": knob.type,
+        "default": knob.value,
+        "doc": knob.doc,
+        "inference_only": knob.inference_only,
+    }
 
 
 def check_data(path: str, *, as_json: bool) -> int:

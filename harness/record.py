@@ -55,7 +55,9 @@ class Record(BaseModel):
     machine's speed did between trials, so fit to be set beside those of other trials) with
     `latency_adjusted_low_ms` and `_high_ms` (of the ratio alone); `reference_ratio` (to the
     workload of `details["latency"]["workload"]`) with `_low` and `_high`; `roofline_fraction` (of
-    the network, see `harness.limits.roofline`); `memory_bytes`; `energy_j` (an image, above idle).
+    the network, see `harness.machine.limits.roofline`); `uncounted_fraction` (of the network's
+    time, in operators that `macs` leaves out); `memory_bytes`, of which `weight_bytes` and, at
+    their peak, `activation_bytes`; `energy_j` (an image, above idle).
     What could not be measured is absent, with its reason in `absent`.
     """
 

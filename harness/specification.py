@@ -15,13 +15,13 @@ from harness.data import DataConfig, DataSet
 from harness.evaluate import BACKGROUND_IOU, FOUND_IOU, IOU_THRESHOLDS, MAX_DETECTIONS
 from harness.knobs import Setup
 from harness.latency import LatencyConfig
-from harness.recipe import Recipe, Settings
+from harness.recipe import Recipe
 from harness.record import SCHEMA, digest
+from harness.settings import Settings
+from harness.timer import SYNC
 
 if TYPE_CHECKING:
     from harness.study import Study
-
-LEAVES_RESULT = ("workers",)  # knobs of a recipe that change how fast it runs, not what comes out
 
 
 class TrialSpec(Settings):
@@ -166,6 +166,7 @@ def _protocol(
         }
     if "latency" in measure:
         protocol["latency"] = setup.latency.model_dump(mode="json")
+        protocol["sync"] = SYNC
     return protocol
 
 
@@ -182,6 +183,4 @@ def _kind(config: Any) -> str:
 
 def _of_result(recipe: Recipe | None) -> dict[str, Any] | None:
     """Return what of a recipe determines the result."""
-    if recipe is None:
-        return None
-    return recipe.model_dump(mode="json", exclude=set(LEAVES_RESULT))
+    return None if recipe is None else recipe.of_result()

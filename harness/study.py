@@ -17,9 +17,9 @@ from harness import data, designs, knobs, library, recipe, study_source, yaml_so
 from harness.data import DataConfig, DataSet
 from harness.designs import Design, DesignError
 from harness.knobs import Setup
-from harness.recipe import Settings
 from harness.search import checks, judge
-from harness.search.config import PRUNERS, SAMPLERS, Axis, Racing, Search
+from harness.search.config import Axis, Racing, Search
+from harness.settings import Settings
 from harness.specification import TrialSpec, specify
 from harness.yaml_source import Source, StudyError
 
@@ -284,9 +284,8 @@ def _explain(source: Source, error: ValidationError) -> str:
 
 def _keys(path: tuple[str, ...]) -> list[str]:
     """Return the keys that a part of a study may have."""
-    kinds: dict[str, type[Settings]] = {"racing": Racing, "search": Search, **SAMPLERS, **PRUNERS}
-    last = path[-1] if path else ""
-    kind = Axis if path[:2] == ("search", "space") else kinds.get(last, Study)
+    kinds: dict[str, type[Settings]] = {"racing": Racing, "search": Search}
+    kind = Axis if path[:2] == ("search", "space") else kinds.get("".join(path), Study)
     return [field.alias or name for name, field in kind.model_fields.items()]
 
 

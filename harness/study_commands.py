@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness import console, record
+from harness import console, constraints, record
 from harness import study as studies
 from harness.console import Board, print_json
 from harness.engine import agenda, driver
@@ -22,6 +23,9 @@ from harness.engine.local import LocalExecutor
 from harness.record import Record
 from harness.study import Study, StudyError
 from harness.tracking import Outbox
+
+if TYPE_CHECKING:
+    from reports.search import Goal
 
 PAGE = "report.html"
 
@@ -140,8 +144,15 @@ def _page(
 
     try:
         command = shlex.join(["detbench", *sys.argv[1:]])
-        texts = {"question": study.question, "source": study.source or "", "command": command}
-        return site.write(records, file, title=study.name, **texts)
+        return site.write(
+            records,
+            file,
+            title=study.name,
+            question=study.question,
+            source=study.source or "",
+            command=command,
+            goal=_goal(study, records),
+        )
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")
         return None
@@ -151,10 +162,22 @@ def _show(
     study: Study, summary: Summary, folder: Path, page: Path | None, *, as_json: bool
 ) -> None:
     if as_json:
-        fields = {"trial", "name", "detector", "seed", "overrides", "state", "failure", "metrics"}
+        fields = {
+            "trial",
+            "name",
+            "detector",
+            "seed",
+            "overrides",
+            "state",
+            "failure",
+            "stopped",
+            "metrics",
+        }
         trials = [
             {
-                **item.model_dump(mode="json", include=fields | {"absent", "caveats"}),
+                **item.model_dump(
+                    mode="json", include=fields | {"failure", "stopped", "absent", "caveats"}
+                ),
                 "record": str(folder / item.trial / record.FILE),
             }
             for item in summary.records
@@ -171,11 +194,28 @@ def _show(
         out.print(f"page:    {page}", markup=False, highlight=False)
 
 
-def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int:
-    """Write pages from records that stand."""
-    from reports import site
+def _goal(study: Study | None, records: Sequence[Record]) -> Goal | None:
+    """Say what a search looked for, and which trials are beyond its constraints."""
+    if study is None or study.search is None:
+        return None
+    from reports.search import Goal
 
-    pages = []
+    beyond = (r.trial for r in records if constraints.infeasible(r.metrics, study.limits))
+    return Goal(study.search.objectives, study.search.reference, frozenset(beyond))
+
+
+def report(
+    names: Sequence[str], out: Path, runs: Path, *, mixed: bool = False, as_json: bool
+) -> int:
+    """Write pages from records that stand.
+
+    Raises:
+        StudyError: there are no records.
+        MixedProtocols: they were measured differently, and `mixed` does not allow it.
+    """
+    from reports import designs, site
+
+    pages, lines = [], []
     for name in names:
         folder = Path(name)
         study = None if folder.is_dir() else studies.load(name)
@@ -183,9 +223,19 @@ def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int
         records = record.read_all(folder) if folder.is_dir() else []
         if not records:
             raise StudyError(f"{folder}: no records there; run the study first")
-        title = records[0].study
-        question, source = (study.question, study.source or "") if study else ("", "")
+        title, goal = records[0].study, _goal(study, records)
         file = record.make_folder(out) / f"{title}.html"
-        pages.append(str(site.write(records, file, title=title, question=question, source=source)))
-    print_json(pages) if as_json else print("\n".join(pages))
+        question, source = (study.question, study.source or "") if study else ("", "")
+        page = site.write(
+            records,
+            file,
+            title=title,
+            question=question,
+            source=source,
+            goal=goal,
+            mixed=mixed,
+        )
+        pages.append(str(page))
+        lines += [str(page), *designs.summary(records, goal)]
+    print_json(pages) if as_json else print("\n".join(lines))
     return 0

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field
 from pydantic import model_validator as whole_validator
 
 from harness.knobs import nearest, validate
-from harness.recipe import Settings
+from harness.settings import Settings
 
 Number: TypeAlias = int | float
 Direction = Literal["maximize", "minimize"]
@@ -241,7 +241,7 @@ def chosen(kinds: Mapping[str, type[Settings]], given: Any) -> Settings:
     """Read a name, or a mapping whose `type` is one.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name or option.
         ValidationError: an option that does not fit.
     """
     if isinstance(given, Settings):
@@ -251,4 +251,10 @@ def chosen(kinds: Mapping[str, type[Settings]], given: Any) -> Settings:
     if name not in kinds:
         hint = nearest(str(name), list(kinds)).rstrip(";")
         raise ValueError(f"expected one of {', '.join(kinds)}, or type and options{hint}")
-    return validate(kinds[str(name)], tree)
+    kind = kinds[str(name)]
+    known = list(kind.model_fields)
+    for option in tree:
+        if option not in known:
+            hint = nearest(str(option), known)
+            raise ValueError(f"{name} has no option {option!r}{hint} it has {', '.join(known)}")
+    return validate(kind, tree)

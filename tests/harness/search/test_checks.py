@@ -30,7 +30,7 @@ def refused(folder: Path, **changes: Any) -> str:
         ({"constraints": {"param": "<= 1"}}, "no such metric; did you mean params?"),
         ({"constraints": {"params": "< 1"}}, 'expected a limit such as "<= 6e6"'),
         ({"sampler": "tpee"}, "did you mean tpe?"),
-        ({"sampler": {"type": "tpe", "n_startup": 3}}, "n_startup"),
+        ({"sampler": {"type": "tpe", "n_startup": 3}}, "did you mean n_startup_trials?"),
         ({"pruner": "medain"}, "did you mean median?"),
         ({"pruner": "median"}, "takes one objective; with several use dominated"),
         ({"reference": {"mAP": 0.0}}, "reference names each objective once: mAP, latency_ms"),
