@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 STAGES = ("backbone", "neck", "head", "postprocess")
+BACKGROUND = -1  # of a prediction that has to find nothing
+IGNORED = -2  # of a prediction that no loss looks at
 
 
 class Target(NamedTuple):
@@ -31,8 +33,8 @@ class Detections(NamedTuple):
 class Assignment(NamedTuple):
     """Which object each prediction of one image has to find."""
 
-    gt_index: Tensor  # [N] int64, -1 = background
-    quality: Tensor  # [N] IoU of the prediction with that object, 0 for background
+    gt_index: Tensor  # [N] int64, or -1 = BACKGROUND, or -2 = IGNORED
+    quality: Tensor  # [N] IoU of the prediction with that object, 0 where it has none
 
 
 class Outputs(Protocol):

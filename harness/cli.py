@@ -55,6 +55,13 @@ Device = Annotated[
     str | None, typer.Option(help="cpu or cuda:0; a GPU when there is one.", show_default=False)
 ]
 Out = Annotated[Path, typer.Option(help="Folder of the records.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="The study's state, as SQLAlchemy's URL; else a file by the records."),
+]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Size = Annotated[
     tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
@@ -69,12 +76,19 @@ def run(
     study: StudyName,
     data: Data = None,
     set_: Sets = None,
-    workers: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
-    device: Device = None,
-    out: Out = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trials at a time; else one a device.")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda:0; else all GPUs, if there are any.")
+    ] = None,
+    out: Out = Path("runs"),
+    storage: Storage = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TRIAL", help="Run this trial of the study; may be repeated."),
+    ] = None,
+    tracking_uri: TrackingUri = None,
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
     as_json: Json = False,
@@ -83,17 +97,34 @@ def run(
     from harness import server
 
     server.warm_up()
-    from harness import runner, study_commands
+    from harness import study_commands
+    from harness.engine import devices
     from harness.tracking import uri
 
     options = study_commands.Options(
-        device=runner.device(device),
+        devices=devices.slots(device, workers),
         out=out,
-        workers=workers,
+        storage=storage,
+        only=only or [],
         tracker=uri(tracking_uri) if tracking else None,
         report=report,
     )
     return study_commands.run(study, data, set_ or [], options, as_json=as_json)
+
+
+@app.command()
+def status(
+    study: StudyName,
+    data: Data = None,
+    set_: Sets = None,
+    out: Out = Path("runs"),
+    storage: Storage = None,
+    as_json: Json = False,
+) -> int:
+    """Say how far a study is, who runs what, and what failed."""
+    from harness import status_command
+
+    return status_command.status(study, data, set_ or [], out, storage, as_json=as_json)
 
 
 @app.command()
@@ -102,12 +133,18 @@ def check(
     data: Data = None,
     set_: Sets = None,
     out: Out = Path("runs"),
+    device: Device = None,
+    probe: Annotated[
+        bool, typer.Option(help="Train for some seconds, to tell hours where no record does.")
+    ] = True,
     as_json: Json = False,
 ) -> int:
-    """Validate studies, build every trial, print the plan."""
-    from harness import study_commands
+    """Validate studies, build every trial, print the plan: hours and disk included."""
+    from harness import check_command
+    from harness.engine import devices
 
-    return study_commands.check(studies, data, set_ or [], out, as_json=as_json)
+    options = check_command.Options(devices.device(device), out, probe)
+    return check_command.check(studies, data, set_ or [], options, as_json=as_json)
 
 
 @app.command()
@@ -142,7 +179,8 @@ def measure(
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
-    from harness import model_commands, runner
+    from harness import model_commands
+    from harness.engine import devices
 
     sets = _sized(set_, size)
     chosen = {
@@ -176,7 +214,7 @@ def measure(
             data or "shapes",
             sets,
             weights,
-            runner.device(device),
+            devices.device(device),
             out=out or Path("nms_frontier.html"),
             write=page.write,
             as_json=as_json,
@@ -186,7 +224,7 @@ def measure(
         data or "shapes",
         sets,
         weights,
-        runner.device(device),
+        devices.device(device),
         runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
         out=out,
         as_json=as_json,
@@ -211,10 +249,11 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train one detector and evaluate it."""
-    from harness import model_commands, runner, study
+    from harness import model_commands, study
+    from harness.engine import devices
 
     plan = study.single(detector, recipe, data, set_ or [], seed)
-    return model_commands.train(plan, weights, out, runner.device(device), as_json=as_json)
+    return model_commands.train(plan, weights, out, devices.device(device), as_json=as_json)
 
 
 @app.command()
@@ -227,10 +266,11 @@ def evaluate(
     as_json: Json = False,
 ) -> int:
     """Evaluate one detector on a data set's validation split."""
-    from harness import model_commands, runner
+    from harness import model_commands
+    from harness.engine import devices
 
     return model_commands.evaluate(
-        model, data, weights, set_ or [], runner.device(device), as_json=as_json
+        model, data, weights, set_ or [], devices.device(device), as_json=as_json
     )
 
 
@@ -287,6 +327,19 @@ def report(
     from harness import study_commands
 
     return study_commands.report(studies, out, runs, mixed=mixed, as_json=as_json)
+
+
+@app.command()
+def sync(
+    study: Annotated[str, typer.Argument(help="A study, a folder of records, or `all`.")],
+    tracking_uri: TrackingUri = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> int:
+    """Send to MLflow whatever it lacks, such as after an outage."""
+    from harness.tracking import command, uri
+
+    return command.sync(study, out, uri(tracking_uri), as_json=as_json)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from detectors.config import flatten as _flatten_config
 from harness.data import DataConfig
 from harness.latency import LatencyConfig
 from harness.recipe import Recipe
+from harness.settings import group as _group
 
 ROOTS = ("detector", "recipe", "data", "latency")
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -92,13 +93,13 @@ def describe(kind: type[BaseModel], root: str) -> list[dict[str, Any]]:
     """Return path, type, default and meaning of every knob of a group and of the groups in it."""
     rows: list[dict[str, Any]] = []
     for name, field in kind.model_fields.items():
-        path, inner = f"{root}.{name}", field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        path, inner = f"{root}.{name}", _group(field.annotation)
+        if inner is not None:
             rows += describe(inner, path)
             continue
         default = None if field.is_required() else field.get_default(call_default_factory=True)
         doc = " ".join((field.description or "").split())
-        row = {"knob": path, "type": _spell(inner), "default": default, "doc": doc}
+        row = {"knob": path, "type": _spell(field.annotation), "default": default, "doc": doc}
         rows.append({**row, "inference_only": root == "latency"})
     return rows
 

@@ -342,25 +342,36 @@ def _one_line(title: str, recipe: Recipe | None) -> Iterator[OnProgress]:
 
 def list_knobs(name: str, *, as_json: bool) -> int:
     """List everything that a study of a detector can turn."""
-    rows = [
-        {
-            "knob": f"detector.{knob.path}",
-            "type": knob.type,
-            "default": knob.value,
-            "doc": knob.doc,
-            "inference_only": knob.inference_only,
-        }
-        for knob in detector_config.describe(detectors.resolve(name))
-    ]
+    config = detectors.resolve(name)
+    rows = [_knob_row(knob) for knob in detector_config.describe(config)]
+    for choice, others in detector_config.alternatives(config).items():
+        rows += [{**_knob_row(knob), "when": f"detector.{choice}"} for knob in others]
     for root, kind in (("recipe", Recipe), ("data", DataConfig), ("latency", LatencyConfig)):
         rows += knobs.describe(kind, root)
     if as_json:
         print_json(rows)
         return 0
-    shown = [{**row, "default": json.dumps(row["default"])} for row in rows]
+    shown = [
+        {
+            **row,
+            "default": json.dumps(row["default"]),
+            "doc": f"With {row['when']}: {row['doc']}" if "when" in row else row["doc"],
+        }
+        for row in rows
+    ]
     columns = {"knob": "knob", "type": "type", "default": "default", "doc": "meaning"}
     console.stdout().print(console.table(columns, shown))
     return 0
+
+
+def _knob_row(knob: detector_config.Knob) -> dict[str, Any]:
+    return {
+        "knob": f"detector.{knob.path}",
+        "type": knob.type,
+        "default": knob.value,
+        "doc": knob.doc,
+        "inference_only": knob.inference_only,
+    }
 
 
 def check_data(path: str, *, as_json: bool) -> int:

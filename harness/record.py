@@ -14,6 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SCHEMA: Literal[1] = 1
 FILE = "record.json"
+METRICS = {
+    "complexity": ("params", "macs", "flops", "params_deployed", "macs_deployed", "flops_deployed"),
+    "accuracy": ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"),
+    "latency": (
+        *("latency_ms", "latency_p95_ms", "latency_low_ms", "latency_high_ms", "network_ms"),
+        *("backbone_ms", "neck_ms", "head_ms", "nms_ms", "latency_ratio", "latency_adjusted_ms"),
+        *("latency_p99_ms", "reference_ratio", "roofline_fraction"),
+    ),
+}
+"""Metrics that a trial has, or lacks with a reason, by what a study measures."""
 
 
 class RecordError(ValueError):
@@ -67,6 +77,8 @@ class Record(BaseModel):
     seed: int
     state: Literal["done", "failed", "pruned"]
     failure: Failure | None = None
+    stopped: str | None = None
+    """Why a pruned trial was given up; what was measured until then stands."""
     metrics: dict[str, float] = {}
     absent: dict[str, str] = {}
     """Metric that could not be measured: the reason."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,26 +17,35 @@ import torch
 
 import detectors
 from detectors import weights
+from detectors.config import canonical
 from detectors.interface import Detector
-from harness import complexity, data, detections, environment, latency, locks, record, samples
+from harness import (
+    complexity,
+    data,
+    detections,
+    environment,
+    latency,
+    locks,
+    record,
+    reuse,
+    samples,
+    session,
+    statistics,
+    trainings,
+)
 from harness.data import DataError, DataSet
-from harness.evaluate import Evaluation, evaluate
-from harness.latency import Subject, Timing
-from harness.progress import OnProgress, Progress, ignore
-from harness.record import Failure, Record
+from harness.evaluate import Evaluation
+from harness.latency import LatencyConfig, Subject, Timing
+from harness.learn import Learner, Stopped, validated_with
+from harness.progress import Judge, OnProgress, Progress, ignore
+from harness.record import METRICS, Failure, Record
 from harness.specification import TrialSpec
-from harness.train import NotFiniteError, train
+from harness.train import NotFiniteError
+from harness.trainings import Story
 
-LONG_PHASES = ("train", "evaluate", "latency")
-METRICS = {
-    "complexity": ("params", "macs", "flops", "params_deployed", "macs_deployed", "flops_deployed"),
-    "accuracy": ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"),
-    "latency": (
-        *("latency_ms", "latency_p95_ms", "latency_low_ms", "latency_high_ms", "network_ms"),
-        *("backbone_ms", "neck_ms", "head_ms", "nms_ms", "latency_ratio", "latency_adjusted_ms"),
-        *("latency_p99_ms", "reference_ratio", "roofline_fraction"),
-    ),
-}
+LONG_PHASES = ("cheap", "train", "evaluate", "latency")
+CHEAP_SECONDS = 2.0  # for the calls of an untrained network, and as much at most to warm it up
+UNTRAINED = "of the untrained network, timed briefly"
 
 
 @dataclass
@@ -47,6 +57,9 @@ class _Trial:
     folder: Path
     device: str
     reference: Path | None
+    shelf: Path
+    shared: bool  # whether the shelf is that of a folder of studies
+    judge: Judge | None
     on_progress: OnProgress
     all_threads: int  # for latency, which is alone on the device
     phase: str = "data"
@@ -63,6 +76,8 @@ def run(
     reference: Path | None = None,
     share: int = 1,
     on_progress: OnProgress = ignore,
+    shelf: Path | None = None,
+    judge: Judge | None = None,
 ) -> Record:
     """Run one trial in this process; what goes wrong in it is a record, too.
 
@@ -73,17 +88,35 @@ def run(
         reference: folder of the finished trial that latency is compared with; None for the first.
         share: number of trials that run at a time, and share the processor's cores.
         on_progress: called at every step of every phase.
+        shelf: where trainings stand that trials share; its folder holds the studies whose results
+            are taken over where they are the same. None for a shelf of the trial's own, which is
+            gone once the trial is done.
+        judge: may give the trial up before and during training; None never does.
     """
-    threads = torch.get_num_threads()
-    trial = _Trial(spec, _blank(spec), folder, device, reference, on_progress, threads)
+    threads, own = torch.get_num_threads(), folder / trainings.SHELF
+    trial = _Trial(
+        spec=spec,
+        record=_blank(spec),
+        folder=folder,
+        device=device,
+        reference=reference,
+        shelf=shelf or own,
+        shared=shelf is not None,
+        judge=judge,
+        on_progress=on_progress,
+        all_threads=threads,
+    )
     torch.set_num_threads(max(1, threads // share))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _seed(spec.seed)
-        for phase, work in _phases(spec):
+        for phase, work in _phases(trial):
             with _timed(trial, phase), _beside_others(trial, phase):
                 work(trial)
         trial.record.state = "done"
+        shutil.rmtree(own, ignore_errors=True)
+    except Stopped as stop:
+        trial.record.state, trial.record.stopped = "pruned", str(stop)
     except Exception as error:  # whatever a trial runs into, the study goes on
         trial.record.failure = _failure(error, trial.phase)
     torch.set_num_threads(threads)
@@ -101,12 +134,17 @@ def blank_failure(spec: TrialSpec, failure: Failure, started: float) -> Record:
     return result
 
 
-def _phases(spec: TrialSpec) -> Iterator[tuple[str, Callable[[_Trial], None]]]:
+def _phases(trial: _Trial) -> Iterator[tuple[str, Callable[[_Trial], None]]]:
+    spec, reused = trial.spec, trial.record.details
     yield "data", _open_data
+    if "reused" in reused and ("latency" not in spec.measure or reused["reused"]["latency"]):
+        return
     yield "build", _build
-    if "complexity" in spec.measure:
+    if "complexity" in spec.measure and "reused" not in reused:
         yield "complexity", _count
-    if "accuracy" in spec.measure:
+    if "accuracy" in spec.measure and "reused" not in reused:
+        if trial.judge is not None:
+            yield "cheap", _judge_cheaply
         yield "train", _train
         yield "evaluate", _evaluate
     if "latency" in spec.measure:
@@ -161,11 +199,16 @@ def _open_data(trial: _Trial) -> None:
             f"data set {trial.dataset.name} changed since the study was started: fingerprint "
             f"{trial.dataset.fingerprint}, planned {planned}; run the study again"
         )
+    out = trial.shelf.parent
+    earlier = reuse.find(trial.spec, out, trial.record.environment) if trial.shared else None
+    if earlier is not None:
+        reuse.adopt(earlier, trial.record, trial.folder, trial.reference)
 
 
 def _build(trial: _Trial) -> None:
     config = trial.spec.setup.detector
-    trial.detector = detectors.create(config, weights=trial.spec.weights)
+    known = trial.folder if "weights" in trial.record.artifacts else trial.spec.weights
+    trial.detector = detectors.create(config, weights=known).eval()
 
 
 def _count(trial: _Trial) -> None:
@@ -176,51 +219,103 @@ def _count(trial: _Trial) -> None:
     trial.record.caveats |= counted.caveats
 
 
+def _judge_cheaply(trial: _Trial) -> None:
+    """Ask the judge before anything is trained: about counts, then about time where it matters."""
+    known = dict(trial.record.metrics)
+    _ask(trial, known)
+    if trial.spec.cheap_latency:
+        timed = _time_untrained(trial)
+        try:
+            _ask(trial, known | timed)
+        except Stopped:
+            timed.pop("latency_ms", None)
+            trial.record.metrics |= timed
+            trial.record.caveats |= dict.fromkeys(timed, UNTRAINED)
+            raise
+
+
+def _ask(trial: _Trial, metrics: dict[str, float]) -> None:
+    assert trial.judge is not None
+    reason = trial.judge("cheap", metrics, [])
+    if reason is not None:
+        raise Stopped(reason)
+
+
+def _time_untrained(trial: _Trial) -> dict[str, float]:
+    """Time the network before it has learnt anything, as `latency_ms` what it cannot be below.
+
+    How long postprocessing takes depends on the scores, so that nothing is said about it; the
+    network does the same work whatever its weights are. The bound is the low end of the network's
+    interval, so that noise does not rule a variant out.
+    """
+    given = trial.spec.latency
+    limits = {"seconds": CHEAP_SECONDS, "warmup_seconds": CHEAP_SECONDS}
+    brief = {name: min(limit, getattr(given, name)) for name, limit in limits.items()}
+    config = given.model_copy(update=brief | {"reference": False, "preprocess": False})
+    subjects = {"trial": Subject(trial.detector, False, None)}
+    timing = _measure(trial, subjects, config)["trial"]
+    names = ("network_ms", "backbone_ms", "neck_ms", "head_ms")
+    found = {name: timing.metrics[name] for name in names if name in timing.metrics}
+    if "network_ms" in found:
+        series = timing.passes[session.PARTS.key].series("network_ms")
+        interval = statistics.median_interval(series)
+        found["latency_ms"] = interval.low if interval else min(series)
+    return found
+
+
 def _train(trial: _Trial) -> None:
-    recipe = trial.spec.recipe
-    if recipe is None:
-        raise ValueError("accuracy needs a recipe")
-    best: dict[str, float] = {}
+    """Take the weights from the shelf, or train them and put them there."""
+    spec = trial.spec
+    learner = Learner(
+        spec,
+        trial.dataset,
+        trial.device,
+        trial.on_progress,
+        judge=trial.judge,
+        measured=trial.record.metrics,
+        environment=trial.record.environment,
+    )
 
-    def validate(detector: Detector) -> dict[str, float]:
-        trial.evaluation = _judge(trial, detector, on_progress)
-        metrics = trial.evaluation.metrics
-        best["mAP"] = max(metrics.get("mAP", 0.0), best.get("mAP", 0.0))
-        return metrics
+    def make(folder: Path) -> Story:
+        _seed(spec.seed)
+        with sharing(trial.device, trial.on_progress) as learner.on_progress:
+            return learner.learn(folder)
 
-    def show(progress: Progress) -> None:
-        trial.on_progress(progress._replace(values={**progress.values, **best}))
+    def wait() -> None:
+        trial.on_progress(Progress("wait", 0, 1, {}))
 
-    with sharing(trial.device, show) as on_progress:
-        training = train(
-            trial.detector,
-            trial.dataset,
-            recipe,
-            seed=trial.spec.seed,
-            device=trial.device,
-            on_progress=on_progress,
-            validate=validate,
-        )
-    trial.record.curves = training.curves
-    _save_weights(trial)
+    stored = trainings.obtain(trial.shelf, spec.training, make, wait)
+    weights.fill(trial.detector, stored.folder)
+    trial.detector.eval()
+    if canonical(spec.setup.detector) == spec.setup.detector:
+        trial.evaluation = learner.evaluation
+    trial.record.curves = stored.story.curves
+    trial.record.details["training"] = {
+        **stored.story.model_dump(include={"training", "made_by", "seconds", "details"}),
+        "validated_with": validated_with(spec),
+    }
+    trainings.share(stored, trial.folder)
+    weights.save_config(trial.detector.config, trial.folder, spec.detector)
+    _name_weights(trial)
 
 
-def _save_weights(trial: _Trial) -> None:
-    weights.save(trial.detector, trial.folder, trial.spec.detector)
+def _keep_weights(trial: _Trial) -> None:
+    """Let others be timed against this trial, even one that has learnt nothing."""
+    if "weights" not in trial.record.artifacts:
+        weights.save(trial.detector, trial.folder, trial.spec.detector)
+        _name_weights(trial)
+
+
+def _name_weights(trial: _Trial) -> None:
     trial.record.artifacts |= {"weights": weights.WEIGHTS_FILE, "config": weights.CONFIG_FILE}
 
 
-def _judge(trial: _Trial, detector: Detector, on_progress: OnProgress) -> Evaluation:
-    workers = trial.spec.recipe.workers if trial.spec.recipe else 0
-    split, device = trial.dataset.val, trial.device
-    return evaluate(detector, split, device=device, workers=workers, on_progress=on_progress)
-
-
 def _evaluate(trial: _Trial) -> None:
-    """Keep the training's last validation, which saw the weights that are kept."""
+    """Keep the training's last validation, if it was made with the trial's own knobs."""
     if trial.evaluation is None:
         with sharing(trial.device, trial.on_progress) as on_progress:
-            trial.evaluation = _judge(trial, trial.detector, on_progress)
+            learner = Learner(trial.spec, trial.dataset, trial.device, on_progress)
+            trial.evaluation = learner.look(trial.detector)
     trial.record.metrics |= trial.evaluation.metrics
     trial.record.details["accuracy"] = trial.evaluation.details
     stored = detections.write(trial.evaluation.detections, trial.folder)
@@ -233,18 +328,10 @@ def _time(trial: _Trial) -> None:
     subjects = {"trial": Subject(trial.detector, "accuracy" in trial.spec.measure, macs)}
     first = _comparable(trial)
     if trial.reference is None:
-        _save_weights(trial)
+        _keep_weights(trial)
     elif first is not None:
-        subjects["reference"] = Subject(weights.load(trial.reference), "train" in first.timings)
-    torch.set_num_threads(trial.all_threads)
-    timings = latency.measure(
-        subjects,
-        trial.dataset.val,
-        trial.spec.latency,
-        device=trial.device,
-        seed=trial.spec.seed,
-        on_progress=trial.on_progress,
-    )
+        subjects["reference"] = Subject(weights.load(trial.reference), _is_trained(first))
+    timings = _measure(trial, subjects, trial.spec.latency)
     own = timings["trial"]
     trial.record.metrics |= own.metrics
     end_to_end = ("latency_ms", "latency_device_ms")
@@ -256,6 +343,25 @@ def _time(trial: _Trial) -> None:
     trial.record.caveats |= own.caveats
     if first is not None:
         _compare(trial, first, own, timings["reference"])
+
+
+def _measure(
+    trial: _Trial, subjects: dict[str, Subject], config: LatencyConfig
+) -> dict[str, Timing]:
+    """Time detectors, with all threads, since nothing else runs on the device meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(trial.all_threads)
+    try:
+        return latency.measure(
+            subjects,
+            trial.dataset.val,
+            config,
+            device=trial.device,
+            seed=trial.spec.seed,
+            on_progress=trial.on_progress,
+        )
+    finally:
+        torch.set_num_threads(before)
 
 
 def _comparable(trial: _Trial) -> Record | None:
@@ -271,6 +377,10 @@ def _comparable(trial: _Trial) -> Record | None:
         return first
     trial.record.absent |= dict.fromkeys(("latency_ratio", "latency_adjusted_ms"), reason)
     return first
+
+
+def _is_trained(result: Record) -> bool:
+    return "training" in result.details or "train" in result.timings
 
 
 def _latency_knobs(result: Record) -> dict[str, Any]:
@@ -314,6 +424,8 @@ def _reasons(spec: TrialSpec, result: Record) -> dict[str, str]:
                 reasons[name] = f"the study does not measure {group}"
             elif result.failure is not None:
                 reasons[name] = f"the trial failed before: {result.failure.cause}"
+            elif result.stopped is not None:
+                reasons[name] = f"the trial was given up: {result.stopped}"
             elif group == "accuracy":
                 reasons[name] = "the validation split has no object of that size"
             else:

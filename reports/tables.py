@@ -143,7 +143,7 @@ def missing(record: Record, metric: str) -> str:
     if record.failure is not None:
         return f"the trial failed: {record.failure.message or record.failure.cause}"
     if record.state == "pruned":
-        return "the trial was pruned"
+        return f"the trial was given up: {record.stopped or 'pruned'}"
     return record.absent.get(metric, "not measured")
 
 
@@ -192,8 +192,8 @@ def _identity(record: Record) -> dict[str, Any]:
         "seed": record.seed,
         "protocol_hash": record.protocol_hash,
         "state": record.state,
-        "cause": record.failure.cause if record.failure else None,
-        "message": record.failure.message if record.failure else None,
+        "cause": record.failure.cause if record.failure else record.stopped,
+        "message": record.failure.message if record.failure else record.stopped,
     }
 
 

@@ -7,13 +7,14 @@ import shlex
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
 import torch
 
-from detectors.assigners import DynamicSoftLabel
+import detectors
+from detectors.assigners import AnyAssigner, DynamicSoftLabel, SimOTA
 from harness import complexity, library, plan, recipe, yaml_source
 from harness.data import Category, DataSet, Image, Split, load
 from harness.data.dataset import Annotations
@@ -25,6 +26,7 @@ from tests.harness.studies import TOY, write
 
 COCO_IMAGES = 117_266  # of train2017, those with a box
 SMALL = 292  # images of a small data set, such as BCCD's
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}
 MINUTES = 5e13  # MACs; the quickstart's 2e13 take seven minutes on two cores
 NAMES = library.names()
 ON_COCO = [name for name in NAMES if load_study(name).data == "coco2017"]
@@ -275,6 +277,27 @@ def test_the_assigner_takes_the_published_steps() -> None:
     assert all(item.center_radius == radius[item.center_prior] for item in assigners)
 
 
+def test_every_assigner_is_compared_once() -> None:
+    trials = list(on_coco("rtmdet/assigners").values())
+    assigners = [item.spec.setup.detector.assigner for item in trials]
+    assert sorted(map(repr, assigners)) == sorted(repr(kind()) for kind in get_args(AnyAssigner))
+    assert len({(item.params, item.macs) for item in trials}) == 1
+    printed = {"DSLA": DynamicSoftLabel, "SimOTA": SimOTA}
+    kinds = [type(assigner) for assigner in assigners]
+    assert all(printed[row["assigner"]] in kinds for row in table("rtmdet/assigners"))
+
+
+def test_the_steps_to_rtmdet_have_the_printed_parameters() -> None:
+    trials = list(on_coco("rtmdet/step_by_step").values())
+    rows = table("rtmdet/step_by_step")[2:5]
+    printed = [str(row["params"]) for row in rows]
+    assert printed == [
+        as_printed(item.params, 10**6, cell) for item, cell in zip(trials, printed, strict=True)
+    ]
+    last = trials[-1].spec.setup.detector
+    assert last == detectors.CONFIGS["rtmdet_s"]
+
+
 def test_the_variants_of_the_encoder_have_the_printed_parameters() -> None:
     trials = on_coco("rtdetr/encoder_variants")
     found = {
@@ -298,6 +321,18 @@ def test_every_trained_decoder_layer_is_used_once() -> None:
     }
     assert found == printed
     assert len(heads) == len(printed) == 22
+
+
+def test_a_column_of_decoder_layers_is_one_training() -> None:
+    items = list(on_coco("rtdetr/decoder_layers").values())
+    left = plan.trainings_left(items)
+    assert [item.spec.setup.detector.head.num_layers for item in left] == [7, 6, 5, 4]
+    by_training = {item.training: item.spec.setup.detector.head.num_layers for item in left}
+    for item in items:
+        head = item.spec.setup.detector.head
+        assert by_training[item.training] == head.num_layers
+        assert item.trained_macs >= item.macs
+        assert (item.trained_macs == item.macs) == (head.layers_used == 0)
 
 
 def test_an_early_exit_costs_what_a_shallow_decoder_costs() -> None:
@@ -358,8 +393,9 @@ def test_the_comment_names_table_and_cost(name: str) -> None:
     text = comment(name)
     source = load_study(name).source
     assert f"Repeats: {f'{source}, ' if source else 'no published table; '}" in text
-    work = sum(item.training_macs for item in on_coco(name).values())
-    assert f"Cost: {work:.1e} MACs for " in text
+    trainings = plan.trainings_left(list(on_coco(name).values()))
+    work = sum(item.training_macs for item in trainings)
+    assert f"Cost: {work:.1e} MACs for {NUMBERS[len(trainings)]} training" in text
 
 
 @pytest.mark.parametrize("name", ON_COCO)
@@ -377,7 +413,7 @@ def test_the_command_of_the_comment_shrinks_the_study_to_minutes(name: str) -> N
     assert words == ["detbench", "run", name, "--data", "FOLDER"]
     items = planned(load_study(name, data="FOLDER", sets=sets), dataset(3, SMALL))
     assert [item.spec.name for item in items] == list(on_coco(name))
-    assert 0 < sum(item.training_macs for item in items) <= MINUTES
+    assert 0 < sum(item.training_macs for item in plan.trainings_left(items)) <= MINUTES
     ranges = {item.spec.recipe.augment.resize_range for item in items if item.spec.recipe}
     assert ranges == {(0.5, 2.0) if name in RTMDET else None}
 

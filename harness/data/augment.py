@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.interface import InputConfig
+from harness.augmentation import Augment
 from harness.data.resize import Size, fitted, rescale, resize, scaled
-from harness.recipe import Augment
 
 SHORTEST = 1.0  # side of a box, pixels; what a crop leaves below it is dropped
 CROPS = 10  # places tried for a crop before one without any object is taken

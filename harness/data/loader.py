@@ -41,36 +41,80 @@ class Batch(NamedTuple):
 
 
 class TrainLoader:
-    """The training batches of every epoch; the processes live as long as this object."""
+    """The training batches of every epoch; the processes live as long as this object.
 
-    def __init__(self, split: Split, input: InputConfig, recipe: Recipe, seed: int) -> None:
+    Every batch is a function of (split, input, recipe, seed) and of its place in the training, so
+    that a training that goes on needs to know that place alone.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        input: InputConfig,
+        recipe: Recipe,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         size = recipe.batch_size // recipe.accumulate
-        self._order = _Order(len(split), size, seed)
-        dataset = _Prepared(split, input, tuple(pipeline(recipe.augment, input)), seed)
+        self._order = _Order(len(split), size, seed, rank, world)
+        stages = tuple(
+            tuple(pipeline(augment or recipe.augment, input))
+            for augment in (recipe.augment, recipe.last_augment)
+        )
+        switch = recipe.epochs - recipe.last_epochs
+        dataset = _Prepared(split, input, stages, switch, seed)
         self._loader = _loader(dataset, self._order, recipe.workers, persistent=True)
+        self._identity = {"images": len(split), "batch_size": size, "seed": seed}
 
     def __len__(self) -> int:
-        """Return the number of batches an epoch."""
-        return len(self._order)
+        """Return the number of micro-batches an epoch, the same on every rank."""
+        return self._order.batches
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch in its own random order.
 
         A last batch that is not full is left out, unless it is the only one.
 
+        Args:
+            epoch: counted from 0.
+            start: the first batch to load; those before are as if they had been.
+
         Raises:
             DataError: an image cannot be read.
         """
-        self._order.epoch = epoch
+        self._order.epoch, self._order.start = epoch, start
         for packed in _start(self._loader):
             yield _unpack(packed)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs, in plain values."""
+        return {"epoch": self._order.epoch, **self._identity}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where another loader was.
+
+        Raises:
+            DataError: that one had other images, batches or another seed.
+        """
+        for name, value in self._identity.items():
+            if state.get(name) != value:
+                raise DataError(
+                    f"the training to go on with had {name} {state.get(name)}, this one has"
+                    f" {value}; remove its checkpoint to start anew"
+                )
+        self._order.epoch = int(state["epoch"])
+
+    def stats(self) -> dict[str, Any]:
+        """Return figures of the loading so far."""
+        return {}
 
 
 class ValLoader:
     """A split in order, without augmentation; its processes live for one pass."""
 
     def __init__(self, split: Split, input: InputConfig, batch_size: int, workers: int) -> None:
-        dataset = _Prepared(split, input, (Fit(input),), seed=0)
+        dataset = _Prepared(split, input, ((Fit(input),),), switch=0, seed=0)
         self._batches = _InOrder(len(split), batch_size)
         workers = min(workers, len(self._batches))
         self._loader = _loader(dataset, self._batches, workers, persistent=False)
@@ -89,9 +133,15 @@ class ValLoader:
             yield _unpack(packed)
 
 
-def train_loader(split: Split, input: InputConfig, recipe: Recipe, seed: int) -> TrainLoader:
-    """Return the loader of a training; a micro-batch is `batch_size // accumulate` images."""
-    return TrainLoader(split, input, recipe, seed)
+def train_loader(
+    split: Split, input: InputConfig, recipe: Recipe, seed: int, rank: int = 0, world: int = 1
+) -> TrainLoader:
+    """Return the loader of a training.
+
+    A micro-batch is `batch_size // accumulate` images over all ranks, and `rank` gets its share of
+    each: together the ranks see what one alone would.
+    """
+    return TrainLoader(split, input, recipe, seed, rank, world)
 
 
 def val_loader(split: Split, input: InputConfig, batch_size: int, workers: int) -> ValLoader:
@@ -105,19 +155,28 @@ Key = tuple[int, int]  # epoch, index
 class _Order(Sampler[list[Key]]):
     """Batches of keys, shuffled anew each epoch."""
 
-    def __init__(self, images: int, batch_size: int, seed: int) -> None:
-        self.epoch = 0
-        self._images, self._batch_size, self._seed = images, batch_size, seed
+    def __init__(self, images: int, batch_size: int, seed: int, rank: int, world: int) -> None:
+        self.epoch, self.start = 0, 0
+        self.batches = max(1, images // batch_size)
+        self._images, self._batch_size, self._seed = images, min(batch_size, images), seed
+        if self._batch_size % world:
+            raise DataError(
+                f"{self._batch_size} images a micro-batch cannot be split evenly over {world}"
+                " processes; change recipe.batch_size or recipe.accumulate"
+            )
+        share = self._batch_size // world
+        self._mine = slice(rank * share, (rank + 1) * share)
 
     def __len__(self) -> int:
-        return max(1, self._images // self._batch_size)
+        return self.batches - self.start
 
     def __iter__(self) -> Iterator[list[Key]]:
         epoch = self.epoch
         rng = np.random.default_rng([self._seed, _ORDER, epoch])
         order = rng.permutation(self._images).tolist()
-        for i in range(len(self)):
-            yield [(epoch, k) for k in order[i * self._batch_size : (i + 1) * self._batch_size]]
+        for i in range(self.start, self.batches):
+            batch = order[i * self._batch_size : (i + 1) * self._batch_size]
+            yield [(epoch, k) for k in batch[self._mine]]
 
 
 class _InOrder(Sampler[list[Key]]):
@@ -177,17 +236,19 @@ class _Prepared(Dataset[Any]):
 
     split: Split
     input: InputConfig
-    transforms: tuple[Transform, ...]
+    stages: tuple[tuple[Transform, ...], ...]
+    switch: int  # the epoch with which the last stage begins
     seed: int
 
     def __getitem__(self, key: Key) -> _Item | DataError:
         epoch, index = key
+        transforms = self.stages[-1 if epoch >= self.switch else 0]
         rng = np.random.default_rng([self.seed, _IMAGE, epoch, index])
         samples = _Raw(self.split)
         try:
             sample: Sample = samples[index]
             original_size = sample.image.shape[:2]
-            for transform in self.transforms:
+            for transform in transforms:
                 sample = transform(sample, rng, samples)
         except DataError as error:
             return error

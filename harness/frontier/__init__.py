@@ -26,8 +26,8 @@ from harness.frontier.timing import Ready, Times, quiet_process, time_settings, 
 from harness.latency import LatencyConfig
 from harness.machine import conditions
 from harness.progress import OnProgress, ignore
-from harness.recipe import Settings
 from harness.runtimes.torched import counter, in_float32
+from harness.settings import Settings
 from harness.subjects import Subject, distribution, read_inputs
 from harness.timer import timer_for
 from harness.trial import sharing

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from detectors.interface import Detections, Detector
-from harness.recipe import Settings
 from harness.runtimes.precision import switched
+from harness.settings import Settings
 
 if TYPE_CHECKING:
     from harness.subjects import Inputs

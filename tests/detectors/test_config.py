@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import pytest
 
 import detectors
-from detectors.config import KnobError, describe, flatten, inference_only, override
+from detectors.config import KnobError, alternatives, describe, flatten, inference_only, override
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,20 @@ def test_describe_spells_types_and_docs() -> None:
     assert knobs["channels"].type == "int | none"
     assert knobs["shape.type"].type == "Round | Square"
     assert knobs["shape.type"].doc == "Union."
+
+
+def test_alternatives_are_what_other_choices_would_bring() -> None:
+    others = {
+        choice: {knob.path: (knob.value, knob.doc) for knob in knobs}
+        for choice, knobs in alternatives(Whole()).items()
+    }
+    assert others["shape.type=Square"] == {
+        "shape.side": (2.0, "How long."),
+        "shape.corners": ((1, 2), "Which."),
+    }
+    chosen = alternatives(override(Whole(), {"shape.type": "Square"}))
+    assert "shape.type=Round" in chosen
+    assert "shape.type=Square" not in chosen
 
 
 def test_inference_marks_reach_into_groups() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.optimize import adamw, learning_rate, param_groups, set_learning_rate
+from harness.optimize import learning_rate, make, param_groups, set_learning_rate
 from harness.recipe import Recipe
 
 RTMDET = Recipe(
@@ -75,7 +75,7 @@ def test_decay_shrinks_weights_and_not_biases() -> None:
     model = nn.Linear(1, 1)
     nn.init.ones_(model.weight)
     nn.init.ones_(model.bias)
-    optimizer = adamw(model, Recipe(epochs=1, batch_size=1, lr=0.1, weight_decay=0.5))
+    optimizer = make(model, Recipe(epochs=1, batch_size=1, lr=0.1, weight_decay=0.5))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -99,7 +99,7 @@ class Staged(nn.Module):
 
 def test_the_backbone_learns_with_its_share_of_the_rate() -> None:
     model = Staged()
-    optimizer = adamw(model, Recipe(epochs=1, batch_size=1, lr=0.4, backbone_lr=0.1))
+    optimizer = make(model, Recipe(epochs=1, batch_size=1, lr=0.4, backbone_lr=0.1))
     set_learning_rate(optimizer, 0.2)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = {

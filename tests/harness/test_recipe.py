@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.recipe import Recipe, RecipeError, Settings, knobs, load, names
+from harness.recipe import Recipe, RecipeError, load, names
+from harness.settings import Settings, knobs
 
 
 def write(folder: Path, text: str) -> Path:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from detectors.interface import InputConfig
+from harness.augmentation import Augment
 from harness.data.augment import HSV, Fit, Flip, RandomCrop, RandomResize, Sample, pipeline
-from harness.recipe import Augment
 
 
 def sample(height: int = 80, width: int = 120, boxes: object = ((20, 10, 50, 40),)) -> Sample:

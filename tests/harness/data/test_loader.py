@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from detectors.interface import InputConfig
+from harness.augmentation import Augment
 from harness.data import (
     Batch,
     DataConfig,
@@ -20,7 +21,7 @@ from harness.data import (
     train_loader,
     val_loader,
 )
-from harness.recipe import Augment, Recipe
+from harness.recipe import Recipe
 from tests.harness.data.folders import box, document, write
 
 INPUT = InputConfig(size=(64, 96))
