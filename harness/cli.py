@@ -30,6 +30,13 @@ class Format(str, Enum):
     ONNX = "onnx"
 
 
+class Where(str, Enum):
+    """Who carries trials out."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 app = typer.Typer(
     help="Sweep a detector's knobs; train, count and time every variant; trust the table.",
     epilog=EPILOG,
@@ -88,6 +95,15 @@ def run(
         list[str] | None,
         typer.Option(metavar="TRIAL", help="Run this trial of the study; may be repeated."),
     ] = None,
+    executor: Annotated[
+        Where, typer.Option(help="Processes here, or the Ray cluster that runs already.")
+    ] = Where.LOCAL,
+    resources: Annotated[
+        str | None, typer.Option(help="Of a node of Ray, a trial.", metavar="CPU=4,GPU=1")
+    ] = None,
+    measure_on: Annotated[
+        str | None, typer.Option(help="Resource of the nodes of Ray that trials run on.")
+    ] = None,
     tracking_uri: TrackingUri = None,
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
@@ -96,13 +112,19 @@ def run(
     """Run a study: every trial whose record does not stand yet."""
     from harness import server
 
-    server.warm_up()
+    here = executor is Where.LOCAL
+    if here:
+        server.warm_up()
     from harness import study_commands
-    from harness.engine import devices
+    from harness.engine import devices, ray
     from harness.tracking import uri
 
+    if here and (resources or measure_on):
+        raise typer.BadParameter("--resources and --measure-on need --executor ray")
     options = study_commands.Options(
-        devices=devices.slots(device, workers),
+        devices=devices.slots(device, workers) if here else ["cpu"],
+        cluster=None if here else ray.demand(resources, measure_on, device),
+        workers=workers,
         out=out,
         storage=storage,
         only=only or [],
@@ -179,7 +201,7 @@ def measure(
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
-    from harness import model_commands
+    from harness import measure_command
     from harness.engine import devices
 
     sets = _sized(set_, size)
@@ -219,7 +241,7 @@ def measure(
             write=page.write,
             as_json=as_json,
         )
-    return model_commands.measure(
+    return measure_command.measure(
         models,
         data or "shapes",
         sets,

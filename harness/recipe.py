@@ -89,7 +89,7 @@ class Recipe(Settings):
     """Processes that load images."""
     checkpoint_minutes: PositiveFloat = 10.0
     """Time between two checkpoints within an epoch; there is one at the end of each, too."""
-    cache_bytes: int = Field(default=1 << 30, ge=0)
+    cache_bytes: int = Field(default=1 << 31, ge=0)
     """Shared memory for decoded and mixed images, at most; less costs time and changes nothing."""
     on_corrupt: Literal["refuse", "skip"] = "refuse"
     """What to do with an image that cannot be read: stop, or take the next one and count it."""
@@ -116,9 +116,7 @@ class Recipe(Settings):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(
-                    f"no_decay: {pattern!r} is no regular expression: {error}"
-                ) from None
+                raise ValueError(f"no_decay: {pattern!r} cannot be searched: {error}") from None
         return self
 
     @model_validator(mode="after")

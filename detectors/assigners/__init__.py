@@ -1,11 +1,13 @@
 """Label assignment: which predictions have to find which objects, decided anew at every step.
 
 Whichever is chosen, RTMDet is trained on the quality focal loss and on GIoU, both against the
-overlap of the prediction with its object, or against 1 (`criterion.labels: one`). The overlap is what DynamicSoftLabel and, in Generalized Focal
-Loss, ATSS come with. Others were published with losses of their own: SimOTA with cross entropy and
-an objectness, OTA, MaxIoU and FCOS with the focal loss against 1 (FCOS with a centre-ness), TOOD
-with its scaled metric in place of the overlap, and the Hungarian one with the focal loss, an L1 and
-a GIoU loss. SimOTA was proved on points at the centres of cells, the others on RTMDet's corners;
+overlap of the prediction with its object, or against 1 (`criterion.labels: one`). The overlap is
+what DynamicSoftLabel and, in Generalized Focal Loss, ATSS come with. Others were published with
+losses of their own: SimOTA with cross entropy and an objectness, OTA, MaxIoU and FCOS with the
+focal loss against 1 (FCOS with a centre-ness), TOOD with its scaled metric in place of the overlap,
+and the Hungarian one with the focal loss, an L1 and a GIoU loss.
+
+SimOTA was proved on points at the centres of cells, the others on RTMDet's corners;
 an assigner takes the points that the head has.
 """
 

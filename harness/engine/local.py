@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from harness import server
 from harness.engine import worker
-from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Message, Stage
+from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Message, Speaker, Stage
 from harness.engine.failures import STOPPED
 from harness.engine.worker import Interrupted
 from harness.progress import Progress
@@ -191,11 +191,11 @@ def _serve(pipe: Connection, device: str, share: int) -> None:
     threading.Thread(target=line.listen, daemon=True).start()
     gc.freeze()  # what was imported is not looked through after every job
     while True:
-        line.say(_carry_out(line.jobs.get(), line, device, share))
+        line.say(carry_out(line.jobs.get(), line, device, share))
         _tidy(device)
 
 
-def _carry_out(job: Job, line: Line, device: str, share: int) -> Finished | Lost:
+def carry_out(job: Job, line: Speaker, device: str, share: int) -> Finished | Lost:
     """Run a trial; what keeps it from leaving a record is told instead."""
     line.begin(job.trial)
     try:

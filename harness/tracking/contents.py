@@ -36,6 +36,8 @@ def tags(record: Record) -> dict[str, str]:
         "detbench.data": str(record.data.get("name", "")),
         "detbench.protocol": record.protocol_hash,
     }
+    if record.stopped:
+        found["detbench.stopped"] = record.stopped
     if record.failure:
         found["detbench.failure"] = f"{record.failure.cause}: {record.failure.message}"
     found |= {f"detbench.knob.{path}": plain(value) for path, value in record.overrides.items()}

@@ -96,6 +96,8 @@ class Loop:
     def run_epoch(self, on_progress: OnProgress) -> dict[str, float]:
         """Train to the end of the epoch under way and return its row of the curves."""
         self.detector.train()
+        if self.position == self.steps_per_epoch:  # resumed between the last step and validation
+            on_progress(Progress("train", self.clock.step, self.clock.steps, self.meter.latest))
         for step in self._steps():
             values = {**self.meter.latest, "lr": self.lr, **self.clock.values()}
             on_progress(Progress("train", step, self.clock.steps, values))
