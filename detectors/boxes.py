@@ -128,10 +128,13 @@ def giou(boxes: Tensor, others: Tensor) -> Tensor:
 
 def _iou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Return overlap and union of broadcast boxes [..., 4]."""
-    top_left = torch.maximum(boxes[..., :2], others[..., :2])
-    bottom_right = torch.minimum(boxes[..., 2:], others[..., 2:])
-    intersection = _clamped_area(top_left, bottom_right)
-    union = (area(boxes) + area(others) - intersection).clamp(min=EPS)
+    left, top, right, bottom = boxes.unbind(-1)
+    other_left, other_top, other_right, other_bottom = others.unbind(-1)
+    # In place, since for all pairs of a batch fetching memory takes longer than arithmetic.
+    width = torch.minimum(right, other_right).sub_(torch.maximum(left, other_left))
+    height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top))
+    intersection = width.clamp_(min=0) * height.clamp_(min=0)
+    union = (area(boxes) + area(others)).sub_(intersection).clamp_(min=EPS)
     return intersection / union, union
 
 

@@ -38,9 +38,20 @@ def save(detector: Detector, folder: Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
     save_file(state, folder / WEIGHTS_FILE)
-    description = {"detector": name, "knobs": flatten(detector.config)}
-    (folder / CONFIG_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    save_config(detector.config, folder, name)
     return folder
+
+
+def save_config(config: Any, folder: Path, name: str) -> None:
+    """Write the config that `load` builds a folder's weights with.
+
+    Args:
+        config: of a detector.
+        folder: where `config.json` goes.
+        name: what `detectors.resolve` knows its base by.
+    """
+    description = {"detector": name, "knobs": flatten(config)}
+    (folder / CONFIG_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
 def load(folder: Path) -> Detector:

@@ -30,6 +30,13 @@ class Format(str, Enum):
     ONNX = "onnx"
 
 
+class Where(str, Enum):
+    """Who carries trials out."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 app = typer.Typer(
     help="Sweep a detector's knobs; train, count and time every variant; trust the table.",
     epilog=EPILOG,
@@ -55,6 +62,13 @@ Device = Annotated[
     str | None, typer.Option(help="cpu or cuda:0; a GPU when there is one.", show_default=False)
 ]
 Out = Annotated[Path, typer.Option(help="Folder of the records.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="The study's state, as SQLAlchemy's URL; else a file by the records."),
+]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Size = Annotated[
     tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
@@ -69,12 +83,28 @@ def run(
     study: StudyName,
     data: Data = None,
     set_: Sets = None,
-    workers: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
-    device: Device = None,
-    out: Out = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trials at a time; else one a device.")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda:0; else all GPUs, if there are any.")
+    ] = None,
+    out: Out = Path("runs"),
+    storage: Storage = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TRIAL", help="Run this trial of the study; may be repeated."),
+    ] = None,
+    executor: Annotated[
+        Where, typer.Option(help="Processes here, or the Ray cluster that runs already.")
+    ] = Where.LOCAL,
+    resources: Annotated[
+        str | None, typer.Option(help="Of a node of Ray, a trial.", metavar="CPU=4,GPU=1")
+    ] = None,
+    measure_on: Annotated[
+        str | None, typer.Option(help="Resource of the nodes of Ray that trials run on.")
+    ] = None,
+    tracking_uri: TrackingUri = None,
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
     as_json: Json = False,
@@ -82,18 +112,41 @@ def run(
     """Run a study: every trial whose record does not stand yet."""
     from harness import server
 
-    server.warm_up()
-    from harness import runner, study_commands
+    here = executor is Where.LOCAL
+    if here:
+        server.warm_up()
+    from harness import study_commands
+    from harness.engine import devices, ray
     from harness.tracking import uri
 
+    if here and (resources or measure_on):
+        raise typer.BadParameter("--resources and --measure-on need --executor ray")
     options = study_commands.Options(
-        device=runner.device(device),
-        out=out,
+        devices=devices.slots(device, workers) if here else ["cpu"],
+        cluster=None if here else ray.demand(resources, measure_on, device),
         workers=workers,
+        out=out,
+        storage=storage,
+        only=only or [],
         tracker=uri(tracking_uri) if tracking else None,
         report=report,
     )
     return study_commands.run(study, data, set_ or [], options, as_json=as_json)
+
+
+@app.command()
+def status(
+    study: StudyName,
+    data: Data = None,
+    set_: Sets = None,
+    out: Out = Path("runs"),
+    storage: Storage = None,
+    as_json: Json = False,
+) -> int:
+    """Say how far a study is, who runs what, and what failed."""
+    from harness import status_command
+
+    return status_command.status(study, data, set_ or [], out, storage, as_json=as_json)
 
 
 @app.command()
@@ -102,12 +155,18 @@ def check(
     data: Data = None,
     set_: Sets = None,
     out: Out = Path("runs"),
+    device: Device = None,
+    probe: Annotated[
+        bool, typer.Option(help="Train for some seconds, to tell hours where no record does.")
+    ] = True,
     as_json: Json = False,
 ) -> int:
-    """Validate studies, build every trial, print the plan."""
-    from harness import study_commands
+    """Validate studies, build every trial, print the plan: hours and disk included."""
+    from harness import check_command
+    from harness.engine import devices
 
-    return study_commands.check(studies, data, set_ or [], out, as_json=as_json)
+    options = check_command.Options(devices.device(device), out, probe)
+    return check_command.check(studies, data, set_ or [], options, as_json=as_json)
 
 
 @app.command()
@@ -125,17 +184,49 @@ def measure(
     nms_frontier: Annotated[
         bool, typer.Option("--nms-frontier", help="Try settings of NMS: mAP against time.")
     ] = False,
+    count_only: Annotated[
+        bool, typer.Option("--count-only", help="Two counters and published figures, no timing.")
+    ] = False,
+    exported: Annotated[
+        bool, typer.Option("--exported", help="With --count-only: count exported graphs, too.")
+    ] = False,
     out: Annotated[
-        Path, typer.Option(help="Page of --nms-frontier, an .html file or a folder.")
-    ] = Path("nms_frontier.html"),
+        Path | None,
+        typer.Option(
+            help="Folder for figures and raw samples; page of --nms-frontier; a Markdown table of"
+            " --count-only.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
-    from harness import model_commands, runner
+    from harness import measure_command
+    from harness.engine import devices
 
     sets = _sized(set_, size)
-    if nms_frontier and runtimes is not None:
-        raise typer.BadParameter("--runtimes does not go with --nms-frontier")
+    chosen = {
+        "--runtimes": runtimes is not None,
+        "--nms-frontier": nms_frontier,
+        "--count-only": count_only,
+    }
+    if sum(chosen.values()) > 1:
+        first, second = [name for name, given in chosen.items() if given][:2]
+        raise typer.BadParameter(f"{first} does not go with {second}")
+    if exported and not count_only:
+        raise typer.BadParameter("--exported goes with --count-only")
+    if count_only:
+        from harness.complexity import command as count_command
+        from reports import tables
+
+        return count_command.count(
+            models,
+            sets,
+            exported=exported,
+            out=out,
+            markdown=tables.to_markdown,
+            as_json=as_json,
+        )
     if nms_frontier:
         from harness.frontier import command as frontier_command
         from reports import frontier as page
@@ -145,18 +236,19 @@ def measure(
             data or "shapes",
             sets,
             weights,
-            runner.device(device),
-            out=out,
+            devices.device(device),
+            out=out or Path("nms_frontier.html"),
             write=page.write,
             as_json=as_json,
         )
-    return model_commands.measure(
+    return measure_command.measure(
         models,
         data or "shapes",
         sets,
         weights,
-        runner.device(device),
+        devices.device(device),
         runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
+        out=out,
         as_json=as_json,
     )
 
@@ -179,10 +271,11 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train one detector and evaluate it."""
-    from harness import model_commands, runner, study
+    from harness import model_commands, study
+    from harness.engine import devices
 
     plan = study.single(detector, recipe, data, set_ or [], seed)
-    return model_commands.train(plan, weights, out, runner.device(device), as_json=as_json)
+    return model_commands.train(plan, weights, out, devices.device(device), as_json=as_json)
 
 
 @app.command()
@@ -195,10 +288,11 @@ def evaluate(
     as_json: Json = False,
 ) -> int:
     """Evaluate one detector on a data set's validation split."""
-    from harness import model_commands, runner
+    from harness import model_commands
+    from harness.engine import devices
 
     return model_commands.evaluate(
-        model, data, weights, set_ or [], runner.device(device), as_json=as_json
+        model, data, weights, set_ or [], devices.device(device), as_json=as_json
     )
 
 
@@ -248,12 +342,26 @@ def report(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the pages.")],
     runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
+    mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols.")] = False,
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records."""
     from harness import study_commands
 
-    return study_commands.report(studies, out, runs, as_json=as_json)
+    return study_commands.report(studies, out, runs, mixed=mixed, as_json=as_json)
+
+
+@app.command()
+def sync(
+    study: Annotated[str, typer.Argument(help="A study, a folder of records, or `all`.")],
+    tracking_uri: TrackingUri = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> int:
+    """Send to MLflow whatever it lacks, such as after an outage."""
+    from harness.tracking import command, uri
+
+    return command.sync(study, out, uri(tracking_uri), as_json=as_json)
 
 
 @app.command()

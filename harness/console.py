@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.progress import Progress as Step
+
 if TYPE_CHECKING:
-    from harness.progress import Progress as Step
+    from harness.engine.events import Event
     from harness.recipe import Recipe
-    from harness.runner import Event
 
 SECONDS_BETWEEN_LINES = 15.0
 WIDTH_OF_A_FILE = 200  # of a table, when nobody knows how wide the reader's screen is
 DASH = "-"
+_NOTHING = Step("", 0, 1, {})
+NUMERIC = ("epoch", "loss", "mAP", "ETA")
 
 
 def stdout() -> Console:
@@ -40,23 +45,20 @@ def print_json(value: Any) -> None:
 
 
 class Board:
-    """One line a running trial: live on a terminal, else printed now and then."""
+    """One row a running trial: live on a terminal, else a line printed now and then."""
 
     def __init__(self, console: Console, total: int = 1) -> None:
-        self.console, self.total, self.number = console, total, 0
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[text]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self.console, self.total = console, total
+        self.states: Counter[str] = Counter()
         self.rows: dict[str, _Row] = {}
+        self.live = Live(
+            console=console, transient=True, refresh_per_second=4, get_renderable=self.table
+        )
 
     def __enter__(self) -> Board:
         """Begin to draw."""
-        self.bars.start()
+        if self.console.is_terminal:
+            self.live.start()
         return self
 
     def __exit__(
@@ -65,80 +67,111 @@ class Board:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take the bars away."""
-        self.bars.stop()
+        """Take the table away."""
+        self.live.stop()
 
     def say(self, text: str) -> None:
-        """Print a line above the bars."""
+        """Print a line above the table."""
         self.console.print(text, markup=False, highlight=False)
 
     def handle(self, event: Event) -> None:
         """Show what happened to a trial of a study."""
-        spec = event.spec
-        if event.kind == "started":
+        spec, result = event.spec, event.record
+        if event.kind == "started" and spec is not None:
             self.begin(spec.trial, spec.title, spec.recipe)
         elif event.kind == "progress" and event.progress is not None:
-            self.update(spec.trial, event.progress)
-        elif event.record is not None:
-            self.end(spec.trial)
-            self.number += 1
-            outcome = "stands already" if event.kind == "skipped" else _outcome(event.record)
-            self.say(f"[{self.number}/{self.total}] {spec.title}: {outcome}")
+            self.update(event.trial, event.progress)
+        elif event.failure is not None and spec is not None:
+            self.end(event.trial)
+            self.say(f"{spec.title}: {event.failure.cause}, to be tried again")
+        elif result is not None:
+            self.end(event.trial)
+            self.states[result.state] += 1
+            outcome = "stands already" if event.kind == "skipped" else _outcome(result)
+            title = f"{result.name} (seed {result.seed})"
+            number = self.states.total()
+            self.say(f"[{number}/{max(number, self.total)}] {title}: {outcome}")
 
     def begin(self, key: str, title: str, recipe: Recipe | None) -> None:
-        """Add the line of something that begins."""
-        task = self.bars.add_task(title, total=None, text="")
-        self.rows[key] = _Row(task, title, recipe)
+        """Add the row of something that begins."""
+        self.rows[key] = _Row(title, recipe)
 
     def update(self, key: str, step: Step) -> None:
         """Show how far it is."""
         row = self.rows[key]
-        text = row.text(step)
-        self.bars.update(row.task, completed=step.done, total=step.total, text=text)
-        if not self.console.is_terminal and row.is_due(step):
-            self.say(f"{row.title}: {text}")
+        due = row.take(step)
+        if due and not self.console.is_terminal:
+            shown = (row.step.phase, row.epoch, row.loss, row.accuracy, row.left)
+            self.say(f"{row.title}: {'  '.join(text for text in shown if text)}")
 
     def end(self, key: str) -> None:
-        """Take its line away."""
-        row = self.rows.pop(key, None)
-        if row is not None:
-            self.bars.remove_task(row.task)
+        """Take its row away."""
+        self.rows.pop(key, None)
+
+    def table(self) -> Table:
+        """Lay out what runs; the last line counts the trials that are over."""
+        result = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("trial", "state", "", "epoch", "loss", "mAP", "ETA"):
+            result.add_column(heading, justify="right" if heading in NUMERIC else "left")
+        for row in self.rows.values():
+            done, total = row.step.done, max(row.step.total, 1)
+            bar = ProgressBar(total, done, width=20)
+            cells = (row.epoch, row.loss, row.accuracy, row.left)
+            numbers = (Text(text.rpartition(" ")[2]) for text in cells)
+            result.add_row(Text(row.title), row.step.phase, bar, *numbers)
+        if self.states:
+            over = ", ".join(f"{count} {state}" for state, count in self.states.items())
+            result.add_row(Text(f"{over} of {self.total}", style="dim"))
+        return result
 
 
 class _Row:
-    """The line of one trial."""
+    """What is shown of one trial."""
 
-    def __init__(self, task: TaskID, title: str, recipe: Recipe | None) -> None:
-        self.task, self.title, self.recipe = task, title, recipe
-        self.phase, self.since, self.printed = "", 0.0, 0.0
+    def __init__(self, title: str, recipe: Recipe | None) -> None:
+        self.title, self.epochs = title, recipe.epochs if recipe else None
+        self.step: Step = _NOTHING
+        self.since, self.printed = 0.0, 0.0
 
-    def text(self, step: Step) -> str:
-        """Say phase, epoch, loss, mAP so far and time left."""
+    def take(self, step: Step) -> bool:
+        """Note a step; say whether to print a line: at every phase, and after a while."""
         now = time.monotonic()
-        if step.phase != self.phase:
-            self.since = now
-        parts = [step.phase]
-        if step.phase == "train" and self.recipe:
-            epoch = max(step.done - 1, 0) * self.recipe.epochs // max(step.total, 1) + 1
-            parts.append(f"epoch {epoch}/{self.recipe.epochs}")
-        shown = (("loss", ".3f"), ("lr", ".2g"), ("mAP", ".3f"))
-        parts += [f"{key} {step.values[key]:{form}}" for key, form in shown if key in step.values]
-        left = step.values.get("eta_s", self._left(step, now))
-        return "  ".join([*parts, f"ETA {clock(left)}" if left is not None else ""]).rstrip()
-
-    def _left(self, step: Step, now: float) -> float | None:
-        if step.phase != self.phase or not step.done:
-            return None
-        return (now - self.since) / step.done * (step.total - step.done)
-
-    def is_due(self, step: Step) -> bool:
-        """Say whether to print a line: at every phase, and after a while."""
-        now = time.monotonic()
-        due = step.phase != self.phase or now - self.printed >= SECONDS_BETWEEN_LINES
-        self.phase = step.phase
-        if due:
-            self.printed = now
+        if step.phase != self.step.phase:
+            self.since, self.printed = now, 0.0
+        self.step = step
+        due = not self.printed or now - self.printed >= SECONDS_BETWEEN_LINES
+        self.printed = now if due else self.printed
         return due
+
+    @property
+    def epoch(self) -> str:
+        """Say which epoch of the training is under way."""
+        if self.step.phase != "train" or not self.epochs:
+            return ""
+        epoch = max(self.step.done - 1, 0) * self.epochs // max(self.step.total, 1) + 1
+        return f"epoch {epoch}/{self.epochs}"
+
+    @property
+    def loss(self) -> str:
+        """Say what the loss is."""
+        return self._value("loss")
+
+    @property
+    def accuracy(self) -> str:
+        """Say the best mAP so far."""
+        return self._value("mAP")
+
+    def _value(self, key: str) -> str:
+        return f"{key} {self.step.values[key]:.3f}" if key in self.step.values else ""
+
+    @property
+    def left(self) -> str:
+        """Say how long the phase will take yet, as it says itself or as it went so far."""
+        step = self.step
+        found = step.values.get("eta_s")
+        if found is None and step.done:
+            found = (time.monotonic() - self.since) / step.done * (step.total - step.done)
+        return "" if found is None else f"ETA {clock(found)}"
 
 
 def clock(seconds: float) -> str:
@@ -216,6 +249,8 @@ def trials(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     columns = {"number": "#", "name": "trial"}
     if len({row["seed"] for row in rows}) > 1:
         columns["seed"] = "seed"
+    if len({row.get("protocol") for row in rows}) > 1:
+        columns["protocol"] = "protocol"
     columns |= {key: head for key, head in METRICS.items() if key not in ("flops", "network_ms")}
     columns |= {"difference": "against the first"}
     if any(row["state"] != "done" for row in rows):

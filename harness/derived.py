@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harness import locks, statistics
+from harness.complexity.coverage import Coverage
 from harness.machine import conditions, limits
 from harness.machine.conditions import Sampler, Taint, Window
 from harness.machine.energy import Energy
@@ -69,6 +70,7 @@ class Aside(NamedTuple):
     profile: Profile
     energy: Energy | str  # or why there is none
     busy_ms: float | None  # in which the device computes; None where it does not tell
+    coverage: Coverage | str = "operators were not looked into"  # or why there is none
 
 
 class Session(NamedTuple):
@@ -121,6 +123,7 @@ def timing(
     _counts(result, subject, aside.profile)
     _energy(result, aside.energy)
     _busy(result, aside.busy_ms)
+    _coverage(result, aside.coverage)
     _ratio(result, session)
     _roofline(result, subject, aside.profile, session)
     _passes(result, session)
@@ -154,10 +157,7 @@ def _counts(result: Timing, subject: Prepared, profile: Profile) -> None:
     result.details.update(profile.details)
     if "candidates" not in profile.details:
         result.absent["candidates"] = "the postprocess stage does not tell them"
-    if profile.memory_bytes is None:
-        result.absent["memory_bytes"] = "there is no counter of a model's memory here"
-    else:
-        result.metrics["memory_bytes"] = float(profile.memory_bytes)
+    _memory(result, subject.weight_bytes, profile.memory_bytes)
     for names, key, what in (
         (PARTS.names, PARTS.key, "the network apart from NMS"),
         (STAGES.names, STAGES.key, "the stages apart"),
@@ -167,6 +167,20 @@ def _counts(result: Timing, subject: Prepared, profile: Profile) -> None:
             result.absent.update({f"{name}_ms": reason for name in names})
     if subject.preprocess is None:
         result.absent["preprocess_ms"] = "not asked for (latency.preprocess)"
+
+
+def _memory(result: Timing, weights: int | None, whole: int | None) -> None:
+    """Add what the weights take, and what activations take at their peak."""
+    if weights is None:
+        result.absent["weight_bytes"] = "the subject does not tell its weights"
+    else:
+        result.metrics["weight_bytes"] = float(weights)
+    if whole is None:
+        reason = "there is no counter of a model's memory here"
+        result.absent.update(memory_bytes=reason, activation_bytes=reason)
+    else:
+        result.metrics["memory_bytes"] = float(whole)
+        result.metrics["activation_bytes"] = float(whole - (weights or 0))
 
 
 def _energy(result: Timing, energy: Energy | str) -> None:
@@ -187,6 +201,15 @@ def _busy(result: Timing, busy_ms: float | None) -> None:
     idle = max(0.0, 1 - busy_ms / result.metrics["latency_ms"])
     result.metrics["busy_ms"] = busy_ms
     result.details.update(idle_share=idle, launch_bound=idle > IDLE)
+
+
+def _coverage(result: Timing, coverage: Coverage | str) -> None:
+    """Say which share of the network's time goes into operators that `macs` leaves out."""
+    if isinstance(coverage, str):
+        result.absent["uncounted_fraction"] = coverage
+        return
+    result.metrics["uncounted_fraction"] = coverage.uncounted
+    result.details["coverage"] = coverage._asdict()
 
 
 def _ratio(result: Timing, session: Session) -> None:
@@ -258,20 +281,10 @@ def _passes(result: Timing, session: Session) -> None:
     }
     for what in (WHOLE, PARTS, STAGES, PREPROCESS):
         if what.key in result.passes:
-            remark = _spoilt(result.passes[what.key])
+            part = result.passes[what.key]
+            remark = conditions.remark(len(part.windows), part.taints)
             if remark:
                 result.caveats.update({f"{name}_ms": remark for name in what.names})
-
-
-def _spoilt(part: Blocks) -> str:
-    """Say what became of spoilt rounds; empty where there was none."""
-    if not part.taints:
-        return ""
-    tally = conditions.tally(part.taints)
-    spoilt = f"{tally.pop('windows')} of {len(part.windows)} rounds disturbed"
-    causes = ", ".join(f"{kind} {count}" for kind, count in tally.items())
-    most = len(part.kept) == len(part.windows)
-    return f"{spoilt} ({causes}), {'most, so all kept' if most else 'dropped'}"
 
 
 def _remarks(result: Timing, subject: Prepared, config: LatencyConfig) -> None:

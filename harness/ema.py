@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,15 @@ class MovingAverage(Generic[ModelT]):
         for average, tensor in zip(self._others, others, strict=True):
             average.copy_(tensor)
         self.updates += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return what `resume` needs."""
+        return {"model": self.model.state_dict(), "updates": self.updates}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.model.load_state_dict(state["model"])
+        self.updates = state["updates"]
 
 
 def _tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

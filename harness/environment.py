@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -53,6 +54,26 @@ def capture(device: str) -> dict[str, Any]:
         "git": _git(Path(__file__).resolve().parents[1]),
     }
     return _present(facts)
+
+
+def identity(facts: Mapping[str, Any]) -> str:
+    """Hash what of a machine, its software and a device makes a latency what it is.
+
+    Args:
+        facts: from `capture`. What changes from one moment to the next does not count, such as
+            clocks and load, nor which one of several equal GPUs it was.
+    """
+    cpu, gpu = facts.get("cpu", {}), facts.get("gpu", {})
+    parts = {
+        "kind": str(facts.get("device", "")).partition(":")[0],
+        "host": facts.get("host"),
+        "cpu": {name: value for name, value in cpu.items() if name != "load"},
+        "gpu": {name: gpu[name] for name in ("name", "memory_bytes", "driver") if name in gpu},
+        "variables": facts.get("variables", {}),
+        "torch": [facts.get("packages", {}).get("torch"), facts.get("torch", {})],
+    }
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _present(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from harness import derived, locks
+from harness.complexity import coverage
+from harness.complexity.coverage import Coverage
 from harness.derived import Aside, Timing
 from harness.machine import conditions, energy, limits
 from harness.machine.energy import Energy
@@ -61,7 +63,7 @@ FIGURES = (
     *(f"{name}_ms" for what in (WHOLE, PARTS, STAGES, PREPROCESS) for name in what.names),
     *("latency_p95_ms", "latency_p99_ms", "latency_low_ms", "latency_high_ms", "busy_ms"),
     *("reference_ratio", "reference_ratio_low", "reference_ratio_high", "roofline_fraction"),
-    *("memory_bytes", "energy_j"),
+    *("uncounted_fraction", "memory_bytes", "weight_bytes", "activation_bytes", "energy_j"),
 )
 """Of a subject; there is none of them where it is not timed."""
 
@@ -113,6 +115,7 @@ class Bench(NamedTuple):
     timer: Timer
     sampler: conditions.Sampler | None = None  # of the machine's conditions; made on this thread
     energy: bool = False  # whether to read its counter of joules, where there is one
+    coverage: bool = False  # whether to see which operators take the network's time
 
 
 def measure(
@@ -147,7 +150,7 @@ def measure(
     timings: dict[str, Timing] = {}
     if ready:
         with locks.measuring(device) as waited:
-            bench = Bench(device, timer_for(device), conditions.Sampler(device), energy=True)
+            bench = Bench(device, timer_for(device), conditions.Sampler(device), True, True)
             timings = measure_prepared(ready, config, bench, seed=seed, on_progress=on_progress)
         for timing in timings.values():
             timing.details["waited_seconds"] = waited
@@ -251,7 +254,10 @@ def measure_prepared(
             session.run()
         energies = _energies(subjects, config, bench)
         busy = {name: _busy(subject, bench.timer) for name, subject in subjects.items()}
-    asides = {name: Aside(profiles[name], energies[name], busy[name]) for name in subjects}
+        covered = {name: _coverage(subject, bench) for name, subject in subjects.items()}
+    asides = {
+        name: Aside(profiles[name], energies[name], busy[name], covered[name]) for name in subjects
+    }
     return _derive(session, asides, bench, known)
 
 
@@ -322,6 +328,17 @@ def _busy(subject: Prepared, timer: Timer) -> float | None:
         found = [timer.busy(*WHOLE.work(subject, index)) for index in indexes]
     told = [value for value in found if value is not None]
     return float(np.median(told)) if told else None
+
+
+def _coverage(subject: Prepared, bench: Bench) -> Coverage | str:
+    """See which operators the time of a network goes into, or say why that is not known."""
+    network, images = subject.network, subject.inputs[0].images
+    if not bench.coverage:
+        return "operators were not looked into"
+    if network is None or not subject.stages:
+        return "the runtime does not run operator by operator"
+    with subject.active():
+        return coverage.measure(lambda: network(images), bench.device)
 
 
 @contextmanager

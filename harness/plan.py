@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from detectors.config import KnobError
-from harness import complexity, record
+from detectors.config import KnobError, canonical
+from harness import complexity, environment, record, reuse, trainings
+from harness.constraints import infeasible
 from harness.recipe import Recipe
 from harness.record import Record, RecordError
+from harness.reuse import Earlier
 from harness.specification import TrialSpec
 from harness.yaml_source import StudyError
 
 PASSES = 3  # a training step costs about three forward passes: one forward, two backward
 ALIKE = 4  # times the MACs: small models are slower for their work, and say nothing of large ones
+STATES = 4  # of the weights' size in a checkpoint: the weights, their average, and AdamW's two
+STAGES_SHARE = 1.5  # a subject's stages take half as long again as its calls
 
 
 class Planned(NamedTuple):
@@ -29,65 +34,172 @@ class Planned(NamedTuple):
     images: int  # an epoch
     epochs: int  # 0 when nothing is trained
     steps: int  # of the optimiser, in all
+    training: str | None  # hash of what determines the weights; None when nothing is trained
+    trained: bool  # whether these weights stand
+    trained_macs: int  # of one image, with the inference-only knobs that the training has
+    weight_bytes: int
+    ruled_out: str | None  # why it will not be trained, as far as that is known for free
+    earlier: Earlier | None  # the same trial of another study, whose results are taken over
 
     @property
     def training_macs(self) -> float:
         """Multiply-accumulates of the whole training, roughly."""
-        return float(PASSES * self.macs * self.images * self.epochs)
+        return float(PASSES * self.trained_macs * self.images * self.epochs)
+
+    @property
+    def validation_macs(self) -> float:
+        """Multiply-accumulates of the training's validations."""
+        recipe = self.spec.recipe
+        if recipe is None or not self.epochs:
+            return 0.0
+        times = -(-self.epochs // recipe.validate_every)
+        return float(self.trained_macs * int(self.spec.dataset["val"]["images"]) * times)
 
 
 class Cost(NamedTuple):
     """What a study will take."""
 
-    seconds: float | None  # of training; None as long as nothing was trained on this machine
+    seconds: float | None  # of training; None as long as nobody knows how fast this machine is
     basis: str
 
 
-def plan(specs: Sequence[TrialSpec], out: Path) -> list[Planned]:
+class Disk(NamedTuple):
+    """What a study will take of the disk, and what is there, bytes."""
+
+    weights: int  # of the trainings that are left
+    checkpoint: int  # the largest, while its training runs
+    finished: int  # trainings that stand, of all studies
+    unfinished: int  # trainings under way or given up, of all studies
+    free: int
+
+
+def plan(
+    specs: Sequence[TrialSpec],
+    out: Path,
+    constraints: Mapping[str, str] | None = None,
+    machine: Mapping[str, Any] | None = None,
+) -> list[Planned]:
     """Build every trial without memory.
+
+    Args:
+        specs: the trials.
+        out: where records and trainings stand.
+        constraints: metric to limit.
+        machine: from `environment.capture`, where trials of other studies are to be taken over.
 
     Raises:
         StudyError: a trial whose detector cannot be built.
     """
-    return [_planned(spec, out) for spec in specs]
+    built: dict[str, _Built] = {}  # by detector: trials may differ in other knobs
+    planned = [_planned(spec, out, constraints or {}, built) for spec in specs]
+    if machine is None:
+        return planned
+    found = [None if item.stands else reuse.find(item.spec, out, machine) for item in planned]
+    return [item._replace(earlier=one) for item, one in zip(planned, found, strict=True)]
 
 
-def cost(planned: Sequence[Planned], out: Path) -> Cost:
-    """Estimate how long the trainings that are left will take, from those that ended before."""
-    left = [item for item in planned if not item.stands]
-    work = sum(item.training_macs for item in left)
-    if not work:
+def trainings_left(planned: Sequence[Planned]) -> list[Planned]:
+    """Return one trial for each training that has to be made."""
+    left: dict[str, Planned] = {}
+    for item in planned:
+        known = item.stands or item.trained or item.ruled_out or item.earlier
+        if item.training and not known:
+            left.setdefault(item.training, item)
+    return list(left.values())
+
+
+def cost(planned: Sequence[Planned], out: Path, machine: Mapping[str, Any] | None = None) -> Cost:
+    """Estimate how long the trainings that are left will take, from those that ended before.
+
+    Args:
+        planned: the trials.
+        out: where records of this study and of others stand.
+        machine: from `environment.capture`; what was trained on another does not count.
+    """
+    left = trainings_left(planned)
+    if not left:
         return Cost(0.0, "nothing is left to train")
-    typical = sorted(item.macs for item in left)[len(left) // 2]
+    typical = sorted(item.trained_macs for item in left)[len(left) // 2]
     speeds = sorted(
         found.speed
-        for found in _trainings(out)
+        for found in _trainings(out, machine)
         if 1 / ALIKE <= found.macs / typical <= ALIKE and found.speed
     )
     if not speeds:
         return Cost(None, f"unknown until a detector like these has been trained; none is in {out}")
-    speed = speeds[len(speeds) // 2]
-    seconds = work / speed
+    seconds = sum(item.training_macs for item in left) / speeds[len(speeds) // 2]
     return Cost(seconds, f"speed of trainings of like detectors recorded in {out}, scaled by MACs")
 
 
-def _planned(spec: TrialSpec, out: Path) -> Planned:
+def latency_seconds(planned: Sequence[Planned]) -> float:
+    """Return how long the latencies that are left will take at most, each beside its reference."""
+    left = [item for item in planned if not item.stands and not item.ruled_out]
+    new = [item.spec for item in left if item.earlier is None or not item.earlier.here]
+    timed = [spec.latency for spec in new if "latency" in spec.measure]
+    return sum(2 * (item.warmup_seconds + STAGES_SHARE * item.seconds) for item in timed)
+
+
+def disk(planned: Sequence[Planned], out: Path) -> Disk:
+    """Say what trainings will take; the weights of a training lie there once for all its trials."""
+    left = trainings_left(planned)
+    held = trainings.sizes(out / trainings.SHELF)
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    return Disk(
+        weights=sum(item.weight_bytes for item in left),
+        checkpoint=max((STATES * item.weight_bytes for item in left), default=0),
+        finished=held.finished,
+        unfinished=held.unfinished,
+        free=shutil.disk_usage(there).free,
+    )
+
+
+class _Built(NamedTuple):
+    """What is known of a detector without memory for it."""
+
+    metrics: dict[str, float]
+    bytes: int
+
+
+def _planned(
+    spec: TrialSpec, out: Path, constraints: Mapping[str, str], built: dict[str, _Built]
+) -> Planned:
     config = spec.setup.detector
-    try:
-        with torch.device("meta"):
-            detector = config.build()
-        metrics = complexity.count_training(detector, config.input.size)
-    except KnobError:
-        raise
-    except (ValueError, RuntimeError) as error:
-        raise StudyError(f"trial {spec.name!r} cannot be built: {error}") from error
+    own, shared = (_build(spec, each, built) for each in (config, canonical(config)))
     recipe = spec.recipe if "accuracy" in spec.measure else None
     images = int(spec.dataset["train"]["images"])
     epochs = recipe.epochs if recipe else 0
-    steps = epochs * _steps_per_epoch(images, recipe) if recipe else 0
-    stands = stands_in(spec, out)
-    macs, params = int(metrics["macs"]), int(metrics["params"])
-    return Planned(spec, params, macs, stands, images, epochs, steps)
+    training = spec.training if recipe else None
+    return Planned(
+        spec,
+        params=int(own.metrics["params"]),
+        macs=int(own.metrics["macs"]),
+        stands=stands_in(spec, out),
+        images=images,
+        epochs=epochs,
+        steps=epochs * _steps_per_epoch(images, recipe) if recipe else 0,
+        training=training,
+        trained=bool(training and trainings.find(out / trainings.SHELF, training)),
+        trained_macs=int(shared.metrics["macs"]),
+        weight_bytes=shared.bytes,
+        ruled_out=infeasible(own.metrics, constraints),
+        earlier=None,
+    )
+
+
+def _build(spec: TrialSpec, config: Any, built: dict[str, _Built]) -> _Built:
+    key = repr(config)
+    if key not in built:
+        try:
+            with torch.device("meta"):
+                detector = config.build()
+            metrics = complexity.count_training(detector, config.input.size)
+        except KnobError:
+            raise
+        except (ValueError, RuntimeError) as error:
+            raise StudyError(f"trial {spec.name!r} cannot be built: {error}") from error
+        size = sum(part.numel() * part.element_size() for part in detector.state_dict().values())
+        built[key] = _Built(metrics, size)
+    return built[key]
 
 
 def _steps_per_epoch(images: int, recipe: Recipe) -> int:
@@ -98,9 +210,9 @@ def _steps_per_epoch(images: int, recipe: Recipe) -> int:
 
 def stands_in(spec: TrialSpec, out: Path) -> bool:
     """Say whether a trial's record makes running it needless."""
-    from harness.runner import standing
+    from harness.engine.standing import standing
 
-    return standing(spec, out) is not None
+    return standing(out / spec.study, spec.trial) is not None
 
 
 class _Trained(NamedTuple):
@@ -110,14 +222,23 @@ class _Trained(NamedTuple):
     speed: float  # multiply-accumulates a second
 
 
-def _trainings(out: Path) -> Iterator[_Trained]:
-    """Yield every training recorded under a folder."""
+def _trainings(out: Path, machine: Mapping[str, Any] | None) -> Iterator[_Trained]:
+    """Yield every training recorded under a folder, once."""
+    seen = set()
+    wanted = None if machine is None else environment.identity(machine)
     for folder in sorted(out.glob("*")):
         for found in _records(folder):
-            seconds, macs = found.timings.get("train"), found.metrics.get("macs")
-            epochs, images = found.config.get("recipe.epochs"), found.data.get("train", {})
-            if found.state == "done" and seconds and macs and epochs:
-                yield _Trained(macs, PASSES * macs * images.get("images", 0) * epochs / seconds)
+            told = found.details.get("training", {})
+            key = told.get("training", found.trial)
+            elsewhere = wanted not in (None, environment.identity(found.environment))
+            if key in seen or elsewhere or found.state != "done":
+                continue
+            seconds = told.get("seconds", found.timings.get("train"))
+            macs, epochs = found.metrics.get("macs"), found.config.get("recipe.epochs")
+            images = found.data.get("train", {}).get("images", 0)
+            if seconds and macs and epochs:
+                seen.add(key)
+                yield _Trained(macs, PASSES * macs * images * epochs / seconds)
 
 
 def _records(folder: Path) -> list[Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Progress(NamedTuple):
@@ -16,6 +16,16 @@ class Progress(NamedTuple):
 
 
 OnProgress = Callable[[Progress], None]
+
+Judge = Callable[[Literal["cheap", "epoch"], dict[str, float], list[dict[str, float]]], str | None]
+"""Asked whether a trial is worth going on with; a returned text is the reason to give it up.
+
+At the stage `cheap`, before training, it gets what was measured of the untrained variant and no
+curve: `params`, `macs` and the like; where the trial's spec asks for it `network_ms`, and as
+`latency_ms` the low end of that, which the latency with its postprocessing cannot fall below. At
+the stage `epoch`, after each validation but the last, it gets these, the latest validation's
+metrics, and one row a validation so far: `epoch`, `step`, `time`, `mAP` and the like.
+"""
 
 
 def ignore(progress: Progress) -> None:

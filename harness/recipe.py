@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -13,7 +14,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 from harness.augmentation import Augment
 from harness.settings import Settings, knobs
 
+LEAVES_RESULT = ("workers", "cache_bytes", "checkpoint_minutes")
 FOLDER = Path(__file__).parents[1] / "studies" / "recipes"
+
+
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class RecipeError(ValueError):
@@ -30,21 +35,41 @@ class Recipe(Settings):
     accumulate: PositiveInt = 1
     """Micro-batches an optimiser step; divides `batch_size`."""
     lr: PositiveFloat
-    """Learning rate after warm-up, for `batch_size` images a step."""
+    """Learning rate after warm-up, for `lr_base_batch` images a step, or else for `batch_size`."""
+    lr_base_batch: PositiveInt | None = None
+    """Images a step that `lr` is stated for: with another `batch_size` it grows in proportion. Null
+    for an `lr` that is taken as it is. Steps of warm-up and moving average don't follow."""
     backbone_lr: PositiveFloat = 1.0
     """Share of `lr` with which the backbone learns."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or stochastic gradient descent with momentum."""
+    betas: tuple[_Share, _Share] = (0.9, 0.999)
+    """Decay of AdamW's averages of the gradient and of its square."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of SGD."""
+    nesterov: bool = False
+    """Whether SGD looks ahead along its momentum."""
     weight_decay: float = Field(default=0.05, ge=0)
-    """Decay of AdamW on weights; never on norms and biases."""
+    """Decay of weights; AdamW's is apart from the gradient, SGD's is added to it."""
+    no_decay: Literal["norm_bias", "none"] | tuple[str, ...] = "norm_bias"
+    """Parameters without decay: `norm_bias` those of norms and all biases, `none` no parameter, or
+    regular expressions that are searched in their names."""
     warmup_steps: int = Field(default=0, ge=0)
     """Optimiser steps over which the learning rate rises linearly; the last has the full rate."""
     warmup_start: float = Field(default=1e-5, gt=0, le=1)
     """Share of `lr` at which the warm-up begins."""
-    schedule: Literal["flat_cosine", "constant"] = "flat_cosine"
-    """`flat_cosine` holds `lr`, then follows half a cosine down to `lr_end`."""
+    schedule: Literal["flat_cosine", "cosine", "step", "constant"] = "flat_cosine"
+    """`flat_cosine` holds `lr`, then follows half a cosine down to `lr_end`; `cosine` follows it
+    from the start; `step` falls at every share in `step_at`."""
     flat_until: float = Field(default=0.5, ge=0, le=1)
-    """Share of all steps after which the cosine begins."""
+    """Share of all steps after which the cosine of `flat_cosine` begins."""
     lr_end: float = Field(default=0.05, ge=0, le=1)
     """Share of `lr` that the cosine reaches at the end of the last epoch."""
+    step_at: tuple[_Share, ...] = (2 / 3, 11 / 12)
+    """Shares of all steps at which the learning rate of `step` falls; the default is the usual one
+    of 12 epochs, after 8 and 11."""
+    step_factor: float = Field(default=0.1, gt=0, le=1)
+    """What the learning rate of `step` is multiplied with each time."""
     ema_decay: float | None = Field(default=0.9998, gt=0, lt=1)
     """Decay of the weights' moving average, which is what is evaluated and kept; null for none."""
     ema_ramp: PositiveFloat = 2000.0
@@ -53,12 +78,17 @@ class Recipe(Settings):
     """Largest norm of the gradient; null for none."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; losses and matching are always in float32."""
+    sync_norm: bool = True
+    """Whether batch norms see the images of all processes; with one process, or on a CPU, which
+    cannot, they see their own micro-batch."""
     channels_last: bool = False
     """Whether images and weights lie in memory channel by channel, which many GPUs prefer."""
     validate_every: PositiveInt = 10
     """Epochs between two evaluations on the validation split; the last epoch always is."""
     workers: int = Field(default=2, ge=0)
     """Processes that load images."""
+    checkpoint_minutes: PositiveFloat = 10.0
+    """Time between two checkpoints within an epoch; there is one at the end of each, too."""
     cache_bytes: int = Field(default=1 << 31, ge=0)
     """Shared memory for decoded and mixed images, at most; less costs time and changes nothing."""
     on_corrupt: Literal["refuse", "skip"] = "refuse"
@@ -79,12 +109,32 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _optimizer_exists(self) -> Recipe:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov looks ahead along the momentum, which is 0; raise momentum")
+        for pattern in self.no_decay if isinstance(self.no_decay, tuple) else ():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"no_decay: {pattern!r} cannot be searched: {error}") from None
+        return self
+
+    @model_validator(mode="after")
     def _last_epochs_have_an_augmentation(self) -> Recipe:
         if self.last_epochs > self.epochs:
             raise ValueError(f"last_epochs {self.last_epochs} of only {self.epochs} epochs")
         if self.last_epochs and self.last_augment is None:
             raise ValueError("last_epochs: needs last_augment, which is null")
         return self
+
+    @property
+    def scaled_lr(self) -> float:
+        """Learning rate after warm-up, for `batch_size` images a step."""
+        return self.lr * self.batch_size / (self.lr_base_batch or self.batch_size)
+
+    def of_result(self) -> dict[str, Any]:
+        """Return the knobs that change what comes out, and not only how fast or how safely."""
+        return self.model_dump(mode="json", exclude=set(LEAVES_RESULT))
 
     def augment_of(self, epoch: int) -> Augment:
         """Return what happens to the images of an epoch, counted from 0."""

@@ -14,6 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SCHEMA: Literal[1] = 1
 FILE = "record.json"
+METRICS = {
+    "complexity": ("params", "macs", "flops", "params_deployed", "macs_deployed", "flops_deployed"),
+    "accuracy": ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"),
+    "latency": (
+        *("latency_ms", "latency_p95_ms", "latency_low_ms", "latency_high_ms", "network_ms"),
+        *("backbone_ms", "neck_ms", "head_ms", "nms_ms", "latency_ratio", "latency_adjusted_ms"),
+        *("latency_p99_ms", "reference_ratio", "roofline_fraction"),
+    ),
+}
+"""Metrics that a trial has, or lacks with a reason, by what a study measures."""
 
 
 class RecordError(ValueError):
@@ -45,7 +55,9 @@ class Record(BaseModel):
     machine's speed did between trials, so fit to be set beside those of other trials) with
     `latency_adjusted_low_ms` and `_high_ms` (of the ratio alone); `reference_ratio` (to the
     workload of `details["latency"]["workload"]`) with `_low` and `_high`; `roofline_fraction` (of
-    the network, see `harness.limits.roofline`); `memory_bytes`; `energy_j` (an image, above idle).
+    the network, see `harness.machine.limits.roofline`); `uncounted_fraction` (of the network's
+    time, in operators that `macs` leaves out); `memory_bytes`, of which `weight_bytes` and, at
+    their peak, `activation_bytes`; `energy_j` (an image, above idle).
     What could not be measured is absent, with its reason in `absent`.
     """
 
@@ -65,6 +77,8 @@ class Record(BaseModel):
     seed: int
     state: Literal["done", "failed", "pruned"]
     failure: Failure | None = None
+    stopped: str | None = None
+    """Why a pruned trial was given up; what was measured until then stands."""
     metrics: dict[str, float] = {}
     absent: dict[str, str] = {}
     """Metric that could not be measured: the reason."""

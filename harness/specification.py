@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import detectors
 from detectors import weights as detector_weights
-from detectors.config import flatten, override
+from detectors.config import canonical, flatten, override
 from harness.data import DataConfig, DataSet
 from harness.evaluate import BACKGROUND_IOU, FOUND_IOU, IOU_THRESHOLDS, MAX_DETECTIONS
 from harness.knobs import Setup
@@ -18,12 +18,10 @@ from harness.latency import LatencyConfig
 from harness.recipe import Recipe
 from harness.record import SCHEMA, digest
 from harness.settings import Settings
+from harness.timer import SYNC
 
 if TYPE_CHECKING:
     from harness.study import Study
-
-# Knobs of a recipe that change how fast it runs, not what comes out.
-LEAVES_RESULT = ("workers", "cache_bytes")
 
 
 class TrialSpec(Settings):
@@ -45,6 +43,10 @@ class TrialSpec(Settings):
     overrides: dict[str, Any]
     weights: str | None = None
     """File that training starts from."""
+    weights_digest: str | None = None
+    """Hash of what that file holds."""
+    cheap_latency: bool = False
+    """Whether the judge wants to know how long the untrained network takes."""
     protocol: dict[str, Any]
     protocol_hash: str
     dataset: dict[str, Any]
@@ -54,6 +56,22 @@ class TrialSpec(Settings):
     def title(self) -> str:
         """Name the trial with its seed."""
         return f"{self.name} (seed {self.seed})"
+
+    @property
+    def training(self) -> str:
+        """Hash what determines the trained weights; trials that share it need one training."""
+        config = canonical(self.setup.detector)
+        return digest(
+            {
+                "schema": SCHEMA,
+                "detector": _kind(config),
+                "knobs": flatten(config),
+                "data": self.dataset["fingerprint"],
+                "recipe": _of_result(self.recipe),
+                "seed": self.seed,
+                "weights": self.weights_digest,
+            }
+        )
 
     @property
     def setup(self) -> Setup:
@@ -72,12 +90,11 @@ def specify(
 ) -> TrialSpec:
     """Write down one trial of a study."""
     flat = flatten(setup.detector)
-    kind = type(setup.detector)
     trained = "accuracy" in study.measure
     protocol = _protocol(study.measure, setup, flat, dataset.fingerprint)
     result = {
         "schema": SCHEMA,
-        "detector": f"{kind.__module__}.{kind.__qualname__}",
+        "detector": _kind(setup.detector),
         "knobs": flat,
         "data": dataset.fingerprint,
         "recipe": _of_result(setup.recipe) if trained else None,
@@ -106,23 +123,24 @@ def started_from(spec: TrialSpec, weights: Path) -> TrialSpec:
     """Return the trial that starts from a file of weights."""
     file = weights / detector_weights.WEIGHTS_FILE if weights.is_dir() else weights
     content = hashlib.sha256(file.read_bytes()).hexdigest()
-    changes = {"weights": str(weights), "trial": digest([spec.trial, content])}
-    return spec.model_copy(update=changes)
+    changes = {"weights": str(weights), "weights_digest": content}
+    return spec.model_copy(update=changes | {"trial": digest([spec.trial, content])})
 
 
 def describe(overrides: Mapping[str, Any]) -> str:
     """Write overrides in short, e.g. "backbone.expand_ratio=0.25, recipe.lr=0.002"."""
-    parts = (f"{path.removeprefix('detector.')}={_short(v)}" for path, v in overrides.items())
+    parts = (f"{path.removeprefix('detector.')}={short(v)}" for path, v in overrides.items())
     return ", ".join(parts) or "baseline"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Write a value as tables and searches name it, e.g. "[320, 320]" or "SimOTA(topk=10)"."""
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{k}={_short(v)}" for k, v in value.items() if k != "type")
+        inner = ", ".join(f"{k}={short(v)}" for k, v in value.items() if k != "type")
         kind = str(value.get("type", ""))
         return f"{kind}({inner})" if inner or not kind else kind
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_short, value))}]"
+        return f"[{', '.join(map(short, value))}]"
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -148,6 +166,7 @@ def _protocol(
         }
     if "latency" in measure:
         protocol["latency"] = setup.latency.model_dump(mode="json")
+        protocol["sync"] = SYNC
     return protocol
 
 
@@ -158,8 +177,10 @@ def _evaluator() -> str:
         return "hotcoco"
 
 
+def _kind(config: Any) -> str:
+    return f"{type(config).__module__}.{type(config).__qualname__}"
+
+
 def _of_result(recipe: Recipe | None) -> dict[str, Any] | None:
     """Return what of a recipe determines the result."""
-    if recipe is None:
-        return None
-    return recipe.model_dump(mode="json", exclude=set(LEAVES_RESULT))
+    return None if recipe is None else recipe.of_result()

@@ -13,16 +13,21 @@ from pydantic import Field, PrivateAttr, StringConstraints, ValidationError
 
 import detectors
 from detectors.config import KnobError
-from harness import data, knobs, library, recipe, yaml_source
+from harness import data, designs, knobs, library, recipe, study_source, yaml_source
 from harness.data import DataConfig, DataSet
+from harness.designs import Design, DesignError
 from harness.knobs import Setup
+from harness.search import checks, judge
+from harness.search.config import Axis, Racing, Search
 from harness.settings import Settings
 from harness.specification import TrialSpec, specify
 from harness.yaml_source import Source, StudyError
 
-__all__ = ["Study", "StudyError", "TrialSpec", "expand", "load", "single"]
+__all__ = ["Specs", "Study", "StudyError", "TrialSpec", "expand", "load", "single"]
 
 Measure = Literal["complexity", "latency", "accuracy"]
+Cause = Literal["out_of_memory", "not_finite", "timeout", "crash", "data", "lost_worker", "error"]
+OpenData = Callable[[DataConfig], DataSet]
 NonEmpty = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
@@ -49,11 +54,26 @@ class Study(Settings):
     """What each trial measures."""
     sweep: dict[str, NonEmpty] = {}
     """Knobs that differ between trials: dotted path to values."""
-    design: Literal["grid", "zip", "one_factor"] = "grid"
+    design: Design = "grid"
     """`grid` tries all combinations, `zip` takes the values side by side, `one_factor` turns one
-    knob at a time away from the study's own setting, which is the first trial."""
+    knob at a time away from the study's own setting, which is the first trial;
+    `fractional_factorial` takes a part of the grid of two values a knob."""
+    resolution: Literal[3, 4, 5] = 4
+    """Of a fractional factorial: 3 tells main effects apart, 4 also from interactions of two
+    knobs, 5 also these from each other."""
+    search: Search | None = None
+    """A search in place of a sweep."""
+    constraints: dict[str, str] = {}
+    """Metric: a limit such as `<= 6e6`; a variant known to be beyond it is not trained."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     """Each variant is run once with each."""
+    racing: Racing | None = None
+    """More seeds for the variants that may still be the best."""
+    retries: dict[Cause, Annotated[int, Field(ge=0)]] = {}
+    """Further attempts at a trial by cause of its failure; else one after a `crash` of its process,
+    three after the loss of the machine (`lost_worker`), and none otherwise."""
+    timeout_hours: Annotated[float, Field(gt=0)] | None = None
+    """Time an attempt at a trial may take."""
 
     _source: Source = PrivateAttr(default=Source("study", {}, {}))
     _setup: Setup = PrivateAttr()
@@ -61,6 +81,20 @@ class Study(Settings):
     def setup(self) -> Setup:
         """Return what the trials have in common."""
         return self._setup
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """Return all constraints: metric to limit."""
+        return {**self.constraints, **(self.search.constraints if self.search else {})}
+
+    def variants(self) -> list[dict[str, Any]]:
+        """Return what each variant of a sweep turns.
+
+        Raises:
+            StudyError: a sweep that the design cannot have.
+        """
+        with _at(self.place("sweep")):
+            return designs.variants(self.design, self.sweep, self.setup(), self.resolution)
 
     def place(self, *path: str) -> str:
         """Return the file and line of a part."""
@@ -81,19 +115,16 @@ def load(name_or_path: str | Path, *, data: str | None = None, sets: Sequence[st
     """
     source = yaml_source.read(library.find(str(name_or_path)))
     for text in sets:
-        source = _with_set(source, text)
+        source = study_source.with_set(source, text)
     if data is not None:
-        source = _replaced(source, ("data",), data, f"--data {data}")
-    if "search" in source.value:
-        where = source.place("search")
-        raise StudyError(f"{where}: searches are not available yet; name the values in `sweep:`")
-    if not source.value.get("sweep"):
+        source = study_source.replaced(source, ("data",), data, f"--data {data}")
+    if not source.value.get("sweep") and "search" not in source.value:
         where = source.place("sweep")
         raise StudyError(f"{where}: nothing is swept; add `sweep: {{detector.KNOB: [A, B]}}`")
     study = _resolved(source)
     _check_table(study)
     _check_axes(study)
-    return study
+    return checks.checked(study)
 
 
 def single(
@@ -113,7 +144,7 @@ def single(
     tree |= {"measure": ["complexity", "accuracy"], "seeds": [seed]}
     source = Source("command line", tree, {})
     for text in sets:
-        source = _with_set(source, text)
+        source = study_source.with_set(source, text)
     return _resolved(source)
 
 
@@ -124,14 +155,41 @@ def changes(sets: Sequence[str]) -> dict[str, Any]:
         StudyError: a text of another form.
     """
     empty = Source("command line", {}, {})
-    trees = [_with_set(empty, text).value for text in sets]
+    trees = [study_source.with_set(empty, text).value for text in sets]
     for tree, text in zip(trees, sets, strict=True):
         if "set" not in tree:
             raise StudyError(f"--set {text}: expected the dotted path of a knob")
     return {path: value for tree in trees for path, value in tree["set"].items()}
 
 
-def expand(study: Study, open_data: Callable[[DataConfig], DataSet] = data.load) -> list[TrialSpec]:
+class Specs:
+    """Writes down the trials of a study, opening each data set that they need once."""
+
+    def __init__(
+        self, study: Study, open_data: Callable[[DataConfig], DataSet] = data.load
+    ) -> None:
+        self.study, self.open_data = study, open_data
+        self.opened: dict[DataConfig, DataSet] = {}
+
+    def __call__(self, overrides: Mapping[str, Any], seed: int) -> TrialSpec:
+        """Write down one trial.
+
+        Raises:
+            StudyError: an impossible combination.
+            DataError: a data set that cannot be used.
+        """
+        study = self.study
+        with _placed(study, overrides):
+            setup = knobs.turn(study.setup(), overrides)
+        if setup.data not in self.opened:
+            self.opened[setup.data] = self.open_data(setup.data)
+        dataset = self.opened[setup.data]
+        setup = _with_classes(study, setup, overrides, dataset)
+        spec = specify(study, setup, overrides, seed, dataset)
+        return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
+
+
+def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
     """List a study's trials in the order they are run: seed by seed, the last axis fastest.
 
     Args:
@@ -139,41 +197,19 @@ def expand(study: Study, open_data: Callable[[DataConfig], DataSet] = data.load)
         open_data: opens a data set; called once for each that the trials need.
 
     Raises:
-        StudyError: an impossible combination, or two trials that are the same.
+        StudyError: an impossible combination, two trials that are the same, or a search, whose
+            trials follow from each other.
         DataError: a data set that cannot be used.
     """
-    opened: dict[DataConfig, DataSet] = {}
-    specs: dict[str, TrialSpec] = {}
-    for seed, overrides in itertools.product(study.seeds, _variants(study)):
-        with _placed(study, overrides):
-            setup = knobs.turn(study.setup(), overrides)
-        if setup.data not in opened:
-            opened[setup.data] = open_data(setup.data)
-        spec = specify(
-            study,
-            _with_classes(study, setup, overrides, opened[setup.data]),
-            overrides,
-            seed,
-            opened[setup.data],
-        )
+    if study.search is not None:
+        raise StudyError(f"{study.place('search')}: a search finds its trials as it goes")
+    make, specs = Specs(study, open_data), dict[str, TrialSpec]()
+    for seed, overrides in itertools.product(study.seeds, study.variants()):
+        spec = make(overrides, seed)
         if spec.trial in specs:
             raise StudyError(_same(study, specs[spec.trial], spec))
         specs[spec.trial] = spec
     return list(specs.values())
-
-
-def _variants(study: Study) -> list[dict[str, Any]]:
-    """Return the overrides of each variant, as the study's design has it."""
-    axes = study.sweep
-    if study.design == "grid":
-        return [
-            dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
-        ]
-    if study.design == "zip":
-        return [dict(zip(axes, values, strict=True)) for values in zip(*axes.values(), strict=True)]
-    base = study.setup()
-    turned = [{path: value} for path, values in axes.items() for value in values]
-    return [{}, *(change for change in turned if knobs.turn(base, change) != base)]
 
 
 def _with_classes(
@@ -216,40 +252,6 @@ def _same(study: Study, first: TrialSpec, second: TrialSpec) -> str:
     )
 
 
-def _with_set(source: Source, text: str) -> Source:
-    """Apply one `--set PATH=VALUE`."""
-    path, equals, written = text.partition("=")
-    place = f"--set {text}"
-    if not equals or not path:
-        raise StudyError(f"{place}: expected PATH=VALUE")
-    value = yaml_source.value(written)
-    swept = source.value.get("sweep") or {}
-    if path.startswith("sweep."):
-        axis = path.removeprefix("sweep.")
-        if axis not in swept:
-            raise StudyError(
-                f"{place}: {axis} is not swept{knobs.nearest(axis, list(swept))}"
-                f" The axes are {', '.join(swept)}."
-            )
-        return _replaced(source, ("sweep", axis), value, place)
-    if path in swept:
-        raise StudyError(f"{place}: {path} is swept; give its values: --set 'sweep.{path}=[...]'")
-    if "." in path:
-        return _replaced(source, ("set", path), value, place)
-    return _replaced(source, (path,), value, place)
-
-
-def _replaced(source: Source, path: tuple[str, ...], value: Any, place: str) -> Source:
-    """Return the source with one part replaced, and remember by what."""
-    tree = dict(source.value)
-    if len(path) == 1:
-        tree[path[0]] = value
-    else:
-        tree[path[0]] = {**(tree.get(path[0]) or {}), path[1]: value}
-    kept = {key: where for key, where in source.places.items() if key[: len(path)] != path}
-    return Source(source.name, tree, {**kept, path: place})
-
-
 def _resolved(source: Source) -> Study:
     """Validate the keys and look up what they name."""
     try:
@@ -265,16 +267,26 @@ def _explain(source: Source, error: ValidationError) -> str:
     """Say in one line what is wrong with the first key that is refused."""
     first = error.errors()[0]
     path = tuple(map(str, first["loc"]))
-    place = source.place(*path)
-    keys = [field.alias or name for name, field in Study.model_fields.items()]
+    place, *within = source.place(*path), path[:-1]
     if first["type"] == "extra_forbidden":
-        hint = knobs.nearest(path[0], keys)
-        return f"{place}: unknown key {path[0]!r}{hint} A study has {', '.join(keys)}."
+        keys = _keys(path[:-1])
+        hint = knobs.nearest(path[-1], keys)
+        owner = f"`{'.'.join(path[:-1])}`" if within[0] else "A study"
+        return f"{place}: unknown key {path[-1]!r}{hint} {owner} has {', '.join(keys)}."
     if first["type"] == "missing":
-        return f"{place}: {path[0]} is missing"
+        return f"{place}: {'.'.join(path)} is missing"
     if path[0] == "sweep" and len(path) == 2:
         return f"{place}: {path[1]}: expected a list of values, got {first['input']!r}"
+    if first["type"] == "value_error":
+        return f"{place}: {'.'.join(path)}: {first['msg'].removeprefix('Value error, ')}"
     return f"{place}: {'.'.join(path)}: {first['msg']}, got {first['input']!r}"
+
+
+def _keys(path: tuple[str, ...]) -> list[str]:
+    """Return the keys that a part of a study may have."""
+    kinds: dict[str, type[Settings]] = {"racing": Racing, "search": Search}
+    kind = Axis if path[:2] == ("search", "space") else kinds.get("".join(path), Study)
+    return [field.alias or name for name, field in kind.model_fields.items()]
 
 
 def _setup(study: Study) -> Setup:
@@ -327,14 +339,14 @@ def _check_axes(study: Study) -> None:
         for index, value in enumerate(values):
             with _at(study.place("sweep", path, *([str(index)] if exists else []))):
                 knobs.turn(study.setup(), {path: value})
-    lengths = {path: len(values) for path, values in study.sweep.items()}
-    if study.design == "zip" and len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{path} has {length}" for path, length in lengths.items())
-        raise StudyError(f"{study.place('sweep')}: zip needs axes of one length; {counts}")
+    if study.sweep:
+        study.variants()
 
 
 def _where(study: Study, path: str) -> str:
     """Return the place where a knob is set or swept, or the study's own."""
+    if study.search is not None and path in study.search.space:
+        return study.place("search", "space", path)
     return study.place("sweep" if path in study.sweep else "set", path)
 
 
@@ -343,7 +355,7 @@ def _at(place: str) -> Iterator[None]:
     """Put a place before the message of what is refused inside."""
     try:
         yield
-    except (KnobError, recipe.RecipeError, StudyError) as error:
+    except (DesignError, KnobError, recipe.RecipeError, StudyError) as error:
         raise StudyError(f"{place}: {error}") from error
 
 

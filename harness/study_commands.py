@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from harness import console, locks, plan, record, runner, tracking
+from harness import console, constraints, record
 from harness import study as studies
 from harness.console import Board, print_json
+from harness.engine import agenda, driver
+from harness.engine.agenda import Agenda
+from harness.engine.driver import Place
+from harness.engine.events import Event, Summary
+from harness.engine.executor import Executor
+from harness.engine.local import LocalExecutor
 from harness.record import Record
-from harness.runner import Event, Summary
 from harness.study import Study, StudyError
+from harness.tracking import Outbox
+
+if TYPE_CHECKING:
+    from reports.search import Goal
 
 PAGE = "report.html"
 
@@ -25,11 +34,14 @@ PAGE = "report.html"
 class Options:
     """How a study is run, as against what it is."""
 
-    device: str
+    devices: Sequence[str]  # of the workers; of this machine if trials run elsewhere
     out: Path
-    workers: int
+    storage: str | None  # SQLAlchemy's URL; None for a file beside the records
+    only: Sequence[str]  # beginnings of the hashes of the trials to run; empty for all
     tracker: str | None  # MLflow's URI; None for none
     report: bool
+    cluster: Mapping[str, float] | None = None  # what a trial takes of a node of Ray; None for here
+    workers: int | None = None  # trials at a time on a cluster; None for as many as fit
 
 
 def run(
@@ -37,55 +49,91 @@ def run(
 ) -> int:
     """Run a study, log it, write its page, and print its table."""
     study = studies.load(name, data=data_name, sets=sets)
-    specs = studies.expand(study)
+    todo = agenda.of(study)
     folder = options.out / study.name
-    with Board(console.stderr(), len(specs)) as board:
+    todo = _only(todo, options.only)
+    with Board(console.stderr(), todo.total) as board:
         with _tracker(study, options, board.say) as track:
 
             def handle(event: Event) -> None:
                 board.handle(event)
                 if event.record is not None:
-                    track(event.record, folder / event.spec.trial)
+                    track(folder / event.trial)
 
-            summary = runner.run(
-                specs,
-                out=options.out,
-                device=options.device,
-                workers=options.workers,
-                on_event=handle,
+            summary = driver.run(
+                todo,
+                _executor(options),
+                Place(options.out, options.storage),
+                handle,
+                board.say,
             )
         page = _page(study, summary.records, folder / PAGE, board.say) if options.report else None
     _show(study, summary, folder, page, as_json=as_json)
-    return 1 if summary.failed else 0
+    _hint(summary)
+    return 1 if summary.failed or summary.halted else 0
+
+
+def _executor(options: Options) -> Executor:
+    """Return who carries the trials out.
+
+    Raises:
+        StudyError: no such cluster.
+    """
+    if options.cluster is None:
+        return LocalExecutor(options.devices)
+    from harness.engine.ray import RayExecutor
+
+    return RayExecutor(options.cluster, options.workers)
+
+
+def _only(todo: Agenda, wanted: Sequence[str]) -> Agenda:
+    """Leave out the trials that were not asked for.
+
+    Raises:
+        StudyError: no trial's hash begins like that.
+    """
+    for text in wanted:
+        if not any(spec.trial.startswith(text) for spec in todo.specs):
+            known = ", ".join(spec.trial for spec in todo.specs) or "a search finds them as it goes"
+            raise StudyError(f"--only {text}: no trial of {todo.study} begins so; {known}")
+    if not wanted:
+        return todo
+    kept = [spec for spec in todo.specs if spec.trial.startswith(tuple(wanted))]
+    return replace(todo, specs=kept, more=lambda records: ())
+
+
+def _hint(summary: Summary) -> None:
+    """Say on stderr what is missing, why, and how to run just that."""
+    say = console.stderr().print
+    if summary.elsewhere:
+        say(f"{summary.elsewhere} trials are run by others", markup=False, highlight=False)
+    causes = Counter(item.failure.cause for item in summary.failed if item.failure)
+    if causes:
+        counts = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
+        again = shlex.join(["detbench", *sys.argv[1:]])  # all others stand
+        say(f"failed: {counts}; to run just these again: {again}", markup=False, highlight=False)
+    if summary.halted:
+        say(f"stopped early: {summary.halted}", markup=False, highlight=False)
 
 
 @contextmanager
 def _tracker(
     study: Study, options: Options, warn: Callable[[str], None]
-) -> Iterator[Callable[[Record, Path], None]]:
-    """Log in a thread of its own, so that neither MLflow's import nor its absence is waited for."""
+) -> Iterator[Callable[[Path], None]]:
+    """Have the folders of finished trials sent to MLflow, if it is wanted."""
     if options.tracker is None:
-        yield lambda result, folder: None
+        yield lambda folder: None
         return
-    uri, device, warned = options.tracker, options.device, [False]
-
-    def attempt(work: Callable[[], object]) -> None:
-        try:
-            with locks.working(device):
-                work()
-        except Exception as error:  # whatever a tracker raises, the study goes on
-            if not warned[0]:
-                text = " ".join(str(error).split())[:300]
-                warn(f"MLflow at {uri} is away ({text}); the next run logs what is missing")
-            warned[0] = True
-
-    def track(result: Record, folder: Path) -> None:
-        if not tracking.is_logged(folder, uri):
-            thread.submit(attempt, lambda: tracking.log(result, folder, uri))
-
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(attempt, lambda: tracking.close_stale(study.name, uri))
-        yield track
+    knobs = {*study.sweep, *(study.search.space if study.search else ())}
+    with Outbox(
+        study.name,
+        options.tracker,
+        device=options.devices[0],
+        knobs=knobs,
+        note=study.question,
+        warn=warn,
+    ) as outbox:
+        yield outbox.put
 
 
 def _page(
@@ -96,8 +144,15 @@ def _page(
 
     try:
         command = shlex.join(["detbench", *sys.argv[1:]])
-        texts = {"question": study.question, "source": study.source or "", "command": command}
-        return site.write(records, file, title=study.name, **texts)
+        return site.write(
+            records,
+            file,
+            title=study.name,
+            question=study.question,
+            source=study.source or "",
+            command=command,
+            goal=_goal(study, records),
+        )
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")
         return None
@@ -107,10 +162,22 @@ def _show(
     study: Study, summary: Summary, folder: Path, page: Path | None, *, as_json: bool
 ) -> None:
     if as_json:
-        fields = {"trial", "name", "detector", "seed", "overrides", "state", "failure", "metrics"}
+        fields = {
+            "trial",
+            "name",
+            "detector",
+            "seed",
+            "overrides",
+            "state",
+            "failure",
+            "stopped",
+            "metrics",
+        }
         trials = [
             {
-                **item.model_dump(mode="json", include=fields | {"absent", "caveats"}),
+                **item.model_dump(
+                    mode="json", include=fields | {"failure", "stopped", "absent", "caveats"}
+                ),
                 "record": str(folder / item.trial / record.FILE),
             }
             for item in summary.records
@@ -127,82 +194,28 @@ def _show(
         out.print(f"page:    {page}", markup=False, highlight=False)
 
 
-def check(
-    names: Sequence[str],
-    data_name: str | None,
-    sets: Sequence[str],
-    out: Path,
-    *,
-    as_json: bool,
+def _goal(study: Study | None, records: Sequence[Record]) -> Goal | None:
+    """Say what a search looked for, and which trials are beyond its constraints."""
+    if study is None or study.search is None:
+        return None
+    from reports.search import Goal
+
+    beyond = (r.trial for r in records if constraints.infeasible(r.metrics, study.limits))
+    return Goal(study.search.objectives, study.search.reference, frozenset(beyond))
+
+
+def report(
+    names: Sequence[str], out: Path, runs: Path, *, mixed: bool = False, as_json: bool
 ) -> int:
-    """Print what studies would do and cost."""
-    results = []
-    for name in names:
-        study = studies.load(name, data=data_name, sets=sets)
-        planned = plan.plan(studies.expand(study), out)
-        cost = plan.cost(planned, out)
-        results.append(_plan_summary(study, planned, cost))
-        if not as_json:
-            _show_plan(study, planned, results[-1])
-    if as_json:
-        print_json(results)
-    return 0
+    """Write pages from records that stand.
 
+    Raises:
+        StudyError: there are no records.
+        MixedProtocols: they were measured differently, and `mixed` does not allow it.
+    """
+    from reports import designs, site
 
-def _plan_summary(study: Study, planned: list[plan.Planned], cost: plan.Cost) -> dict[str, Any]:
-    left = [item for item in planned if not item.stands]
-    return {
-        "study": study.name,
-        "trials": [_plan_row(item) for item in planned],
-        "stand_already": len(planned) - len(left),
-        "trainings": sum(item.epochs > 0 for item in left),
-        "images_an_epoch": max((item.images for item in left), default=0),
-        "steps": sum(item.steps for item in left),
-        "training_macs": sum(item.training_macs for item in left),
-        "training_seconds": cost.seconds,
-        "basis": cost.basis,
-    }
-
-
-def _plan_row(item: plan.Planned) -> dict[str, Any]:
-    row = {"trial": item.spec.trial, "name": item.spec.name, "seed": item.spec.seed}
-    row |= {"params": item.params, "macs": item.macs, "steps": item.steps}
-    return row | {"stands": item.stands}
-
-
-def _show_plan(study: Study, planned: list[plan.Planned], summary: Mapping[str, Any]) -> None:
-    columns = {"trial": "trial", "name": "name", "seed": "seed", "params": "params (M)"}
-    columns |= {"macs": "MACs (G)", "steps": "steps", "stands": "done"}
-    rows = [row | {"stands": "yes" if row["stands"] else "no"} for row in summary["trials"]]
-    recipe = f", recipe {study.recipe}" if study.recipe else ""
-    out = console.stdout()
-    for line in (
-        f"{study.name}: {study.question}".removesuffix(": "),
-        f"{study.detector} on {study.data}{recipe}; measures {', '.join(study.measure)}",
-    ):
-        out.print(line, markup=False, highlight=False)
-    out.print(console.table(columns, rows))
-    for line in (
-        f"{len(planned)} trials, {summary['stand_already']} of them done; "
-        f"{summary['trainings']} trainings of {summary['images_an_epoch']} images an epoch, "
-        f"{summary['steps']} steps",
-        f"training: {summary['training_macs']:.3g} MACs (forward, and twice that backward)",
-        f"time: {_time(summary)}\n",
-    ):
-        out.print(line, markup=False, highlight=False)
-
-
-def _time(summary: Mapping[str, Any]) -> str:
-    """Say how long the trainings that are left will take, and how that is known."""
-    seconds, basis = summary["training_seconds"], summary["basis"]
-    return f"about {console.clock(seconds)} on this machine ({basis})" if seconds else str(basis)
-
-
-def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int:
-    """Write pages from records that stand."""
-    from reports import site
-
-    pages = []
+    pages, lines = [], []
     for name in names:
         folder = Path(name)
         study = None if folder.is_dir() else studies.load(name)
@@ -210,9 +223,19 @@ def report(names: Sequence[str], out: Path, runs: Path, *, as_json: bool) -> int
         records = record.read_all(folder) if folder.is_dir() else []
         if not records:
             raise StudyError(f"{folder}: no records there; run the study first")
-        title = records[0].study
-        question, source = (study.question, study.source or "") if study else ("", "")
+        title, goal = records[0].study, _goal(study, records)
         file = record.make_folder(out) / f"{title}.html"
-        pages.append(str(site.write(records, file, title=title, question=question, source=source)))
-    print_json(pages) if as_json else print("\n".join(pages))
+        question, source = (study.question, study.source or "") if study else ("", "")
+        page = site.write(
+            records,
+            file,
+            title=title,
+            question=question,
+            source=source,
+            goal=goal,
+            mixed=mixed,
+        )
+        pages.append(str(page))
+        lines += [str(page), *designs.summary(records, goal)]
+    print_json(pages) if as_json else print("\n".join(lines))
     return 0

@@ -11,6 +11,8 @@ import torch
 
 Clock = Callable[[], int]  # nanoseconds, monotonic
 Step = Callable[[Any], Any]
+SYNC = "wall clock, the device synchronised before and after each step; its events beside"
+"""How a step's time is taken, as protocols name it; a CPU is done when a call returns."""
 
 
 class Span(NamedTuple):

@@ -3,43 +3,47 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 import detectors
 from detectors import weights
+from detectors.config import canonical
 from detectors.interface import Detector
-from harness import complexity, data, detections, environment, latency, locks, record, samples
+from harness import (
+    complexity,
+    data,
+    detections,
+    environment,
+    locks,
+    reuse,
+    trainings,
+    trial_latency,
+)
 from harness.data import DataError, DataSet
-from harness.evaluate import Evaluation, evaluate
-from harness.latency import Subject, Timing
-from harness.progress import OnProgress, Progress, ignore
-from harness.record import Failure, Record
+from harness.evaluate import Evaluation
+from harness.learn import Learner, Stopped, validated_with
+from harness.progress import Judge, OnProgress, Progress, ignore
+from harness.record import METRICS, Failure, Record
 from harness.specification import TrialSpec
-from harness.train import NotFiniteError, train
+from harness.train import NotFiniteError
+from harness.training import processes
+from harness.trainings import Story
 
-LONG_PHASES = ("train", "evaluate", "latency")
-METRICS = {
-    "complexity": ("params", "macs", "flops", "params_deployed", "macs_deployed", "flops_deployed"),
-    "accuracy": ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"),
-    "latency": (
-        *("latency_ms", "latency_p95_ms", "latency_low_ms", "latency_high_ms", "network_ms"),
-        *("backbone_ms", "neck_ms", "head_ms", "nms_ms", "latency_ratio", "latency_adjusted_ms"),
-        *("latency_p99_ms", "reference_ratio", "roofline_fraction"),
-    ),
-}
+LONG_PHASES = ("cheap", "train", "evaluate", "latency")
+UNTRAINED = "of the untrained network, timed briefly"
 
 
 @dataclass
-class _Trial:
+class Trial:
     """A trial under way."""
 
     spec: TrialSpec
@@ -47,6 +51,9 @@ class _Trial:
     folder: Path
     device: str
     reference: Path | None
+    shelf: Path
+    shared: bool  # whether the shelf is that of a folder of studies
+    judge: Judge | None
     on_progress: OnProgress
     all_threads: int  # for latency, which is alone on the device
     phase: str = "data"
@@ -63,8 +70,12 @@ def run(
     reference: Path | None = None,
     share: int = 1,
     on_progress: OnProgress = ignore,
+    shelf: Path | None = None,
+    judge: Judge | None = None,
 ) -> Record:
     """Run one trial in this process; what goes wrong in it is a record, too.
+
+    Under `torchrun` its processes train together, and the first does the rest.
 
     Args:
         spec: the trial.
@@ -73,22 +84,41 @@ def run(
         reference: folder of the finished trial that latency is compared with; None for the first.
         share: number of trials that run at a time, and share the processor's cores.
         on_progress: called at every step of every phase.
+        shelf: where trainings stand that trials share; its folder holds the studies whose results
+            are taken over where they are the same. None for a shelf of the trial's own, which is
+            gone once the trial is done.
+        judge: may give the trial up before and during training; None never does.
     """
-    threads = torch.get_num_threads()
-    trial = _Trial(spec, _blank(spec), folder, device, reference, on_progress, threads)
+    threads, own = torch.get_num_threads(), folder / trainings.SHELF
+    trial = Trial(
+        spec=spec,
+        record=_blank(spec),
+        folder=folder,
+        device=device,
+        reference=reference,
+        shelf=shelf or own,
+        shared=shelf is not None,
+        judge=judge,
+        on_progress=on_progress,
+        all_threads=threads,
+    )
     torch.set_num_threads(max(1, threads // share))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _seed(spec.seed)
-        for phase, work in _phases(spec):
+        for phase, work in _phases(trial):
             with _timed(trial, phase), _beside_others(trial, phase):
                 work(trial)
         trial.record.state = "done"
+        shutil.rmtree(own, ignore_errors=True)
+    except Stopped as stop:
+        trial.record.state, trial.record.stopped = "pruned", str(stop)
     except Exception as error:  # whatever a trial runs into, the study goes on
         trial.record.failure = _failure(error, trial.phase)
     torch.set_num_threads(threads)
     _close(trial)
-    trial.record.write(folder)
+    if processes.is_first():
+        trial.record.write(folder)
     return trial.record
 
 
@@ -101,16 +131,23 @@ def blank_failure(spec: TrialSpec, failure: Failure, started: float) -> Record:
     return result
 
 
-def _phases(spec: TrialSpec) -> Iterator[tuple[str, Callable[[_Trial], None]]]:
+def _phases(trial: Trial) -> Iterator[tuple[str, Callable[[Trial], None]]]:
+    spec, reused = trial.spec, trial.record.details
     yield "data", _open_data
+    if "reused" in reused and ("latency" not in spec.measure or reused["reused"]["latency"]):
+        return
     yield "build", _build
-    if "complexity" in spec.measure:
+    if "complexity" in spec.measure and "reused" not in reused:
         yield "complexity", _count
-    if "accuracy" in spec.measure:
+    if "accuracy" in spec.measure and "reused" not in reused:
+        if trial.judge is not None:
+            yield "cheap", _judge_cheaply
         yield "train", _train
+        if not processes.is_first():
+            return
         yield "evaluate", _evaluate
     if "latency" in spec.measure:
-        yield "latency", _time
+        yield "latency", trial_latency.measure
 
 
 def _blank(spec: TrialSpec) -> Record:
@@ -130,13 +167,13 @@ def _blank(spec: TrialSpec) -> Record:
     )
 
 
-def _beside_others(trial: _Trial, phase: str) -> AbstractContextManager[None]:
+def _beside_others(trial: Trial, phase: str) -> AbstractContextManager[None]:
     """Keep a short phase from disturbing a measurement; a long one sees to that at every step."""
     return nullcontext() if phase in LONG_PHASES else locks.working(trial.device)
 
 
 @contextmanager
-def _timed(trial: _Trial, phase: str) -> Iterator[None]:
+def _timed(trial: Trial, phase: str) -> Iterator[None]:
     trial.phase = phase
     trial.on_progress(Progress(phase, 0, 1, {}))
     start = time.perf_counter()
@@ -152,7 +189,7 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _open_data(trial: _Trial) -> None:
+def _open_data(trial: Trial) -> None:
     trial.record.environment = environment.capture(trial.device)
     trial.dataset = data.load(trial.spec.data)
     planned = trial.spec.dataset["fingerprint"]
@@ -161,14 +198,19 @@ def _open_data(trial: _Trial) -> None:
             f"data set {trial.dataset.name} changed since the study was started: fingerprint "
             f"{trial.dataset.fingerprint}, planned {planned}; run the study again"
         )
+    out = trial.shelf.parent
+    earlier = reuse.find(trial.spec, out, trial.record.environment) if trial.shared else None
+    if earlier is not None:
+        reuse.adopt(earlier, trial.record, trial.folder, trial.reference)
 
 
-def _build(trial: _Trial) -> None:
+def _build(trial: Trial) -> None:
     config = trial.spec.setup.detector
-    trial.detector = detectors.create(config, weights=trial.spec.weights)
+    known = trial.folder if "weights" in trial.record.artifacts else trial.spec.weights
+    trial.detector = detectors.create(config, weights=known).eval()
 
 
-def _count(trial: _Trial) -> None:
+def _count(trial: Trial) -> None:
     counted = complexity.count(trial.detector, trial.detector.config.input.size)
     trial.record.metrics |= counted.metrics
     trial.record.details["complexity"] = counted.details
@@ -176,105 +218,74 @@ def _count(trial: _Trial) -> None:
     trial.record.caveats |= counted.caveats
 
 
-def _train(trial: _Trial) -> None:
-    recipe = trial.spec.recipe
-    if recipe is None:
-        raise ValueError("accuracy needs a recipe")
-    best: dict[str, float] = {}
-
-    def validate(detector: Detector) -> dict[str, float]:
-        trial.evaluation = _judge(trial, detector, on_progress)
-        metrics = trial.evaluation.metrics
-        best["mAP"] = max(metrics.get("mAP", 0.0), best.get("mAP", 0.0))
-        return metrics
-
-    def show(progress: Progress) -> None:
-        trial.on_progress(progress._replace(values={**progress.values, **best}))
-
-    with sharing(trial.device, show) as on_progress:
-        training = train(
-            trial.detector,
-            trial.dataset,
-            recipe,
-            seed=trial.spec.seed,
-            device=trial.device,
-            on_progress=on_progress,
-            validate=validate,
-        )
-    trial.record.curves = training.curves
-    _save_weights(trial)
+def _judge_cheaply(trial: Trial) -> None:
+    """Ask the judge before anything is trained: about counts, then about time where it matters."""
+    known = dict(trial.record.metrics)
+    _ask(trial, known)
+    if trial.spec.cheap_latency:
+        timed = trial_latency.bound(trial)
+        try:
+            _ask(trial, known | timed)
+        except Stopped:
+            timed.pop("latency_ms", None)
+            trial.record.metrics |= timed
+            trial.record.caveats |= dict.fromkeys(timed, UNTRAINED)
+            raise
 
 
-def _save_weights(trial: _Trial) -> None:
-    weights.save(trial.detector, trial.folder, trial.spec.detector)
-    trial.record.artifacts |= {"weights": weights.WEIGHTS_FILE, "config": weights.CONFIG_FILE}
+def _ask(trial: Trial, metrics: dict[str, float]) -> None:
+    assert trial.judge is not None
+    reason = trial.judge("cheap", metrics, [])
+    if reason is not None:
+        raise Stopped(reason)
 
 
-def _judge(trial: _Trial, detector: Detector, on_progress: OnProgress) -> Evaluation:
-    workers = trial.spec.recipe.workers if trial.spec.recipe else 0
-    split, device = trial.dataset.val, trial.device
-    return evaluate(detector, split, device=device, workers=workers, on_progress=on_progress)
+def _train(trial: Trial) -> None:
+    """Take the weights from the shelf, or train them and put them there."""
+    spec = trial.spec
+    learner = Learner(
+        spec,
+        trial.dataset,
+        trial.device,
+        trial.on_progress,
+        judge=trial.judge,
+        measured=trial.record.metrics,
+        environment=trial.record.environment,
+    )
+
+    def make(folder: Path) -> Story:
+        _seed(spec.seed)
+        with sharing(trial.device, trial.on_progress) as learner.on_progress:
+            return learner.learn(folder)
+
+    def wait() -> None:
+        trial.on_progress(Progress("wait", 0, 1, {}))
+
+    stored = trainings.obtain(trial.shelf, spec.training, make, wait)
+    weights.fill(trial.detector, stored.folder)
+    trial.detector.eval()
+    if canonical(spec.setup.detector) == spec.setup.detector:
+        trial.evaluation = learner.evaluation
+    trial.record.curves = stored.story.curves
+    trial.record.details["training"] = {
+        **stored.story.model_dump(include={"training", "made_by", "seconds", "details"}),
+        "validated_with": validated_with(spec),
+    }
+    trainings.share(stored, trial.folder)
+    weights.save_config(trial.detector.config, trial.folder, spec.detector)
+    trial_latency.name_weights(trial)
 
 
-def _evaluate(trial: _Trial) -> None:
-    """Keep the training's last validation, which saw the weights that are kept."""
+def _evaluate(trial: Trial) -> None:
+    """Keep the training's last validation, if it was made with the trial's own knobs."""
     if trial.evaluation is None:
         with sharing(trial.device, trial.on_progress) as on_progress:
-            trial.evaluation = _judge(trial, trial.detector, on_progress)
+            learner = Learner(trial.spec, trial.dataset, trial.device, on_progress)
+            trial.evaluation = learner.look(trial.detector)
     trial.record.metrics |= trial.evaluation.metrics
     trial.record.details["accuracy"] = trial.evaluation.details
     stored = detections.write(trial.evaluation.detections, trial.folder)
     trial.record.artifacts["detections"] = stored.name
-
-
-def _time(trial: _Trial) -> None:
-    """Time the detector, taking turns with the reference where there is one."""
-    macs = trial.record.metrics.get("macs_deployed")
-    subjects = {"trial": Subject(trial.detector, "accuracy" in trial.spec.measure, macs)}
-    first = _comparable(trial)
-    if trial.reference is None:
-        _save_weights(trial)
-    elif first is not None:
-        subjects["reference"] = Subject(weights.load(trial.reference), "train" in first.timings)
-    torch.set_num_threads(trial.all_threads)
-    timings = latency.measure(
-        subjects,
-        trial.dataset.val,
-        trial.spec.latency,
-        device=trial.device,
-        seed=trial.spec.seed,
-        on_progress=trial.on_progress,
-    )
-    own = timings["trial"]
-    trial.record.metrics |= own.metrics
-    end_to_end = ("latency_ms", "latency_device_ms")
-    trial.record.samples |= {key: own.samples[key] for key in end_to_end if key in own.samples}
-    if own.passes:
-        trial.record.artifacts["samples"] = samples.write(timings, trial.folder).name
-    trial.record.details["latency"] = own.details
-    trial.record.absent |= own.absent
-    trial.record.caveats |= own.caveats
-    if first is not None:
-        _compare(trial, first, own, timings["reference"])
-
-
-def _comparable(trial: _Trial) -> Record | None:
-    """Return the record of the reference; None, and the reason in the record, if there is none."""
-    first = None if trial.reference is None else record.read(trial.reference)
-    if first is None:
-        reason = "timed before any other trial was finished"
-    elif "latency_ms" not in first.metrics:
-        first, reason = None, "the first trial has no latency"
-    elif _latency_knobs(first) != _latency_knobs(trial.record):
-        first, reason = None, "timed with other knobs than the first trial"
-    else:
-        return first
-    trial.record.absent |= dict.fromkeys(("latency_ratio", "latency_adjusted_ms"), reason)
-    return first
-
-
-def _latency_knobs(result: Record) -> dict[str, Any]:
-    return {path: value for path, value in result.config.items() if path.startswith("latency.")}
 
 
 @contextmanager
@@ -295,7 +306,7 @@ def sharing(device: str, on_progress: OnProgress) -> Iterator[OnProgress]:
         yield step
 
 
-def _close(trial: _Trial) -> None:
+def _close(trial: Trial) -> None:
     """Say what is missing and why, and when the trial ended."""
     result = trial.record
     result.absent = {
@@ -314,6 +325,8 @@ def _reasons(spec: TrialSpec, result: Record) -> dict[str, str]:
                 reasons[name] = f"the study does not measure {group}"
             elif result.failure is not None:
                 reasons[name] = f"the trial failed before: {result.failure.cause}"
+            elif result.stopped is not None:
+                reasons[name] = f"the trial was given up: {result.stopped}"
             elif group == "accuracy":
                 reasons[name] = "the validation split has no object of that size"
             else:
@@ -336,19 +349,3 @@ def _cause(error: Exception) -> str:
     if isinstance(error, NotFiniteError):
         return "not_finite"
     return "data" if isinstance(error, DataError) else "error"
-
-
-def _compare(trial: _Trial, first: Record, own: Timing, reference: Timing) -> None:
-    """Record the ratio to the reference's latency, its interval, and the reference's samples."""
-    untimed = [item.absent["latency_ms"] for item in (own, reference) if not item.passes]
-    if untimed:
-        names = ("latency_ratio", "latency_adjusted_ms")
-        trial.record.absent |= dict.fromkeys(names, untimed[0])
-        return
-    found = latency.ratio(own, reference)
-    base = first.metrics["latency_ms"]
-    for end, value in (("", found.ratio), ("_low", found.low), ("_high", found.high)):
-        trial.record.metrics[f"latency_ratio{end}"] = value
-        trial.record.metrics[f"latency_adjusted{end}_ms"] = base * value
-    trial.record.samples["reference_latency_ms"] = reference.samples["latency_ms"]
-    trial.record.details["reference"] = first.trial

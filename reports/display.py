@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from harness.record import Record
-from reports import tables
+from reports import protocols, tables
 
 DASH = "–"
 MINUS = "−"
@@ -60,7 +60,11 @@ COLUMNS = (
     Column("mAP", "accuracy, %", "mAP", "mean AP over IoU 0.50 to 0.95, as COCO defines it", 1e2),
     Column("mAP_50", "accuracy, %", "mAP 50", "mean AP at IoU 0.50", 1e2),
     Column(
-        "params", "size", "params, M", "trainable numbers of the training graph, millions", 1e-6
+        "params",
+        "size",
+        "params, M",
+        "of the training graph, frozen ones included, millions",
+        1e-6,
     ),
     Column("macs", "size", "MACs, G", "multiply-accumulates an image, thousand millions", 1e-9),
     Column(
@@ -143,6 +147,9 @@ def _lead(records: Sequence[Record]) -> list[Column]:
         Column("number", "trial", "#", "number in order of start", kind="text"),
         Column("seed", "trial", "seed", "seed of every random draw", kind="text"),
     ]
+    if len(protocols.letters(records)) > 1:
+        meaning = "rows of different letters were measured differently"
+        lead.append(Column("protocol", "trial", "protocol", meaning, kind="text"))
     if any(record.state != "done" for record in records):
         lead.append(Column("state", "trial", "state", "how the trial ended", kind="text"))
     return lead + _knob_columns(records)
@@ -196,6 +203,8 @@ def _plain_cell(column: Column, row: dict[str, Any], record: Record, first: Reco
     if column.key == "number":
         mark = "first" if record is first else ""
         return Cell(f"{item}", item, mark, f"{tables.title(record)} · {record.trial}", style="key")
+    if column.key == "protocol":
+        return Cell(item, item, hint=f"protocol {record.protocol_hash}", style="protocol")
     if column.key == "state":
         text = item if record.failure is None else f"{item}: {record.failure.cause}"
         hint = record.failure.message if record.failure else ""
@@ -216,6 +225,8 @@ def _cell(
     if item is None:
         return _empty(column, record, first, notes)
     remarks = _remarks(column, row, record)
+    if column.kind in ("signed", "ratio") and first and first.protocol_hash != record.protocol_hash:
+        remarks.append("the first was measured by another protocol")
     marks = tuple(notes.add(f"{column.label}: {remark}") for remark in remarks)
     style = "tie" if column.kind == "ratio" and row["latency_tie"] else ""
     text = ("≈ " if style else "") + write(item)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.record import Record
-from reports import tables
+from reports import protocols, tables
 
 RECIPE = ("epochs", "batch_size", "lr", "schedule", "ema_decay", "precision")
 LATENCY = ("batch_size", "precision", "threads")
@@ -147,12 +147,12 @@ def dates(records: Sequence[Record]) -> str:
 def warnings(records: Sequence[Record]) -> list[str]:
     """Say in what way trials on this page cannot be compared as they stand."""
     found = []
-    protocols = {record.protocol_hash: record.protocol for record in records}
-    if len(protocols) > 1:
-        keys = ", ".join(_differing(list(protocols.values()))) or "unknown parts"
+    count = len(protocols.letters(records))
+    if count > 1:
+        keys = ", ".join(protocols.differing(records)) or "unknown parts"
         found.append(
-            f"Trials of {len(protocols)} protocols share this page; they differ in {keys}. "
-            "Figures that depend on it mean different things."
+            f"Trials of {count} protocols share this page; they differ in {keys}. "
+            "Figures that depend on it mean different things; a letter marks the rows of each."
         )
     for name, describe, consequence in (
         ("devices", device, "Latencies cannot be compared across them."),
@@ -164,11 +164,6 @@ def warnings(records: Sequence[Record]) -> list[str]:
             listed = "; ".join(sorted(text or "unknown" for text in texts))
             found.append(f"Trials of {len(texts)} {name} share this page: {listed}. {consequence}")
     return found
-
-
-def _differing(protocols: Sequence[dict[str, Any]]) -> list[str]:
-    keys = dict.fromkeys(key for protocol in protocols for key in protocol)
-    return [key for key in keys if len({repr(protocol.get(key)) for protocol in protocols}) > 1]
 
 
 def command(records: Sequence[Record]) -> str:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from harness.record import Record
-from reports import figures, points, tables
+from reports import designs, effects, figures, points, search, tables
+from reports.search import Goal
 
 COSTS = ("latency_ms", "params", "macs")
 SHOWN = ("mAP", "latency_ms", "nms_ms", "params", "macs")
@@ -34,6 +35,10 @@ SPREAD = (
     "Every sample that was taken, none removed: box from first to third quartile, whiskers to "
     "1.5 times its length, dots beyond."
 )
+EFFECTS = (
+    "A difference that a knob makes on average over the settings of the others, with its 95 % "
+    "interval; one that holds 0 is not told from nothing. The table above holds the numbers."
+)
 ORDER = "A drift that both series share comes from the machine, not from the trial."
 
 
@@ -47,12 +52,41 @@ class Panel(NamedTuple):
     wide: bool = False
 
 
-def panels(records: Sequence[Record]) -> list[Panel]:
-    """Make every figure that these records have points for."""
-    dots = _trade_offs(records)
-    knobs, rest = _swept(records), [*_stages(records), *_latencies(records)]
+def panels(records: Sequence[Record], goal: Goal | None = None) -> list[Panel]:
+    """Make every figure that these records have points for.
+
+    Args:
+        records: of one study.
+        goal: of the search that made them; None for a sweep.
+    """
+    dots = _trade_offs(_within(records, goal) if goal else records)
+    knobs = _growth(records, goal) if goal else [*_swept(records), *_effects(records)]
+    rest = [*_stages(records), *_latencies(records)]
     main = [panel._replace(wide=not knobs) for panel in dots[:1]]
     return [*main, *knobs, *dots[1:], *rest, *_curves(records)]
+
+
+def _effects(records: Sequence[Record]) -> list[Panel]:
+    found = effects.by_metric(records)
+    if not found:
+        return []
+    return [Panel("effects", "Effect of each knob", EFFECTS, designs.effects_figure(found))]
+
+
+def _growth(records: Sequence[Record], goal: Goal) -> list[Panel]:
+    found = search.growth(records, goal)
+    if found is None:
+        return []
+    note = designs.growth_note(found, designs.front_numbers(records, goal))
+    return [Panel("growth", "What the search found", note, designs.growth_figure(found))]
+
+
+def _within(records: Sequence[Record], goal: Goal) -> list[Record]:
+    """Take the metrics from trials beyond a constraint, so that they are on no front."""
+    return [
+        record.model_copy(update={"metrics": {}}) if record.trial in goal.beyond else record
+        for record in records
+    ]
 
 
 def _trade_offs(records: Sequence[Record]) -> list[Panel]:
@@ -111,7 +145,20 @@ def _curves(records: Sequence[Record]) -> list[Panel]:
     curves = {name: lines for name, lines in curves.items() if lines}
     if not curves:
         return []
-    return [Panel("curves", "Training", CURVES, figures.curves_figure(curves), True)]
+    note = CURVES + _validated_with(records)
+    return [Panel("curves", "Training", note, figures.curves_figure(curves), True)]
+
+
+def _validated_with(records: Sequence[Record]) -> str:
+    """Say which knobs of these trials are not those that their trainings were validated with."""
+    trainings = [record.details.get("training", {}) for record in records]
+    knobs = {path: v for told in trainings for path, v in told.get("validated_with", {}).items()}
+    if not knobs:
+        return ""
+    texts = (f"{path}={'none' if value is None else value}" for path, value in knobs.items())
+    return (
+        f" Validated with {', '.join(texts)}; trials that differ in nothing else share a training."
+    )
 
 
 def _latencies(records: Sequence[Record]) -> list[Panel]:

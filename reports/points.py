@@ -268,6 +268,11 @@ def swept(records: Sequence[Record]) -> list[str]:
     ]
 
 
+def settings(records: Sequence[Record], path: str) -> list[Any]:
+    """Return the distinct settings of a knob: numbers by size, others as they first appear."""
+    return _ordered([tables.value(record, path) for record in records])
+
+
 def sweep(records: Sequence[Record], path: str, metric: str) -> Sweep:
     """Collect a metric by the settings of the one knob that is swept."""
     having = [record for record in records if metric in record.metrics]

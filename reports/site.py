@@ -15,7 +15,8 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from harness.record import FILE, Record, write_whole
-from reports import display, facts, panels, tables, theme
+from reports import designs, display, effects, facts, panels, protocols, tables, theme
+from reports.search import Goal
 
 PAGE = "index.html"
 LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;)]|arXiv:\d{4}\.\d{4,5}(?:v\d+)?")
@@ -38,6 +39,8 @@ def write(
     question: str = "",
     source: str = "",
     command: str = "",
+    goal: Goal | None = None,
+    mixed: bool = False,
 ) -> Path:
     """Write the page of a study.
 
@@ -49,7 +52,14 @@ def write(
         question: what it is to answer.
         source: the table or paper it repeats; URLs and arXiv numbers become links.
         command: what makes these records again.
+        goal: of the search that made these records; None for a sweep.
+        mixed: whether trials may have been measured differently; their rows are marked.
+
+    Raises:
+        MixedProtocols: they were, and it was not allowed.
     """
+    if not mixed:
+        protocols.refuse(records)
     file = out if out.suffix == ".html" else out / PAGE
     file.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(
@@ -57,6 +67,7 @@ def write(
         render(
             records,
             file.parent,
+            goal,
             title=title,
             question=question,
             source=source,
@@ -65,12 +76,13 @@ def write(
     )
 
 
-def render(records: list[Record], folder: Path, **texts: str) -> str:
+def render(records: list[Record], folder: Path, goal: Goal | None = None, **texts: str) -> str:
     """Make the page's HTML.
 
     Args:
         records: of one study, in the order they were started.
         folder: where the page is to stand.
+        goal: of a search.
         texts: title, question, source, command.
     """
     several = tables.has_seeds(records)
@@ -85,7 +97,8 @@ def render(records: list[Record], folder: Path, **texts: str) -> str:
             trials=display.trial_table(records),
             variants=display.variant_table(records) if several else None,
             failed=failed(records),
-            panels=panels.panels(records),
+            effects=[] if goal else effect_tables(records),
+            panels=panels.panels(records, goal),
             legend=panels.legend(records),
             records=[raw(record, folder) for record in records],
             downloads={
@@ -96,6 +109,12 @@ def render(records: list[Record], folder: Path, **texts: str) -> str:
             plotly=Markup(get_plotlyjs()),
         )
     )
+
+
+def effect_tables(records: Sequence[Record]) -> list[tuple[str, display.Table]]:
+    """Lay out the effects of the swept knobs, a caption and a table a metric."""
+    found = effects.by_metric(records).values()
+    return [(designs.effect_caption(item), designs.effect_table(item)) for item in found]
 
 
 def failed(records: Sequence[Record]) -> list[Failed]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.record import Record
+from reports import protocols
 
 METRICS = (
     "mAP",
@@ -89,11 +90,15 @@ def variant(record: Record, paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def variants(records: Sequence[Record]) -> list[list[Record]]:
-    """Group trials that differ in their seed only, in the order they first appear."""
+    """Group trials that differ in their seed only, in the order they first appear.
+
+    Trials that were measured differently are no seeds of one variant.
+    """
     paths = knobs(records)
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        groups.setdefault(variant(record, paths), []).append(record)
+        key = (*variant(record, paths), record.protocol_hash)
+        groups.setdefault(key, []).append(record)
     return list(groups.values())
 
 
@@ -138,7 +143,7 @@ def missing(record: Record, metric: str) -> str:
     if record.failure is not None:
         return f"the trial failed: {record.failure.message or record.failure.cause}"
     if record.state == "pruned":
-        return "the trial was pruned"
+        return f"the trial was given up: {record.stopped or 'pruned'}"
     return record.absent.get(metric, "not measured")
 
 
@@ -152,7 +157,8 @@ def candidates(record: Record) -> dict[str, float]:
 def trial_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Make one flat row of plain values a trial, all with the same keys.
 
-    Keys: number, trial, name, detector, seed, state, cause, message; the dotted path of each swept
+    Keys: number, trial, name, detector, seed, protocol (a letter, the same for rows that were
+    measured alike), protocol_hash, state, cause, message; the dotted path of each swept
     knob; the metrics by their names in `Record`; candidates_before_nms, candidates_after_nms;
     against the first finished trial: mAP_delta (points), params_delta, macs_delta (%),
     latency_ratio with _low and _high, and latency_tie (the interval contains 1).
@@ -160,9 +166,11 @@ def trial_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     first = reference(records)
     paths = knobs(records)
     metrics = _metrics(records)
+    letters = protocols.letters(records)
     return [
         {"number": number}
         | _identity(record)
+        | {"protocol": letters[record.protocol_hash]}
         | {path: value(record, path) for path in paths}
         | {metric: record.metrics.get(metric) for metric in metrics}
         | {key: candidates(record).get(key) for key in CANDIDATES}
@@ -182,9 +190,10 @@ def _identity(record: Record) -> dict[str, Any]:
         "name": record.name,
         "detector": record.detector,
         "seed": record.seed,
+        "protocol_hash": record.protocol_hash,
         "state": record.state,
-        "cause": record.failure.cause if record.failure else None,
-        "message": record.failure.message if record.failure else None,
+        "cause": record.failure.cause if record.failure else record.stopped,
+        "message": record.failure.message if record.failure else record.stopped,
     }
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from detectors.assigners import DynamicSoftLabel
+from detectors.assigners import AnyAssigner, DynamicSoftLabel
 from detectors.backbones.cspnext import CSPNeXtConfig
 from detectors.interface import Detector, InputConfig
 from detectors.postprocess import NMSConfig
@@ -41,7 +41,7 @@ class RTMDetConfig:
     """Fuses the features."""
     head: RTMDetHeadConfig = RTMDetHeadConfig()
     """Predicts classes and boxes."""
-    assigner: DynamicSoftLabel = DynamicSoftLabel()
+    assigner: AnyAssigner = DynamicSoftLabel()
     """Chooses, in training, the predictions that have to find an object."""
     criterion: RTMDetCriterionConfig = RTMDetCriterionConfig()
     """Weighs the losses."""

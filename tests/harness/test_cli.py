@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from harness import cli, library, locks, plan, record, study
+from harness import cli, library, locks, record, samples
 from harness.console import Board, clock, difference
 from harness.progress import Progress
 from tests.harness.studies import TOY, write
@@ -98,6 +99,8 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert knobs["recipe.lr"]["doc"]
     assert "data.shapes.size" in knobs
     assert "latency.seconds" in knobs
+    assert knobs["detector.assigner.topk"].get("when") is None
+    assert knobs["detector.assigner.shrink"]["when"] == "detector.assigner.type=Inside"
     assert detbench("list", "knobs", "tests.toy:TOY") == 0
     assert "[int, int]" in capsys.readouterr().out
 
@@ -180,6 +183,8 @@ def test_bad_data_is_refused_in_one_line(
         (("measure", "tests.toy:TOY", "--device", "tpu"), "--device tpu"),
         (("measure", "tests.toy:TOY", "--runtimes", "eager,compil"), "did you mean compile?"),
         (("measure", "tests.toy:TOY", "--runtimes", "eager", "--nms-frontier"), "--runtimes"),
+        (("measure", "tests.toy:TOY", "--count-only", "--nms-frontier"), "--nms-frontier does not"),
+        (("measure", "tests.toy:TOY", "--exported"), "--exported goes with --count-only"),
         (("export", "rtmdet_z"), "did you mean"),
         (("export", "tests.toy:TOY", "--format", "onx"), "--format"),
         (("export", "tests.toy:TOY", "--out", "."), "name a file"),
@@ -207,49 +212,6 @@ def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
     captured = capsys.readouterr()
     assert "measure" in captured.out + captured.err
     assert "error" not in captured.err
-
-
-def test_check_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write(tmp_path)
-    assert detbench("check", file, "--out", tmp_path / "runs", "--json") == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in found["trials"]] == ["width=4", "width=8"]
-    assert found["trials"][0]["params"] == 4 * 193 + 5 * 10
-    assert found["trials"][0]["macs"] == 64 * (4 * 192 + 4 * 10)
-    assert found["steps"] == 4
-    assert found["trainings"] == 2
-    assert found["training_seconds"] is None
-    assert "unknown" in found["basis"]
-    assert detbench("check", file, "--out", tmp_path / "runs") == 0
-    assert "2 trainings of 8 images an epoch, 4 steps" in capsys.readouterr().out
-
-
-def test_costs_come_from_trainings_that_were_recorded(tmp_path: Path) -> None:
-    specs = study.expand(study.load(write(tmp_path)))
-    before = plan.plan(specs, tmp_path)
-    spec, planned = specs[0], before[0]
-    done = record.Record(
-        study="toy",
-        trial=spec.trial,
-        name=spec.name,
-        detector=spec.detector,
-        overrides=spec.overrides,
-        config=spec.config,
-        seed=0,
-        state="done",
-        metrics={"macs": planned.macs},
-        data=spec.dataset,
-        timings={"started": 0.0, "train": 10.0},
-    )
-    done.write(tmp_path / "toy" / spec.trial)
-    after = plan.plan(specs, tmp_path)
-    assert [item.stands for item in after] == [True, False]
-    cost = plan.cost(after, tmp_path)
-    assert cost.seconds == pytest.approx(10 * before[1].macs / before[0].macs)
-    assert str(tmp_path) in cost.basis
-    larger = [item._replace(macs=100 * item.macs) for item in after]
-    assert plan.cost(larger, tmp_path).seconds is None
-    assert plan.cost(after[:1], tmp_path).seconds == 0
 
 
 def test_run_writes_records_a_page_and_a_table(
@@ -308,6 +270,41 @@ def test_measure_takes_turns(capfd: pytest.CaptureFixture[str]) -> None:
     captured = capfd.readouterr()
     assert "latency (ms)" in captured.out
     assert "note: untrained" in captured.out
+
+
+def test_measure_keeps_every_sample(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sets = [f"--set={key}={value}" for key, value in TOY["set"].items() if "recipe" not in key]
+    out = tmp_path / "measured"
+    command = ("measure", "tests.toy:TOY", *sets, "--device", "cpu", "--out", out, "--json")
+    assert detbench(*command) == 0
+    (row,) = json.loads(capfd.readouterr().out)["models"]
+    kept = json.loads((out / "measure.json").read_text())
+    assert kept["models"][0]["metrics"] == row["metrics"]
+    assert kept["environment"]["device"] == "cpu"
+    stored = samples.read(out)
+    taken = stored["tests.toy:TOY/whole/latency_ms"]
+    rounds = taken[stored["tests.toy:TOY/whole/kept"]]
+    assert np.median(rounds) == row["metrics"]["latency_ms"]
+    assert 0 < row["metrics"]["uncounted_fraction"] < 1
+    assert row["metrics"]["weight_bytes"] > 0
+    assert "no counter" in row["absent"]["activation_bytes"]
+
+
+def test_counts_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "counts" / "table.md"
+    command = ("measure", "tests.toy:TOY", "--count-only", "--size", 64, 96, "--out", out)
+    assert detbench(*command) == 0
+    printed = capfd.readouterr().out
+    assert "fvcore (G)" in printed
+    assert "latency" not in printed
+    lines = out.read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith("| tests.toy:TOY |")
+    assert detbench(*command, "--json") == 0
+    (row,) = json.loads(capfd.readouterr().out)["models"]
+    assert row["metrics"]["macs"] == row["details"]["cross_check"]["macs"]
+    assert row["published"] is None
+    assert row["exported"] is None
 
 
 def test_measure_sets_runtimes_side_by_side(capfd: pytest.CaptureFixture[str]) -> None:
@@ -516,4 +513,5 @@ def _runs(folder: Path) -> list[tuple[str, str]]:
         client = _client(folder)
         experiment = client.get_experiment_by_name("toy").experiment_id
         runs = client.search_runs([experiment])
-        return [(run.data.tags["detbench.trial"], run.info.status) for run in runs]
+        tags = ((run.data.tags, run.info.status) for run in runs)
+        return [(t["detbench.trial"], status) for t, status in tags if "detbench.trial" in t]

@@ -8,6 +8,7 @@ from torch import nn
 import detectors
 from detectors.interface import DenseOutputs, Detector, InputConfig
 from harness import complexity
+from harness.complexity import crosscheck
 from tests.toy import TOY
 
 
@@ -102,14 +103,14 @@ def test_every_count_runs_without_fused_attention():
     assert seen == {(False, False, False)}
 
 
-def test_a_disagreement_of_the_counters_names_the_stage():
+def test_a_disagreement_of_the_counters_names_the_module():
     layer = nn.TransformerEncoderLayer(256, 8, 1024, batch_first=True)
     result = counted(layer, (1, 400, 256))
     check = result.details["cross_check"]
-    assert check["relative_difference"] < -complexity.TOLERANCE
+    assert check["relative_difference"] < -crosscheck.TOLERANCE
     assert check["missed"] == {"aten::scaled_dot_product_attention": 1}
     for metric in ("macs", "flops"):
-        assert "most of it in the backbone" in result.caveats[metric]
+        assert "in backbone.layer.self_attn: it has" in result.caveats[metric]
         assert "no formula for aten::scaled_dot_product_attention" in result.caveats[metric]
 
 
@@ -199,7 +200,7 @@ def test_a_second_counter_that_fails_leaves_a_caveat(monkeypatch):
     def fail(*_):
         raise RuntimeError("no trace\nof anything")
 
-    monkeypatch.setattr(complexity, "_fvcore", fail)
+    monkeypatch.setattr(crosscheck, "_fvcore", fail)
     result = counted(nn.Linear(4, 4), (1, 4))
     assert result.metrics["macs"] == 16
     assert "RuntimeError: no trace" in result.caveats["macs"]
@@ -229,16 +230,16 @@ def test_the_model_and_torch_stay_as_they_are(training):
 
 
 @pytest.mark.parametrize(
-    ("name", "params", "macs"),
+    ("name", "params", "macs", "mmengine"),
     [
-        ("rtmdet_tiny", 4_896_168, 8_036_087_040),
-        ("rtmdet_s", 8_886_924, 14_760_693_760),
-        ("rtmdet_m", 24_709_188, 39_066_485_760),
-        ("rtmdet_l", 52_315_804, 79_898_787_840),
-        ("rtmdet_x", 94_855_572, 141_189_760_000),
+        ("rtmdet_tiny", 4_896_168, 8_036_087_040, 8_089_002_240),
+        ("rtmdet_s", 8_886_924, 14_760_693_760, 14_834_933_760),
+        ("rtmdet_m", 24_709_188, 39_066_485_760, 39_205_493_760),
+        ("rtmdet_l", 52_315_804, 79_898_787_840, 80_120_995_840),
+        ("rtmdet_x", 94_855_572, 141_189_760_000, 141_513_600_000),
     ],
 )
-def test_rtmdet(name, params, macs):
+def test_rtmdet(name, params, macs, mmengine):
     result = complexity.count(detectors.create(name), (640, 640))
     assert result.metrics["params"] == params
     assert result.metrics["macs"] == macs
@@ -246,6 +247,8 @@ def test_rtmdet(name, params, macs):
     assert result.metrics["flops"] == 2 * macs
     assert result.details["device"] == "meta"
     assert result.details["cross_check"]["macs"] == macs
+    assert result.details["cross_check"]["modules"] == {}
+    assert result.details["training"]["conventions"]["mmengine"] == mmengine
     assert result.details["training"]["not_counted"]["unknown"] == {}
     assert result.caveats == {}
 
@@ -256,6 +259,12 @@ def test_the_second_counter_misses_the_attention_of_rtdetr_and_says_so():
     encoder, decoder = 2 * (10 * 10) ** 2 * 256, 3 * 2 * 300**2 * 256
     assert ours - check["macs"] == encoder + decoder
     assert check["missed"] == {"aten::scaled_dot_product_attention": 4}
-    assert "most of it in the head" in result.caveats["macs"]
+    assert "in head.layers.0.self_attn and 3 more: it has no" in result.caveats["macs"]
     assert "no formula for aten::scaled_dot_product_attention" in result.caveats["macs"]
+    products = {"neck.intra.0.0.self_attn": -encoder}
+    products |= {f"head.layers.{layer}.self_attn": -decoder // 3 for layer in range(3)}
+    assert check["modules"] == products
+    # Four corners of 12 points for each of 300 queries, 256 channels and 3 layers, as fvcore has it
+    sampled = 3 * 300 * 256 * 12 * 4
+    assert result.details["training"]["sampling"] == {"aten.grid_sampler_2d": sampled}
     assert list(result.caveats) == ["macs", "flops"]

@@ -1,6 +1,8 @@
 """Counts by other people's conventions, against modules worked out by hand and published ones."""
 
+import re
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,7 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import detectors
-from harness import complexity, conventions
+from harness import complexity
+from harness.complexity import conventions, published
 
 CASES: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
     "conv": (nn.Conv2d(8, 16, 3, 2, 1, bias=False), (1, 8, 20, 20), 10 * 10 * 16 * 8 * 9),
@@ -36,7 +39,24 @@ def test_closed_forms(case: str) -> None:
     layer.train()  # torch's fused kernels would call no module
     with conventions.counting(layer) as counts:
         layer(torch.zeros(shape))
-    assert counts == {"paddle": expected}
+    assert counts["paddle"] == expected
+
+
+BLOCK = nn.Sequential(
+    nn.Conv2d(8, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.SiLU(),
+    nn.Conv2d(16, 4, 1), nn.Hardsigmoid(), nn.MaxPool2d(2), nn.Upsample(scale_factor=2),
+)  # fmt: skip
+
+
+def test_modules_in_the_manner_of_ptflops() -> None:
+    cells = 10 * 10
+    products, bias = cells * (16 * 8 * 9 + 4 * 16), cells * 4
+    norm, activation = 2 * cells * 16, cells * 16
+    pooled, enlarged = cells * 4, cells * 4
+    for device in ("cpu", "meta"):
+        with torch.device(device), conventions.counting(BLOCK.to(device)) as counts:
+            BLOCK(torch.zeros(1, 8, 10, 10))
+        assert counts["ptflops"] == products + bias + norm + activation + pooled + enlarged
 
 
 class LeNet(nn.Module):
@@ -174,3 +194,58 @@ def test_early_exits_count_as_in_table_b_which_rounds(
         with conventions.counting(detector) as counts:
             detector(torch.empty(1, 3, 640, 640))
     assert round(2 * counts["paddle"] / 10**9, 1) == gflops
+
+
+RTMDET = {
+    "rtmdet_tiny": (8089002240, 8114783760),
+    "rtmdet_s": (14834933760, 14870917120),
+    "rtmdet_m": (39205493760, 39272940000),
+    "rtmdet_l": (80120995840, 80229120960),
+    "rtmdet_x": (141513600000, 141671620000),
+}
+"""Counts of the reference: by mmengine (test_complexity.py has ours), and by modules."""
+
+
+@pytest.mark.parametrize("name", RTMDET)
+def test_modules_of_rtmdet_count_as_in_the_reference(name: str) -> None:
+    assert counted(name).details["training"]["conventions"]["ptflops"] == RTMDET[name][1]
+
+
+@pytest.mark.parametrize("name", published.PRINTED)
+def test_every_printed_figure_follows_from_a_convention_to_its_digits(name: str) -> None:
+    counts = counted(name).details["training"]["conventions"]
+    mmengine, _ = RTMDET.get(name, (0, 0))
+    found = published.check(name, (640, 640), {**counts, "mmengine": mmengine})
+    assert found is not None
+    assert found.by, str(found)
+
+
+def test_no_convention_gives_all_five_of_rtmdet() -> None:
+    by = {}
+    for name, (mmengine, ptflops) in RTMDET.items():
+        found = published.check(name, (640, 640), {"mmengine": mmengine, "ptflops": ptflops})
+        assert found is not None
+        by[name] = found.by
+    small = [name for name, conventions in by.items() if "mmengine" in conventions]
+    assert small == ["rtmdet_tiny", "rtmdet_s"]
+    assert [name for name in by if "ptflops" not in by[name]] == ["rtmdet_s"]
+    counts = dict(zip(("mmengine", "ptflops"), RTMDET["rtmdet_s"], strict=True))
+    found = published.check("rtmdet_s", (640, 640), counts)
+    assert str(found) == "14.8 G follows from mmengine; ptflops gives 14.9"
+
+
+def test_printed_figures_are_held_to_their_own_digits() -> None:
+    assert published.RULES["paddle"].printed(30362009600, 0) == "60"
+    assert published.RULES["paddle"].printed(30499999999, 0) == "60"
+    assert published.RULES["ptflops"].printed(14850000000, 1) == "14.9"
+    assert published.check("rtmdet_s", (320, 320), {"mmengine": 1}) is None
+    assert published.check("toy", (640, 640), {}) is None
+    found = published.check("rtmdet_m", (640, 640), {"mmengine": 39205493760})
+    assert str(found) == "39.27 G does not follow; mmengine gives 39.21"
+
+
+def test_printed_figures_are_those_of_the_tables() -> None:
+    papers = Path(__file__).parents[2] / "studies" / "papers"
+    text = (papers / "rtmdet.yaml").read_text() + (papers / "rtdetr.yaml").read_text()
+    for printed, _ in published.PRINTED.values():
+        assert re.search(rf"flops: {re.escape(printed)}[,}}]", text), printed

@@ -130,7 +130,7 @@ def test_an_exponent_is_a_number(tmp_path: Path) -> None:
         ({"seeds": ["xx"]}, "- xx", ["valid integer"]),
         ({"measure": ["speed"]}, "- speed", ["'accuracy'"]),
         ({"source": "rtmdet/table5z"}, "source", ["no published table", "did you mean rtmdet/"]),
-        ({"search": {"trials": 3}}, "search", ["searches are not available yet", "sweep"]),
+        ({"search": {"trials": 3}}, "search", ["search.space is missing"]),
         ({"recipe": None}, "measure", ["accuracy needs a recipe"]),
         ({"name": "a/b"}, "name", ["pattern"]),
     ],

@@ -1,71 +1,37 @@
-import json
 import os
-import warnings
+import shutil
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import tracking
-from harness.record import Failure, Record
+from harness.record import Failure
+from harness.tracking import Tracker, tracker
+from tests.harness.trackers import client, make, runs, trials
 
 
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
+def uri(tmp_path: Path, empty_tracker: Path) -> str:
+    shutil.copy(empty_tracker, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
-
-
-def make(folder: Path, **changes: Any) -> Record:
-    values: dict[str, Any] = {
-        "study": "toy",
-        "trial": "abc",
-        "name": "width=4",
-        "detector": "tests.toy:TOY",
-        "overrides": {"detector.width": 4},
-        "config": {f"detector.knob{i}": i for i in range(150)} | {"detector.long": "x" * 7000},
-        "seed": 3,
-        "state": "done",
-        "metrics": {"mAP": 0.5, "latency_ms": 2.0},
-        "curves": [
-            {"epoch": 1, "step": 4, "time": 1000.0, "loss": 2.0},
-            {"epoch": 2, "step": 8, "time": 1001.0, "loss": 1.0, "mAP": 0.4},
-        ],
-        "timings": {"started": 999.0, "finished": 1002.0},
-        "artifacts": {"weights": "weights.safetensors"},
-    }
-    record = Record(**{**values, **changes})
-    record.write(folder)
-    (folder / "weights.safetensors").write_bytes(b"weights")
-    return record
-
-
-def client(uri: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=uri)
-
-
-def runs(uri: str, study: str = "toy") -> list[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        experiment = client(uri).get_experiment_by_name(study)
-        return list(client(uri).search_runs([experiment.experiment_id]))
 
 
 def test_a_run_holds_what_the_record_holds(
     tmp_path: Path, uri: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "abc"
-    run = tracking.log(make(folder), folder, uri)
+    run = Tracker(uri).send(make(folder), folder)
     assert capfd.readouterr() == ("", "")
-    (found,) = runs(uri)
+    (found,) = trials(uri)
     assert found.info.run_id == run
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "width=4"
     assert (found.info.start_time, found.info.end_time) == (999_000, 1_002_000)
     assert found.data.params["detector.knob149"] == "149"
+    assert found.data.params["width"] == "4"
     assert len(found.data.params["detector.long"]) == 6000
     assert found.data.params["seed"] == "3"
     assert found.data.metrics["mAP"] == 0.5
@@ -81,45 +47,86 @@ def test_a_run_holds_what_the_record_holds(
     assert (tmp_path / "mlartifacts").is_dir()
 
 
-def test_a_record_is_logged_once(tmp_path: Path, uri: str) -> None:
+def test_trials_are_nested_under_one_finished_run_a_study(tmp_path: Path, uri: str) -> None:
+    for name in ("a", "b"):
+        one = Tracker(uri)  # as another driver has it
+        one.send(make(tmp_path / name), tmp_path / name, note="Does width matter?")
+    parents = [run for run in runs(uri) if "detbench.trial" not in run.data.tags]
+    (parent,) = parents
+    assert parent.info.run_name == "toy"
+    assert parent.info.status == "FINISHED"
+    assert (parent.info.start_time, parent.info.end_time) == (999_000, 1_002_000)
+    assert parent.data.tags["mlflow.note.content"] == "Does width matter?"
+    children = {run.data.tags["mlflow.parentRunId"] for run in trials(uri)}
+    assert children == {parent.info.run_id}
+
+
+def test_a_record_is_sent_once(tmp_path: Path, uri: str) -> None:
     folder = tmp_path / "abc"
     record = make(folder)
     assert not tracking.is_logged(folder, uri)
-    first = tracking.log(record, folder, uri)
+    first = Tracker(uri).send(record, folder)
     assert tracking.is_logged(folder, uri)
-    assert tracking.log(record, folder, uri) == first
     (folder / tracking.LOGGED_FILE).unlink()
-    assert tracking.log(record, folder, uri) == first
-    assert len(runs(uri)) == 1
+    assert Tracker(uri).send(record, folder) == first
+    assert tracking.logged(folder) == {uri: first}
+    assert len(trials(uri)) == 1
+
+
+@pytest.mark.parametrize("step", ["log_batch", "log_artifact", "set_terminated", "set_tag"])
+def test_what_a_killed_writer_left_is_replaced(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    folder = tmp_path / "abc"
+    record = make(folder)
+    api: Any = client(uri)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*args: object, **kwargs: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(api), step, die)
+        with pytest.raises(Killed):
+            Tracker(uri).send(record, folder)
+    assert not tracking.is_logged(folder, uri)
+    Tracker(uri).send(record, folder)
+    (found,) = trials(uri)
+    assert found.info.status == "FINISHED"
+    assert found.data.metrics["mAP"] == 0.5
+    assert {run.info.status for run in runs(uri)} == {"FINISHED"}
 
 
 def test_a_failure_that_was_overcome_keeps_its_own_run(tmp_path: Path, uri: str) -> None:
     folder = tmp_path / "abc"
     failure = Failure(cause="crash", message="gone")
-    tracking.log(make(folder, state="failed", failure=failure), folder, uri)
-    (folder / tracking.LOGGED_FILE).unlink()
-    tracking.log(make(folder, timings={"started": 2000.0, "finished": 2001.0}), folder, uri)
-    assert sorted(run.info.status for run in runs(uri)) == ["FAILED", "FINISHED"]
-    failed = next(run for run in runs(uri) if run.info.status == "FAILED")
+    Tracker(uri).send(make(folder, state="failed", failure=failure), folder)
+    again = make(folder, timings={"started": 2000.0, "finished": 2001.0})
+    Tracker(uri).send(again, folder)
+    assert sorted(run.info.status for run in trials(uri)) == ["FAILED", "FINISHED"]
+    failed = next(run for run in trials(uri) if run.info.status == "FAILED")
     assert failed.data.tags["detbench.failure"] == "crash: gone"
 
 
 def test_runs_that_a_killed_process_left_open_are_closed(tmp_path: Path, uri: str) -> None:
-    assert tracking.close_stale("toy", uri) == 0
+    assert Tracker(uri).close_stale("toy") == 0
     folder = tmp_path / "abc"
-    tracking.log(make(folder), folder, uri)
+    Tracker(uri).send(make(folder), folder)
     api = client(uri)
     experiment = api.get_experiment_by_name("toy").experiment_id
-    ours = {"detbench.trial": "x", "detbench.writer": tracking._writer()}
+    ours = {"detbench.trial": "x", "detbench.writer": tracker._writer()}
     api.create_run(experiment, tags=ours, run_name="stale")
     other = {**ours, "detbench.writer": f"elsewhere:{os.getpid()}"}
     fresh = {**other, "detbench.logging_since": str(2**40)}
     api.create_run(experiment, tags={**other, "detbench.logging_since": "0"}, run_name="old")
     api.create_run(experiment, tags=fresh, run_name="fresh")
     api.create_run(experiment, tags={}, run_name="foreign")
-    assert tracking.close_stale("toy", uri) == 2
+    assert Tracker(uri).close_stale("toy") == 2
     status = {run.info.run_name: run.info.status for run in runs(uri)}
     assert status == {
+        "toy": "FINISHED",
         "width=4": "FINISHED",
         "stale": "KILLED",
         "old": "KILLED",
@@ -130,11 +137,51 @@ def test_runs_that_a_killed_process_left_open_are_closed(tmp_path: Path, uri: st
 
 def test_a_deleted_experiment_comes_back(tmp_path: Path, uri: str) -> None:
     folder = tmp_path / "abc"
-    record = make(folder)
-    tracking.log(record, folder, uri)
+    Tracker(uri).send(make(folder), folder)
     client(uri).delete_experiment(client(uri).get_experiment_by_name("toy").experiment_id)
-    tracking.log(make(tmp_path / "b", trial="b"), tmp_path / "b", uri)
-    assert "b" in {run.data.tags["detbench.trial"] for run in runs(uri)}
+    Tracker(uri).send(make(tmp_path / "b"), tmp_path / "b")
+    assert "b" in {run.data.tags["detbench.trial"] for run in trials(uri)}
+
+
+def test_what_was_deleted_meanwhile_is_made_again_at_the_next_attempt(
+    tmp_path: Path, uri: str
+) -> None:
+    one = Tracker(uri)
+    one.send(make(tmp_path / "a"), tmp_path / "a")
+    client(uri).delete_experiment(client(uri).get_experiment_by_name("toy").experiment_id)
+    with pytest.raises(Exception, match="active"):
+        one.send(make(tmp_path / "b"), tmp_path / "b")
+    one.send(make(tmp_path / "b"), tmp_path / "b")
+    assert "b" in {run.data.tags["detbench.trial"] for run in trials(uri)}
+
+
+def test_a_trial_whose_weights_were_removed_is_sent_without(tmp_path: Path, uri: str) -> None:
+    record = make(tmp_path / "abc")
+    (tmp_path / "abc" / "weights.safetensors").unlink()
+    run = Tracker(uri).send(record, tmp_path / "abc")
+    artifacts = {item.path for item in client(uri).list_artifacts(run)}
+    assert artifacts == {"record.json", "curves.csv"}
+
+
+def test_a_long_name_fits_a_trackers_column(tmp_path: Path, uri: str) -> None:
+    folder = tmp_path / "abc"
+    Tracker(uri).send(make(folder).model_copy(update={"name": "ä" * 9000}), folder)
+    (found,) = trials(uri)
+    assert found.info.run_name == "ä" * 250
+
+
+def test_a_writer_waits_for_a_stranger_who_locks_the_database() -> None:
+    answers: Iterator[Exception | str] = iter(
+        [*[sqlite3.OperationalError("database is locked")] * 2, "done"]
+    )
+
+    def work() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert tracker._patiently(work) == "done"
 
 
 def test_the_tracker_is_the_given_one_then_the_environments(
@@ -150,13 +197,5 @@ def test_the_tracker_is_the_given_one_then_the_environments(
 def test_a_damaged_marker_counts_as_not_logged(tmp_path: Path) -> None:
     (tmp_path / tracking.LOGGED_FILE).write_text("{")
     assert tracking.logged(tmp_path) == {}
-    (tmp_path / tracking.LOGGED_FILE).write_text(json.dumps({"http://tracker": "1"}))
+    (tmp_path / tracking.LOGGED_FILE).write_text('{"http://tracker": "1"}')
     assert tracking.is_logged(tmp_path, "http://tracker")
-
-
-def test_a_long_name_fits_a_trackers_column(tmp_path: Path, uri: str) -> None:
-    folder = tmp_path / "abc"
-    before = make(folder)
-    tracking.log(before.model_copy(update={"name": "ä" * 9000}), folder, uri)
-    (found,) = runs(uri)
-    assert found.info.run_name == "ä" * 250

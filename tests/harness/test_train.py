@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-import harness.train
+import harness.training.loop
 from detectors.interface import Detector, InputConfig, Target
 from harness.data import Batch, DataConfig, DataSet, load
 from harness.ema import momentum
@@ -38,9 +38,15 @@ class FakeLoader:
     def __len__(self) -> int:
         return len(self.parts)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def stats(self) -> dict[str, Any]:
+        return {"skipped": 0}
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         self.epochs.append(epoch)
-        for indices in self.parts:
+        for indices in self.parts[start:]:
             targets = [Target(self.boxes[i : i + 1], i[None] % 6) for i in indices]
             sizes = torch.full((len(indices), 2), 64)
             yield Batch(self.images[indices], targets, sizes, sizes, indices)
@@ -55,8 +61,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
             torch.tensor([[10.3, 12.7, 40.1, 44.9]]).repeat(images, 1) if boxes is None else boxes
         )
         loader = FakeLoader(images, micro_batch, boxes)
-        monkeypatch.setattr(harness.train, "train_loader", lambda *_: loader)
-        return SimpleNamespace(train=None, loader=loader)
+        monkeypatch.setattr(harness.training.loop, "train_loader", lambda *_: loader)
+        split = SimpleNamespace(images=[SimpleNamespace(id=100 + i) for i in range(images)])
+        return SimpleNamespace(train=split, loader=loader, fingerprint="fake")
 
     return make
 
@@ -244,7 +251,9 @@ def test_a_loss_that_is_not_finite_is_named(fake: Any) -> None:
     with pytest.raises(NotFiniteError) as caught:
         run(fake(images=8, micro_batch=2, boxes=boxes), toy(), accumulate=2, epochs=2)
     message = str(caught.value)
-    assert message.startswith("epoch 1, step 2: loss_bbox is nan on the training images 6, 7;")
+    assert message.startswith(
+        "epoch 1, step 2: loss_bbox is nan on the training images with the ids 106, 107;"
+    )
     assert "recipe.lr" in message
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from detectors import weights
-from harness import data, detections, latency, locks, record, samples, trial
+from harness import data, detections, latency, learn, locks, record, samples, trial
 from harness.progress import Progress
 from harness.record import Failure
 from harness.runtimes import Verdict
@@ -120,7 +120,7 @@ def test_a_failure_is_a_record_that_keeps_what_was_measured(
     def fail(*arguments: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr(trial, "train", fail)
+    monkeypatch.setattr(learn, "train", fail)
     result = trial.run(specs[0], tmp_path / "a")
     assert result.state == "failed"
     assert result.failure is not None
@@ -271,5 +271,5 @@ def test_files_of_an_earlier_training_are_not_passed_off_as_a_failed_ones(
     def fail(*arguments: Any, **keywords: Any) -> None:
         raise NotFiniteError("loss is nan")
 
-    monkeypatch.setattr(trial, "train", fail)
+    monkeypatch.setattr(learn, "train", fail)
     assert trial.run(spec, tmp_path / "a").artifacts == {}

@@ -26,6 +26,7 @@ def test_every_panel_is_built(make: Make) -> None:
     assert [panel.key for panel in made] == [
         "mAP-latency_ms",
         "grid",
+        "effects",
         "mAP-params",
         "mAP-macs",
         "stages",

@@ -112,7 +112,7 @@ def test_names_are_escaped_everywhere(make: Make, tmp_path: Path) -> None:
 
 def test_mixed_records_carry_a_warning(make: Make, tmp_path: Path) -> None:
     records = [make("a"), make("b", protocol_hash="p2", protocol={"data": 2})]
-    page = Page(site.write(records, tmp_path, title="t").read_text("utf-8"))
+    page = Page(site.write(records, tmp_path, title="t", mixed=True).read_text("utf-8"))
     assert "Trials of 2 protocols share this page" in page.text
 
 

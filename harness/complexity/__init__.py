@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import copy
-import importlib.metadata
-import logging
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from detectors.interface import STAGES, Detector
-from harness import conventions
+from harness.complexity import conventions
+from harness.complexity.crosscheck import cross_check, remark
+from harness.complexity.operators import Watch
 
 COUNTED_STAGES = STAGES[:-1]
 ResultT = TypeVar("ResultT")
-TOLERANCE = 0.005  # relative difference between the two counters that needs a word
-
-_FREE = """
-    detach alias empty empty_like empty_strided new_empty new_empty_strided arange full full_like
-    zeros zeros_like ones ones_like new_zeros new_ones new_full scalar_tensor lift_fresh
-    _unsafe_view _local_scalar_dense resolve_conj resolve_neg
-"""
-_CHEAP = """
-    _softmax _safe_softmax _log_softmax native_batch_norm _native_batch_norm_legit_no_training
-    cudnn_batch_norm _native_batch_norm_legit _batch_norm_no_update native_layer_norm
-    native_group_norm max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d
-    adaptive_max_pool2d mean sum amax amin max min all any prod linalg_vector_norm
-    upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d grid_sampler_2d cat stack
-    index index_select index_put index_put_ gather scatter scatter_ copy_ _to_copy clone fill_
-    masked_fill masked_fill_ constant_pad_nd roll flip repeat sort topk argmax argmin nonzero
-    cumsum embedding _unsafe_index
-"""
-_GROUPS = dict.fromkeys(_CHEAP.split(), "cheap") | dict.fromkeys(_FREE.split(), None)
-_FVCORE_OPERATORS = ("conv", "linear", "matmul", "addmm", "bmm", "baddbmm", "einsum", "mv")
-_PRODUCTS = "attention"  # in the names of operators whose products fvcore has no formula for
 
 
 class Complexity(NamedTuple):
@@ -60,7 +39,9 @@ class _Count(NamedTuple):
     """Operations of one call of `forward`."""
 
     by_stage: dict[str, int]  # macs
+    by_module: dict[str, int]  # macs by dotted name, the whole under the empty one
     by_operator: dict[str, int]  # macs
+    sampling: dict[str, int]  # macs by operator, which `macs` leaves out
     not_counted: dict[str, dict[str, int]]  # group -> operator -> calls
     conventions: dict[str, int]  # name -> count
 
@@ -79,12 +60,17 @@ def count(detector: Detector, size: tuple[int, int]) -> Complexity:
     Returns:
         `params`, `macs`, `flops` of the training graph, and the same of the deployed graph under
         the suffix `_deployed`; in the details both by stage and by operator, what was executed
-        without being counted, the counts by conventions of others (see `harness.conventions`), and
-        a second counter's figure.
+        without being counted (`sampling` of deformable attention by formulas of its own), the
+        counts by conventions of others (see `conventions`), and a second counter's figure.
     """
     (training, deployed), device = _without_memory(_pair, detector, size)
     metrics = _metrics(training) | {f"{k}_deployed": v for k, v in _metrics(deployed).items()}
-    check = _cross_check(detector, size, training)
+    by_module = training.pop("by_module")
+    del deployed["by_module"]
+    with _countable():
+        check = cross_check(partial(_on_cpu, detector, size), by_module, COUNTED_STAGES)
+    if "whole" in check:
+        training["conventions"]["mmengine"] = check["whole"]
     details = {
         "size": list(size),
         "batch_size": 1,
@@ -147,6 +133,10 @@ def _copy_to(device: str, detector: Detector) -> Detector:
     return copy.deepcopy(detector, memo)
 
 
+def _on_cpu(detector: Detector, size: tuple[int, int]) -> tuple[Detector, Tensor]:
+    return _copy_to("cpu", detector), _images(size, "cpu")
+
+
 def _describe(model: Detector, size: tuple[int, int], device: str) -> dict[str, Any]:
     counted = _operations(model.eval(), size, device)
     macs = sum(counted.by_operator.values())
@@ -163,7 +153,9 @@ def _describe(model: Detector, size: tuple[int, int], device: str) -> dict[str, 
         "macs": macs,
         "flops": 2 * macs,
         "by_stage": by_stage,
+        "by_module": counted.by_module,
         "by_operator": counted.by_operator,
+        "sampling": counted.sampling,
         "not_counted": counted.not_counted,
         "conventions": counted.conventions,
     }
@@ -171,7 +163,7 @@ def _describe(model: Detector, size: tuple[int, int], device: str) -> dict[str, 
 
 def _operations(model: Detector, size: tuple[int, int], device: str) -> _Count:
     """Run a model once under the counter."""
-    watch, counter = _Watch(), FlopCounterMode(display=False)
+    watch, counter = Watch(), FlopCounterMode(display=False)
     by_stage: Counter[str] = Counter()
     images = _images(size, device)
     with ExitStack() as stack:
@@ -186,10 +178,23 @@ def _operations(model: Detector, size: tuple[int, int], device: str) -> _Count:
     flops = counter.get_flop_counts().get("Global", {})
     return _Count(
         by_stage={stage: total // 2 for stage, total in by_stage.items()},
+        by_module=_by_module(counter, type(model).__name__),
         by_operator={str(operator): total // 2 for operator, total in flops.items()},
+        sampling=dict(watch.sampling),
         not_counted={group: dict(sorted(calls.items())) for group, calls in watch.calls.items()},
         conventions=dict(others),
     )
+
+
+def _by_module(counter: FlopCounterMode, root: str) -> dict[str, int]:
+    """Return multiply-accumulates by dotted name, as `named_modules` has them."""
+    found = counter.get_flop_counts()
+    named = {
+        name.removeprefix(root).removeprefix("."): sum(counts.values()) // 2
+        for name, counts in found.items()
+        if name == root or name.startswith(f"{root}.")
+    }
+    return {**named, "": counter.get_total_flops() // 2}
 
 
 def _images(size: tuple[int, int], device: str) -> Tensor:
@@ -235,99 +240,6 @@ def _watch_stage(
             hook.remove()
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
-    """Lists the operators that run and have no formula."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
-        self.calls: dict[str, Counter[str]] = {
-            "elementwise": Counter(),
-            "cheap": Counter(),
-            "unknown": Counter(),
-        }
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Note the operator and run it."""
-        group = _group(func)
-        if group:
-            self.calls[group][str(func.overloadpacket)] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def _group(func: Any) -> str | None:
-    """Sort an operator: None for what has a formula and for what costs nothing."""
-    name = func.overloadpacket.__name__
-    if func.overloadpacket in flop_registry or func.is_view or func.namespace == "prim":
-        return None
-    if torch.Tag.pointwise in func.tags:
-        return "elementwise"
-    return _GROUPS.get(name, "unknown")
-
-
-def _cross_check(
-    detector: Detector, size: tuple[int, int], training: dict[str, Any]
-) -> dict[str, Any]:
-    """Count the training graph with fvcore, whole and by stage."""
-    counter = f"fvcore {importlib.metadata.version('fvcore')}"
-    try:
-        by_stage, missed = _fvcore(_copy_to("cpu", detector), size)
-    except Exception as error:  # tracing fails in many ways
-        lines = str(error).strip().splitlines() or [""]
-        return {"counter": counter, "reason": f"{type(error).__name__}: {lines[0]}"}
-    macs = by_stage.pop("")
-    ours = {stage: part["macs"] for stage, part in training["by_stage"].items()}
-    return {
-        "counter": counter,
-        "macs": macs,
-        "relative_difference": _difference(macs, training["macs"]),
-        "by_stage": by_stage,
-        "difference_by_stage": {s: _difference(by_stage[s], ours[s]) for s in COUNTED_STAGES},
-        "missed": missed,
-    }
-
-
-def _difference(other: int, ours: int) -> float:
-    return (other - ours) / ours if ours else float(other != ours)
-
-
-def _fvcore(model: Detector, size: tuple[int, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """Count with fvcore, which traces: the model is on the CPU, where tensors have storage.
-
-    Returns:
-        Multiply-accumulates by stage, the whole under the empty name; and the calls of operators
-        that hold products and that it has no formula for.
-    """
-    with _silence(), _countable():
-        from fvcore.nn import FlopCountAnalysis
-
-        analysis = FlopCountAnalysis(model.eval(), (_images(size, "cpu"),))
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        analysis.tracer_warnings("none")
-        counts = analysis.by_module_and_operator()
-        by_stage = {
-            name: int(sum(counts[name][operator] for operator in _FVCORE_OPERATORS))
-            for name in ("", *COUNTED_STAGES)
-        }
-        unsupported = analysis.unsupported_ops().items()
-        return by_stage, {name: calls for name, calls in unsupported if _PRODUCTS in name}
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep fvcore and the tracer under it from warning and logging."""
-    logger = logging.getLogger("fvcore")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _caveats(
     training: dict[str, Any], deployed: dict[str, Any], check: dict[str, Any]
 ) -> dict[str, str]:
@@ -337,22 +249,7 @@ def _caveats(
         unknown = graph["not_counted"]["unknown"]
         if unknown:
             caveats[f"macs{suffix}"] = f"no formula for {', '.join(unknown)}"
-    remark = _remark(check)
-    if remark:
-        caveats["macs"] = "; ".join(filter(None, (caveats.get("macs"), remark)))
+    words = remark(check)
+    if words:
+        caveats["macs"] = "; ".join(filter(None, (caveats.get("macs"), words)))
     return caveats | {name.replace("macs", "flops"): reason for name, reason in caveats.items()}
-
-
-def _remark(check: dict[str, Any]) -> str:
-    if "reason" in check:
-        return f"not cross-checked: {check['counter']} failed with {check['reason']}"
-    if abs(check["relative_difference"]) <= TOLERANCE:
-        return ""
-    worst = max(check["difference_by_stage"].items(), key=lambda item: abs(item[1]))
-    remark = (
-        f"{check['counter']} counts {check['relative_difference']:+.1%}, "
-        f"most of it in the {worst[0]} ({worst[1]:+.1%})"
-    )
-    if check["missed"]:
-        remark += f"; it has no formula for {', '.join(check['missed'])}"
-    return remark

@@ -1,0 +1,205 @@
+"""`detbench check`: what studies will do, what is ruled out or stands, hours and disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import console, environment, plan
+from harness import study as studies
+from harness.console import print_json
+from harness.plan import Cost, Planned
+from harness.probe import Probe, probe
+from harness.specification import TrialSpec
+from harness.study import Study, StudyError
+
+COLUMNS = {"trial": "trial", "name": "name", "seed": "seed", "params": "params (M)"}
+COLUMNS |= {"macs": "MACs (G)", "steps": "steps", "training": "training", "fate": "what happens"}
+DRAWS = 20  # of a search's space
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where a study would run, and whether to try how fast that is."""
+
+    device: str
+    out: Path
+    probe: bool
+
+
+def check(
+    names: Sequence[str],
+    data_name: str | None,
+    sets: Sequence[str],
+    options: Options,
+    *,
+    as_json: bool,
+) -> int:
+    """Print what studies would do and cost."""
+    summaries = []
+    for name in names:
+        study = studies.load(name, data=data_name, sets=sets)
+        machine = environment.capture(options.device)
+        planned = plan.plan(_trials(study), options.out, study.limits, machine)
+        summaries.append(summary(study, planned, options))
+        if not as_json:
+            _show(study, summaries[-1])
+    if as_json:
+        print_json(summaries)
+    return 0
+
+
+def _trials(study: Study) -> list[TrialSpec]:
+    """List a study's trials; of a search, whose trials follow from each other, some drawn blindly.
+
+    Raises:
+        StudyError: a trial that cannot be.
+    """
+    if study.search is None:
+        return studies.expand(study)
+    import optuna
+
+    from harness.search.plan import ask
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler, make = optuna.samplers.RandomSampler(study.search.seed), studies.Specs(study)
+    draws, found = optuna.create_study(sampler=sampler), dict[str, TrialSpec]()
+    for _ in range(min(DRAWS, study.search.trials)):
+        drawn = ask(study, draws.ask())
+        with suppress(StudyError):  # a combination that no detector can have costs nothing
+            spec = make(drawn.overrides, drawn.seed)
+            found[spec.trial] = spec
+    if not found:
+        raise StudyError(f"{study.place('search')}: none of {DRAWS} draws can be built")
+    return list(found.values())
+
+
+def summary(study: Study, planned: Sequence[Planned], options: Options) -> dict[str, Any]:
+    """Return the plan of a study as JSON values; times in seconds, sizes in bytes."""
+    left, cost = plan.trainings_left(planned), _cost(planned, options)
+    needed = [item for item in planned if item.training]
+    return {
+        "study": study.name,
+        "search_trials": study.search.trials if study.search else None,
+        "trials": [_row(item, left) for item in planned],
+        "stand_already": sum(item.stands for item in planned),
+        "taken_over": sum(item.earlier is not None for item in planned),
+        "ruled_out": sum(item.ruled_out is not None and not item.stands for item in planned),
+        "trainings": len(left),
+        "trainings_distinct": len({item.training for item in needed}),
+        "trainings_stand": len({item.training for item in needed if item.trained}),
+        "images_an_epoch": max((item.images for item in left), default=0),
+        "steps": sum(item.steps for item in left),
+        "training_macs": sum(item.training_macs for item in left),
+        "training_seconds": cost.seconds,
+        "latency_seconds": plan.latency_seconds(planned),
+        "basis": cost.basis,
+        "disk": plan.disk(planned, options.out)._asdict(),
+    }
+
+
+def _cost(planned: Sequence[Planned], options: Options) -> Cost:
+    """Estimate from what was recorded here; failing that, from a probe."""
+    cost = plan.cost(planned, options.out, environment.capture(options.device))
+    if cost.seconds is not None or not options.probe:
+        return cost
+    left = plan.trainings_left(planned)
+    found = probe(left, options.device)
+    if not isinstance(found, Probe):
+        return Cost(None, found)
+    pace = f"{found.images_per_second:.3g} images a second"
+    basis = f"{found.name} took {found.steps} steps at {pace} on {options.device}, scaled by MACs"
+    work = sum(item.training_macs + item.validation_macs for item in left)
+    return Cost(work / found.macs_per_second, basis)
+
+
+def _row(item: Planned, left: Sequence[Planned]) -> dict[str, Any]:
+    return {
+        "trial": item.spec.trial,
+        "name": item.spec.name,
+        "seed": item.spec.seed,
+        "params": item.params,
+        "macs": item.macs,
+        "steps": item.steps,
+        "training": item.training,
+        "stands": item.stands,
+        "trained": item.trained,
+        "ruled_out": item.ruled_out,
+        "taken_over": item.earlier.title if item.earlier else None,
+        "fate": _fate(item, left),
+    }
+
+
+def _fate(item: Planned, left: Sequence[Planned]) -> str:
+    if item.stands:
+        return "done"
+    if item.earlier:
+        again = "" if item.earlier.here else ", latency measured anew"
+        return f"taken over from {item.earlier.record.study}{again}"
+    if item.ruled_out:
+        return f"ruled out: {item.ruled_out}"
+    if not item.training:
+        return "measured"
+    return "trained" if item in left else "measured with shared weights"
+
+
+def _show(study: Study, found: Mapping[str, Any]) -> None:
+    recipe = f", recipe {study.recipe}" if study.recipe else ""
+    out = console.stdout()
+    for line in (
+        f"{study.name}: {study.question}".removesuffix(": "),
+        f"{study.detector} on {study.data}{recipe}; measures {', '.join(study.measure)}",
+    ):
+        out.print(line, markup=False, highlight=False)
+    out.print(console.table(COLUMNS, found["trials"]))
+    for line in _lines(found):
+        out.print(line, markup=False, highlight=False)
+
+
+def _lines(found: Mapping[str, Any]) -> list[str]:
+    ruled_out = f", {found['ruled_out']} ruled out for free" if found["ruled_out"] else ""
+    taken = f", {found['taken_over']} of another study" if found["taken_over"] else ""
+    shared = f" ({found['trainings_distinct']} distinct, {found['trainings_stand']} stand)"
+    drawn = len(found["trials"])
+    search = f"a search of {found['search_trials']} trials; of {drawn} drawn blindly: "
+    return [
+        f"{search if found['search_trials'] else ''}"
+        f"{drawn} trials, {found['stand_already']} of them done{taken}{ruled_out}; "
+        f"{_count(found['trainings'], 'training')}{shared} of {found['images_an_epoch']} images "
+        f"an epoch, {found['steps']} steps",
+        f"training: {found['training_macs']:.3g} MACs (forward, and twice that backward)",
+        f"time: {_time(found)}",
+        f"disk: {_disk(found['disk'])}\n",
+    ]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _time(found: Mapping[str, Any]) -> str:
+    """Say how long the trainings that are left will take, and how that is known."""
+    seconds, basis = found["training_seconds"], str(found["basis"])
+    measuring = found["latency_seconds"]
+    timing = f"; at most {console.clock(measuring)} more for latency" if measuring else ""
+    if seconds is None:
+        return f"{basis}{timing}"
+    trained = f"about {console.clock(seconds)} of training one after the other on this machine"
+    return f"{trained} ({basis}){timing}" if seconds else f"{basis}{timing}"
+
+
+def _disk(held: Mapping[str, int]) -> str:
+    """Say what the weights will take, and what lies there."""
+    needed = held["weights"] + held["checkpoint"]
+    parts = [
+        f"{held['weights'] / MB:.1f} MB of weights",
+        f"up to {held['checkpoint'] / MB:.1f} MB of checkpoint while one trains",
+        f"trainings of all studies there: {held['finished'] / MB:.1f} MB",
+        f"unfinished: {held['unfinished'] / MB:.1f} MB",
+    ]
+    short = "; NOT ENOUGH ROOM" if needed > held["free"] else ""
+    return f"{', '.join(parts)}; {held['free'] / MB:.0f} MB free{short}"

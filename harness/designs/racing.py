@@ -1,0 +1,132 @@
+"""Racing: more seeds, but only for variants that may still be the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from harness.record import Record, digest
+from harness.search.config import Racing
+
+Floats = NDArray[np.float64]
+
+
+class Run(NamedTuple):
+    """One trial to be run."""
+
+    overrides: dict[str, Any]
+    seed: int
+
+
+class Standing(NamedTuple):
+    """How a variant stands against the best."""
+
+    overrides: dict[str, Any]
+    seeds: tuple[int, ...]  # tried so far, in vain included
+    mean: float | None  # of the metric, freed of what the seeds have in common; None if none has it
+    behind: float  # by how much the best is better, >= 0, in the metric's unit
+    half: float  # half the interval of that; infinite while there is no repetition
+    open: bool  # whether it may still be the best
+
+
+def next_runs(records: Sequence[Record], racing: Racing, seeds: Sequence[int]) -> list[Run]:
+    """Return the next seed of every variant that may still be the best; nothing once one is left.
+
+    Call it whenever all that was returned before is over.
+
+    Args:
+        records: of the study so far, whatever their state.
+        racing: of the study.
+        seeds: the study's own, with which every variant is run first.
+    """
+    open_ = [standing for standing in standings(records, racing) if standing.open]
+    if len(open_) < 2:
+        return []
+    order = _order(racing, seeds)
+    waiting = [
+        Run(standing.overrides, next(seed for seed in order if seed not in standing.seeds))
+        for standing in open_
+        if any(seed not in standing.seeds for seed in order)
+    ]
+    room = len(waiting) if racing.runs is None else max(racing.runs - len(records), 0)
+    return waiting[:room]
+
+
+def standings(records: Sequence[Record], racing: Racing) -> list[Standing]:
+    """Compare every variant with the best one, the best first.
+
+    Seeds are blocks: what a seed does to all variants does not count. The scatter is pooled over
+    the variants, and the confidence shared among the comparisons (Bonferroni).
+    """
+    tried: dict[str, list[Record]] = {}
+    for record in records:
+        tried.setdefault(digest(record.overrides), []).append(record)
+    sign = 1.0 if racing.direction == "maximize" else -1.0
+    fit = _fit({key: _values(group, racing.metric, sign) for key, group in tried.items()})
+    best = max(fit.means, key=lambda key: fit.means[key], default=None)
+    found = []
+    for key, group in tried.items():
+        mean = fit.means.get(key)
+        behind, half = 0.0, 0.0
+        if mean is not None and best is not None and key != best:
+            behind = fit.means[best] - mean
+            half = fit.half(best, key, 1 - (1 - racing.confidence) / max(len(fit.means) - 1, 1))
+        seeds = tuple(sorted({record.seed for record in group}))
+        own = None if mean is None else sign * mean
+        is_open = mean is not None and behind <= half
+        found.append(Standing(group[0].overrides, seeds, own, behind, half, is_open))
+    return sorted(found, key=lambda item: (item.mean is None, item.behind))
+
+
+class _Fit(NamedTuple):
+    """Least squares of variants and seeds."""
+
+    means: dict[str, float]  # by variant
+    covariance: Floats  # [V, V] of the means, in units of the residual variance
+    variance: float  # of the residuals
+    freedom: int
+
+    def half(self, one: str, other: str, level: float) -> float:
+        """Return half the interval of a difference; infinite where nothing was repeated."""
+        if self.freedom < 1:
+            return float("inf")
+        keys = list(self.means)
+        i, j = keys.index(one), keys.index(other)
+        c = self.covariance
+        spread = self.variance * (c[i, i] + c[j, j] - 2 * c[i, j])
+        return float(stdtrit(self.freedom, (1 + level) / 2) * np.sqrt(max(spread, 0.0)))
+
+
+def _fit(values: dict[str, dict[int, float]]) -> _Fit:
+    keys = [key for key, of_seed in values.items() if of_seed]
+    seeds = sorted({seed for of_seed in values.values() for seed in of_seed})
+    rows = [(key, seed) for key in keys for seed in values[key]]
+    design = np.zeros((len(rows), len(keys) + len(seeds)))
+    for row, (key, seed) in zip(design, rows, strict=True):
+        row[keys.index(key)] = row[len(keys) + seeds.index(seed)] = 1
+    design[:, len(keys) :] -= 1 / max(len(seeds), 1)  # blocks add nothing to the means
+    y = np.array([values[key][seed] for key, seed in rows])
+    inverse = np.linalg.pinv(design.T @ design)
+    found = inverse @ design.T @ y
+    freedom = len(rows) - int(np.linalg.matrix_rank(design)) if rows else 0
+    residual = float(((y - design @ found) ** 2).sum())
+    means = {key: float(mean) for key, mean in zip(keys, found, strict=False)}
+    return _Fit(means, inverse, residual / max(freedom, 1), freedom)
+
+
+def _values(group: Sequence[Record], metric: str, sign: float) -> dict[int, float]:
+    return {
+        record.seed: sign * record.metrics[metric]
+        for record in group
+        if record.state == "done" and metric in record.metrics
+    }
+
+
+def _order(racing: Racing, seeds: Sequence[int]) -> list[int]:
+    """Return the seeds in which variants are run: the study's own, then those that follow."""
+    after = range(max(seeds) + 1, max(seeds) + 1 + racing.seeds)
+    return [*seeds, *after][: max(racing.seeds, len(seeds))]

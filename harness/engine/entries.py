@@ -1,0 +1,69 @@
+"""What a trial's entry in Optuna says: user attributes, read and written in one place."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from harness.engine.agenda import Directions
+from harness.engine.owner import Owner
+from harness.record import Record
+from harness.specification import TrialSpec
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+DUPLICATE = "duplicate"
+"""Outcome of a suggestion that leads to a configuration which another trial has."""
+
+
+def described(spec: TrialSpec) -> dict[str, Any]:
+    """Return what is known of a trial before it runs."""
+    return {
+        "trial": spec.trial,
+        "name": spec.name,
+        "seed": spec.seed,
+        "overrides": spec.model_dump(mode="json", include={"overrides"})["overrides"],
+    }
+
+
+def trial_of(entry: FrozenTrial) -> str | None:
+    """Return the hash that names the trial; None if a search has not chosen it yet."""
+    found: str | None = entry.user_attrs.get("trial")
+    return found
+
+
+def owner_of(entry: FrozenTrial) -> Owner | None:
+    """Return who works on a trial, or did."""
+    found = entry.user_attrs.get("owner")
+    return Owner(*found) if found else None
+
+
+def attempts_of(entry: FrozenTrial) -> dict[str, int]:
+    """Return how many attempts failed, by cause."""
+    return dict(entry.user_attrs.get("attempts", {}))
+
+
+def state_of(entry: FrozenTrial) -> str | None:
+    """Return how a trial ended: done, pruned, failed or duplicate; None before."""
+    outcome = entry.user_attrs.get("outcome") if entry.state.is_finished() else None
+    return outcome["state"] if outcome else None
+
+
+def outcome(record: Record) -> dict[str, Any]:
+    """Return what is told of a trial that is over."""
+    timings = record.timings
+    told: dict[str, Any] = {
+        "state": record.state,
+        "seconds": max(timings.get("finished", 0.0) - timings.get("started", 0.0), 0.0),
+        "metrics": {name: value for name, value in record.metrics.items() if math.isfinite(value)},
+    }
+    if record.failure is not None:
+        told |= {"cause": record.failure.cause, "message": record.failure.message}
+    return told
+
+
+def values(record: Record, directions: Directions) -> list[float] | None:
+    """Return the objectives; None unless all were measured."""
+    found = [record.metrics.get(name, math.nan) for name in directions]
+    return found if record.state == "done" and all(map(math.isfinite, found)) else None

@@ -1,0 +1,416 @@
+"""A study as Optuna keeps it: which trials wait, run and are over, and who works on them.
+
+The records are the truth. What the storage lacks is taken from them, so a storage that is lost is
+made again. Several drivers may share a storage and a folder: whatever has to be atomic happens
+under the lock of the folder.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from filelock import FileLock
+
+from harness.engine import entries, owner
+from harness.engine.agenda import Agenda, Params
+from harness.engine.storage import GRACE_SECONDS, HEARTBEAT_SECONDS, StorageError, open_storage
+from harness.record import Record, write_whole
+from harness.specification import TrialSpec
+from harness.yaml_source import StudyError
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+LOCK, TOKEN = ".lock", ".study"
+AHEAD = 200  # trials that are entered before their turn, and shown as waiting
+FRUITLESS = 50  # suggestions in a row that are known already, after which a search is over
+
+
+class Claim(NamedTuple):
+    """A trial that this driver has to see to."""
+
+    spec: TrialSpec
+    id: int  # Optuna's
+    number: int  # Optuna's, in the study
+    attempts: dict[str, int]  # that failed, by cause
+    asked: Trial | None  # Optuna's, of a search
+
+
+class Ledger:
+    """The state of one study, as one driver sees it."""
+
+    def __init__(self, agenda: Agenda, folder: Path, where: str) -> None:
+        """Open a study's state.
+
+        Args:
+            agenda: what there is to do.
+            folder: of the study's records.
+            where: SQLAlchemy's URL of the storage.
+
+        Raises:
+            StorageError: the storage cannot be used, or holds a study that others run.
+        """
+        self.agenda, self.folder = agenda, folder
+        self.specs = {spec.trial: spec for spec in agenda.specs}
+        self.lock = FileLock(folder / LOCK)
+        self.waiting: deque[int] = deque()
+        self.unlisted: deque[tuple[str, Params, dict[str, Any]]] = deque()
+        self.mine: set[int] = set()
+        self.records: dict[str, Record] = {}  # that Optuna was told of, by trial
+        self.beaten = 0.0  # when heartbeats were last recorded
+        self.contact = -math.inf  # since when they were without a gap
+        with self.lock:
+            self.storage = open_storage(where)
+            try:
+                self.study = self._open()
+            except BaseException:
+                self.close()
+                raise
+        self.study_id = self.storage.get_study_id_from_name(agenda.study)
+        self.known = len(self._entries())  # entries before `adopt`
+        if agenda.search is not None:
+            agenda.search.prepare(self.study, self.known)
+
+    def close(self) -> None:
+        """Give back the connections to the storage."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
+    def adopt(self, records: Mapping[str, Record]) -> None:
+        """Enter what stands, and list what is left to run.
+
+        Trials that failed are run again, unless another driver is at work, which then knows best.
+
+        Args:
+            records: those that make running a trial needless, by trial.
+        """
+        with self.lock:
+            self._reclaim()
+            self.records |= records
+            found = self._entries()
+            self.known = len(found)
+            latest = {entries.trial_of(item): item for item in found}
+            for trial, item in records.items():
+                if trial not in latest or _contradicts(latest[trial], item):
+                    self._enter(item)
+            again = not any(item.state.name == "RUNNING" for item in found)
+            for trial, params, attributes in self._candidates(latest):
+                entry = latest.get(trial)
+                if trial not in records and (entry is None or again and entry.state.is_finished()):
+                    self.unlisted.append((trial, params, attributes))
+
+    def enlist(self, specs: Iterable[TrialSpec]) -> None:
+        """Add trials that nobody knew of when the ledger was opened."""
+        self.specs |= {spec.trial: spec for spec in specs}
+        with self.lock:
+            known = {entries.trial_of(item) for item in self._entries()}
+            self.unlisted.extend(_candidate(self.agenda, s) for s in specs if s.trial not in known)
+
+    def claim(self) -> Claim | None:
+        """Take a trial that waits, or a new one of a search; None if there is none."""
+        with self.lock:
+            found = self._next()
+            if found is None:
+                self._refresh()
+                found = self._next()
+            return found or self._asked()
+
+    def beat(self, claims: Iterable[Claim], progress: Mapping[str, Mapping[str, Any]]) -> None:
+        """Tell that trials are worked on, and how far they are."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        for claim in claims:
+            self.storage.record_heartbeat(claim.id)
+            with suppress(UpdateFinishedTrialError):
+                self.storage.set_trial_user_attr(
+                    claim.id, "progress", progress.get(claim.spec.trial, {})
+                )
+        now = time.monotonic()
+        if now - self.beaten > 2 * HEARTBEAT_SECONDS:
+            self.contact = now if self.beaten else self.contact
+        self.beaten = now
+
+    def give_back(self, claim: Claim, cause: str | None = None) -> None:
+        """Let a trial wait again; a cause counts as an attempt that failed."""
+        with self.lock:
+            if self._is_mine(claim.id):
+                self._release(claim.id, cause)
+                self.waiting.appendleft(claim.id)
+        self.mine.discard(claim.id)
+
+    def tell(self, claim: Claim, record: Record) -> None:
+        """Enter how a trial ended, unless it was given to another driver meanwhile."""
+        with self.lock:
+            if self._is_mine(claim.id):
+                self._tell(claim.id, claim.asked, record)
+        self.mine.discard(claim.id)
+
+    def elsewhere(self) -> list[FrozenTrial]:
+        """Return the entries of trials that other drivers run."""
+        running = (item for item in self._entries() if item.state.name == "RUNNING")
+        return [item for item in running if entries.owner_of(item) != owner.me()]
+
+    def busy(self) -> set[str | None]:
+        """Return the trials that some driver runs."""
+        running = (item for item in self._entries() if item.state.name == "RUNNING")
+        return {entries.trial_of(item) for item in running}
+
+    def trials(self) -> list[str]:
+        """Return all trials that were ever entered, in that order."""
+        found = (entries.trial_of(item) for item in self._entries())
+        return list(dict.fromkeys(trial for trial in found if trial))
+
+    def _open(self) -> Study:
+        """Open the study; one of other objectives or values is made anew from the records."""
+        import optuna
+
+        plain = optuna.samplers.RandomSampler()  # for a search, `prepare` sets another
+        name, wanted = self.agenda.study, self._identity()
+        if name in optuna.get_all_study_names(self.storage):
+            study = optuna.load_study(study_name=name, storage=self.storage, sampler=plain)
+            self._check_token(study)
+            if study.user_attrs.get("identity") == wanted:
+                return study
+            self._check_unused(study)
+            optuna.delete_study(study_name=name, storage=self.storage)
+        study = optuna.create_study(
+            storage=self.storage,
+            study_name=name,
+            sampler=plain,
+            directions=[*self.agenda.directions.values()],
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(self.agenda.directions))
+        study.set_user_attr("token", self._token())
+        study.set_user_attr("identity", wanted)
+        return study
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "directions": [list(item) for item in self.agenda.directions.items()],
+            "space": self.agenda.space,
+        }
+
+    def _token(self) -> str:
+        """Return what tells this folder's study from one of the same name elsewhere."""
+        file = self.folder / TOKEN
+        if not file.exists():
+            write_whole(file, uuid.uuid4().hex)
+        return file.read_text(encoding="utf-8")
+
+    def _check_token(self, study: Study) -> None:
+        if study.user_attrs.get("token", self._token()) != self._token():
+            raise StorageError(
+                f"the storage holds another study named {study.study_name!r}, whose records are not"
+                f" in {self.folder}; name yours differently, or use the --out of that one"
+            )
+
+    def _check_unused(self, study: Study) -> None:
+        for item in study.get_trials(deepcopy=False):
+            who = entries.owner_of(item)
+            if item.state.name == "RUNNING" and who and not owner.is_dead(who):
+                raise StorageError(
+                    f"{self.folder}: another run, {who.title}, is at work on other values or"
+                    " objectives of this study; let it end"
+                )
+
+    def _entries(self) -> Sequence[FrozenTrial]:
+        return self.storage.get_all_trials(self.study_id, deepcopy=False)
+
+    def _candidates(
+        self, latest: Mapping[str | None, FrozenTrial]
+    ) -> Iterator[tuple[str, Params, dict[str, Any]]]:
+        """Yield what may have to be entered: a sweep's trials, or those a search once chose."""
+        if self.agenda.search is None:
+            yield from (_candidate(self.agenda, spec) for spec in self.agenda.specs)
+            return
+        for trial, item in latest.items():
+            if trial is not None:
+                yield trial, Params(item.params, item.distributions), _plain(item)
+
+    def _create(self, params: Params, attributes: dict[str, Any]) -> int:
+        """Enter a trial that waits."""
+        from optuna.trial import TrialState, create_trial
+
+        template = create_trial(
+            state=TrialState.WAITING,
+            params=params.values,
+            distributions=params.distributions,
+            user_attrs=attributes,
+        )
+        return self.storage.create_new_trial(self.study_id, template)
+
+    def _enter(self, record: Record) -> None:
+        """Enter a record that the storage knows nothing of, if it is one of this study's."""
+        try:
+            params = self.agenda.params(record.overrides)
+        except (KeyError, ValueError):
+            return
+        attributes = {"trial": record.trial, "name": record.name, "seed": record.seed}
+        key = self._create(params, attributes | {"overrides": record.overrides})
+        self._take(key)
+        self._tell(key, None, record)
+
+    def _refresh(self) -> None:
+        """Give back what the dead hold, enter what comes next, and list what waits."""
+        self._reclaim()
+        found = self._entries()
+        since = {entries.trial_of(item) for item in found[self.known :]}
+        waits = [item for item in found if item.state.name == "WAITING" and self._is_ours(item)]
+        order = {trial: place for place, trial in enumerate(self.specs)}
+        waits.sort(key=lambda item: order.get(str(entries.trial_of(item)), item.number))
+        self.waiting = deque(item._trial_id for item in waits)
+        while self.unlisted and len(self.waiting) < AHEAD:
+            trial, params, attributes = self.unlisted.popleft()
+            if trial not in since:
+                self.waiting.append(self._create(params, attributes))
+
+    def _is_ours(self, entry: FrozenTrial) -> bool:
+        return self.agenda.search is not None or entries.trial_of(entry) in self.specs
+
+    def _next(self) -> Claim | None:
+        """Take the next trial that waits."""
+        while self.waiting:
+            key = self.waiting.popleft()
+            if self._take(key):
+                return self._chosen(key)
+        return None
+
+    def _take(self, key: int) -> bool:
+        """Let a trial run here, if it still waits."""
+        from optuna.trial import TrialState
+
+        if self.storage.get_trial(key).state != TrialState.WAITING:
+            return False
+        self.storage.record_heartbeat(key)
+        self.storage.set_trial_user_attr(key, "owner", list(owner.me()))
+        self.mine.add(key)
+        return self.storage.set_trial_state_values(key, TrialState.RUNNING)
+
+    def _chosen(self, key: int) -> Claim | None:
+        """Return a trial that was taken; None if a search chose one that it chose before."""
+        entry = self.storage.get_trial(key)
+        asked = self._trial(key)
+        known = entries.trial_of(entry)
+        spec = self._suggested(asked, known) if asked else self.specs[known or ""]
+        if spec is None:
+            return None
+        return Claim(spec, key, entry.number, entries.attempts_of(entry), asked)
+
+    def _trial(self, key: int) -> Trial | None:
+        """Return an entry as a search is asked about it; None if there is none."""
+        from optuna import Trial
+
+        return None if self.agenda.search is None else Trial(self.study, key)
+
+    def _suggested(self, asked: Trial, known: str | None) -> TrialSpec | None:
+        """Let a search choose; None if nothing comes of it."""
+        assert self.agenda.search is not None
+        try:
+            spec = self.agenda.search.suggest(asked)
+        except StudyError as error:
+            self._drop(asked, {"state": "failed", "cause": "error", "message": str(error)})
+            return None
+        if known is None and spec.trial in self.trials():
+            self._drop(asked, {"state": entries.DUPLICATE, "of": spec.trial})
+            return None
+        for name, value in entries.described(spec).items():
+            self.storage.set_trial_user_attr(asked._trial_id, name, value)
+        self.specs[spec.trial] = spec
+        return spec
+
+    def _drop(self, asked: Trial, outcome: Mapping[str, str]) -> None:
+        """Tell Optuna that a suggestion cannot be built, or what came of the same one before."""
+        assert self.agenda.search is not None
+        self.storage.set_trial_user_attr(asked._trial_id, "outcome", dict(outcome))
+        found = self.records.get(outcome.get("of", ""))
+        self.agenda.search.tell(self.study, asked, found, list(self.records.values()))
+        self.mine.discard(asked._trial_id)
+
+    def _asked(self) -> Claim | None:
+        """Take a new trial of a search, as long as there are to be more."""
+        search = self.agenda.search
+        if search is None:
+            return None
+        for _ in range(FRUITLESS):
+            if len(self.trials()) >= search.trials:
+                return None
+            key = self._create(Params({}, {}), {})
+            self._take(key)
+            found = self._chosen(key)
+            if found is not None:
+                return found
+        return None
+
+    def _is_mine(self, key: int) -> bool:
+        entry = self.storage.get_trial(key)
+        return entry.state.name == "RUNNING" and entries.owner_of(entry) == owner.me()
+
+    def _release(self, key: int, cause: str | None) -> None:
+        if cause is not None:
+            attempts = entries.attempts_of(self.storage.get_trial(key))
+            attempts[cause] = attempts.get(cause, 0) + 1
+            self.storage.set_trial_user_attr(key, "attempts", attempts)
+        self.storage.set_trial_state_values(key, _states().WAITING)
+
+    def _tell(self, key: int, asked: Trial | None, record: Record) -> None:
+        self.storage.set_trial_user_attr(key, "outcome", entries.outcome(record))
+        self.records[record.trial] = record
+        if self.agenda.search is not None:
+            told = asked or self._trial(key)
+            assert told is not None
+            self.agenda.search.tell(self.study, told, record, list(self.records.values()))
+        else:
+            place = self.storage.get_trial(key).number
+            found = entries.values(record, self.agenda.directions)
+            states = _states()
+            other = states.PRUNED if record.state == "pruned" else states.FAIL
+            self.study.tell(place, found, other if found is None else states.COMPLETE)
+        self.mine.discard(key)
+
+    def _reclaim(self) -> None:
+        """Let trials wait again whose drivers are dead, or silent for too long."""
+        silent: set[int] = set()
+        if time.monotonic() - self.contact > GRACE_SECONDS:
+            silent = set(self.storage._get_stale_trial_ids(self.study_id))
+        for item in self._entries():
+            who = entries.owner_of(item)
+            if item.state.name != "RUNNING" or who is None:
+                continue
+            forgotten = who == owner.me() and item._trial_id not in self.mine
+            if forgotten or owner.is_dead(who):
+                self._release(item._trial_id, None)
+            elif item._trial_id in silent and owner.is_elsewhere(who):
+                self._release(item._trial_id, "lost_worker")
+
+
+def _states() -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState
+
+
+def _candidate(agenda: Agenda, spec: TrialSpec) -> tuple[str, Params, dict[str, Any]]:
+    return spec.trial, agenda.params(spec.overrides), entries.described(spec)
+
+
+def _plain(entry: FrozenTrial) -> dict[str, Any]:
+    """Return what an entry says of the trial, and nothing of how it went."""
+    kept = ("trial", "name", "seed", "overrides")
+    return {key: entry.user_attrs[key] for key in kept if key in entry.user_attrs}
+
+
+def _contradicts(entry: FrozenTrial, record: Record) -> bool:
+    """Say whether an entry tells of a failure that the record has overcome."""
+    state = entries.state_of(entry)
+    return entry.state.is_finished() and state not in (record.state, entries.DUPLICATE)

@@ -1,0 +1,69 @@
+"""Who works on a trial, and whether that process is alive: what gives a dead one's trials back."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+BOOT, NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+
+
+class Owner(NamedTuple):
+    """A process, told apart from all others that ever had or will have its number."""
+
+    host: str
+    place: str  # the running system whose numbers of processes hold: boot and namespace
+    pid: int
+    born: str  # when it started, in a unit of the system's own that no clock change touches
+
+    @property
+    def title(self) -> str:
+        """Name the process for people."""
+        return f"{self.host}:{self.pid}"
+
+
+def me() -> Owner:
+    """Return this process."""
+    return _living(os.getpid())
+
+
+@cache
+def _living(pid: int) -> Owner:
+    return Owner(socket.gethostname(), _place(), pid, _born(pid) or "")
+
+
+def is_dead(owner: Owner) -> bool:
+    """Say whether a process is known to be over; of other machines nothing is known."""
+    here = me()
+    if (owner.host, owner.place) != (here.host, here.place):
+        return False
+    return _born(owner.pid) != owner.born
+
+
+def is_elsewhere(owner: Owner) -> bool:
+    """Say whether only heartbeats can tell whether a process lives."""
+    return (owner.host, owner.place) != (me().host, me().place)
+
+
+def _place() -> str:
+    boot = BOOT.read_text().strip() if BOOT.exists() else ""
+    return f"{boot} {os.readlink(NAMESPACE) if os.path.lexists(NAMESPACE) else ''}"
+
+
+def _born(pid: int) -> str | None:
+    """Return when a process started; None if it is over, also if nobody has reaped it yet."""
+    stat = Path(f"/proc/{pid}/stat")
+    if BOOT.exists():
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in "ZX" else fields[19]
+    told = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return told.stdout.strip() or None

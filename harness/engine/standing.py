@@ -1,0 +1,82 @@
+"""Records that stand in a study's folder, and the remains of those that don't."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from harness import record
+from harness.engine.worker import PARTIAL, REPLACED
+from harness.record import Record, RecordError
+
+UNREADABLE = ".unreadable-"
+
+
+def read(folder: Path, trial: str) -> Record | None:
+    """Return the record of a trial, of whatever state.
+
+    Args:
+        folder: of the study.
+        trial: its hash.
+    """
+    try:
+        return record.read(folder / trial)
+    except (FileNotFoundError, RecordError):
+        return None
+
+
+def standing(folder: Path, trial: str) -> Record | None:
+    """Return the record that makes running a trial needless.
+
+    Args:
+        folder: of the study.
+        trial: its hash.
+    """
+    found = read(folder, trial)
+    return found if found is not None and found.state != "failed" else None
+
+
+def names(folder: Path) -> list[str]:
+    """Return the trials that have a folder, in the order they were put there."""
+    files = (item for item in folder.glob(f"*/{record.FILE}") if item.parent.name[0] != ".")
+    return [item.parent.name for item in sorted(files, key=lambda item: item.stat().st_mtime)]
+
+
+def set_aside(folder: Path, trial: str) -> str | None:
+    """Move a record away that cannot be read, so that it is neither trusted nor overwritten.
+
+    Returns:
+        What was wrong with it; None if nothing was.
+    """
+    try:
+        record.read(folder / trial)
+    except FileNotFoundError:
+        return None
+    except (RecordError, UnicodeError) as error:
+        aside = _unused(folder / f"{UNREADABLE}{trial}")
+        os.replace(folder / trial, aside)
+        reason = str(error).partition("; remove")[0]
+        return f"{reason}; it was moved to {aside}, and the trial is run anew"
+    return None
+
+
+def sweep(folder: Path, busy: Collection[str | None]) -> None:
+    """Remove what trials left behind that nobody runs any more.
+
+    Args:
+        folder: of the study.
+        busy: trials that someone runs.
+    """
+    for item in folder.iterdir():
+        for prefix in (PARTIAL, REPLACED):
+            if item.name.startswith(prefix) and item.name.removeprefix(prefix) not in busy:
+                shutil.rmtree(item, ignore_errors=True)
+
+
+def _unused(path: Path) -> Path:
+    number = 1
+    while path.with_name(f"{path.name}-{number}").exists():
+        number += 1
+    return path.with_name(f"{path.name}-{number}")

@@ -1,0 +1,154 @@
+"""The training of a trial: followed by its validations, and given up when the judge says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import detectors
+from detectors import weights
+from detectors.config import canonical, flatten
+from detectors.interface import Detector
+from harness import record, trainings
+from harness.data import DataSet
+from harness.evaluate import Evaluation, evaluate
+from harness.progress import Judge, OnProgress, Progress
+from harness.specification import TrialSpec
+from harness.train import CheckpointError, train
+from harness.training import processes
+from harness.trainings import Story
+
+VALIDATIONS_FILE = "validations.json"
+
+
+class Stopped(Exception):
+    """The judge gave a trial up; the message is the reason."""
+
+
+@dataclass
+class Learner:
+    """Trains for a trial.
+
+    A training that several trials share is validated with inference-only knobs of its own, the
+    declared defaults, whichever of the trials makes it: each trial evaluates the weights with its
+    own knobs afterwards.
+    """
+
+    spec: TrialSpec
+    dataset: DataSet
+    device: str
+    on_progress: OnProgress
+    judge: Judge | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)  # before training, for the judge
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Evaluation | None = None  # the last
+
+    def learn(self, folder: Path) -> Story:
+        """Train, and save the weights into a folder; what an earlier attempt left there helps.
+
+        Raises:
+            Stopped: the judge gave the trial up.
+            NotFiniteError: as `train` does; its checkpoint stays, and the state that it names.
+        """
+        checkpoint = folder / trainings.CHECKPOINT
+        try:
+            return self._learn(folder, checkpoint)
+        except CheckpointError:  # of another kind of device: it cannot be gone on from here
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            return self._learn(folder, checkpoint)
+        except Stopped:  # whoever needs it anyway has to begin anew, and most often nobody does
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            raise
+
+    def _learn(self, folder: Path, checkpoint: Path) -> Story:
+        spec, recipe = self.spec, self.spec.recipe
+        if recipe is None:
+            raise ValueError("accuracy needs a recipe")
+        detector = detectors.create(canonical(spec.setup.detector), weights=spec.weights)
+        follower = _Follower(self, folder / VALIDATIONS_FILE)
+        follower.ask()  # what stopped this training before need not be trained again
+        training = train(
+            detector,
+            self.dataset,
+            recipe,
+            seed=spec.seed,
+            device=self.device,
+            on_progress=follower.show,
+            validate=follower.validate,
+            checkpoint=checkpoint,
+        )
+        if processes.is_first():
+            weights.save(detector, folder, spec.detector)
+        return Story(
+            training=spec.training,
+            made_by=f"{spec.study}/{spec.trial}",
+            curves=training.curves,
+            seconds=training.seconds,
+            finished=time.time(),
+            details=training.details,
+            environment=dict(self.environment),
+        )
+
+    def look(self, detector: Detector) -> Evaluation:
+        """Evaluate on the validation split."""
+        workers = self.spec.recipe.workers if self.spec.recipe else 0
+        split, told = self.dataset.val, self.on_progress
+        return evaluate(detector, split, device=self.device, workers=workers, on_progress=told)
+
+
+class _Follower:
+    """Watches a training: remembers its validations, and asks the judge after each."""
+
+    def __init__(self, learner: Learner, file: Path) -> None:
+        self.learner, self.file, self.rows = learner, file, _read(file)
+        self.latest = Progress("train", 0, 1, {})
+
+    def show(self, progress: Progress) -> None:
+        """Pass progress on, with the best mAP so far."""
+        self.latest = progress
+        best = [row["mAP"] for row in self.rows if "mAP" in row]
+        values = {**progress.values, **({"mAP": max(best)} if best else {})}
+        self.learner.on_progress(progress._replace(values=values))
+
+    def validate(self, detector: Detector) -> dict[str, float]:
+        """Evaluate what would be kept, and ask whether to go on."""
+        self.learner.evaluation = found = self.learner.look(detector)
+        step, steps = self.latest.done, self.latest.total
+        epochs = self.learner.spec.recipe.epochs if self.learner.spec.recipe else 0
+        row = {"epoch": round(epochs * step / steps), "step": step, "time": time.time()}
+        self.rows = [old for old in self.rows if old["step"] < step] + [row | found.metrics]
+        if processes.is_first():
+            record.write_whole(self.file, json.dumps(self.rows))
+        if step < steps:  # nothing is saved by giving up at the end
+            self.ask()
+        return found.metrics
+
+    def ask(self) -> None:
+        """Ask the judge about the validations so far, if there were any."""
+        if not self.rows or self.learner.judge is None:
+            return
+        times = ("epoch", "step", "time")
+        latest = {key: value for key, value in self.rows[-1].items() if key not in times}
+        reason = self.learner.judge("epoch", {**self.learner.measured, **latest}, self.rows)
+        if reason is not None:
+            raise Stopped(reason)
+
+
+def validated_with(spec: TrialSpec) -> dict[str, Any]:
+    """Return the knobs whose values in a trial's curves are not the trial's own."""
+    own = flatten(spec.setup.detector)
+    shared = flatten(canonical(spec.setup.detector))
+    return {path: value for path, value in shared.items() if own.get(path) != value}
+
+
+def _read(file: Path) -> list[dict[str, float]]:
+    with suppress(OSError, ValueError):
+        rows: list[dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
+        return rows
+    return []

@@ -1,0 +1,131 @@
+"""What a driver asks a study for: which trials to run, when one is given up, what Optuna is told.
+
+A design (`sweep:`) has a list of trials, and perhaps more seeds as their results come in:
+
+    specs = Specs(study)
+    for run in plan.proposals(study): specs(run.overrides, run.seed)
+    while more := plan.follow_ups(study, records): ...          # racing; empty without it
+
+A search (`search:`) asks Optuna for one trial after the other:
+
+    optuna_study = optuna.create_study(directions=plan.directions(study), storage=..., ...)
+    optuna_study.sampler = plan.sampler(study, trials_asked_before, driver_number)
+    optuna_study.pruner = plan.pruner(study)
+    trial = optuna_study.ask()
+    run = plan.ask(study, trial)                                 # overrides and seed
+    spec = specs(run.overrides, run.seed)                        # StudyError: cannot be built
+    judge = plan.judge(study, records, trial)                    # for the executor's questions
+    plan.tell(study, optuna_study, trial, record, records)       # whatever became of it
+
+`spec.trial` is a hash of the configuration: when its record stands, or the trial is under way, it
+is not run again; tell the record that is known, once there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState
+
+from harness.designs import racing
+from harness.designs.racing import Run
+from harness.record import Record
+from harness.search import objectives, samplers, space
+from harness.search.config import Search
+from harness.search.judge import Judge
+
+if TYPE_CHECKING:
+    from harness.study import Study
+
+STATES = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+def proposals(study: Study) -> list[Run]:
+    """List the trials of a design in the order they are run: seed by seed, the last axis fastest.
+
+    Raises:
+        DesignError: a sweep that the design cannot have.
+    """
+    return [Run(overrides, seed) for seed in study.seeds for overrides in study.variants()]
+
+
+def follow_ups(study: Study, records: Sequence[Record]) -> list[Run]:
+    """List the trials that racing adds to those that are over; empty when the verdict is closed.
+
+    Args:
+        study: of a design.
+        records: of all its trials, whatever their state.
+    """
+    if study.racing is None:
+        return []
+    return racing.next_runs(records, study.racing, study.seeds)
+
+
+def directions(study: Study) -> list[str]:
+    """Return the direction of each objective, in their order."""
+    return list(_search(study).objectives.values())
+
+
+def sampler(study: Study, *streams: int) -> optuna.samplers.BaseSampler:
+    """Make the search's sampler; see `samplers.sampler` for what `streams` are."""
+    return samplers.sampler(_search(study), *streams)
+
+
+def pruner(study: Study) -> optuna.pruners.BasePruner:
+    """Make the search's pruner, which `Judge` asks; it stops nothing with several objectives."""
+    recipe = study.setup().recipe
+    return samplers.pruner(_search(study), recipe.epochs if recipe else None)
+
+
+def ask(study: Study, trial: optuna.trial.BaseTrial) -> Run:
+    """Let a trial of Optuna choose what to run."""
+    return Run(space.suggest(trial, _search(study).space), study.seeds[0])
+
+
+def judge(study: Study, records: Sequence[Record], trial: optuna.Trial | None = None) -> Judge:
+    """Make the judge of one trial; `records` may grow, the judge sees it."""
+    return Judge(study, records, trial)
+
+
+def is_judged(study: Study) -> bool:
+    """Say whether a study's judge can give up any trial."""
+    return bool(study.limits) or study.search is not None
+
+
+def tell(
+    study: Study,
+    optuna_study: optuna.Study,
+    trial: optuna.Trial,
+    record: Record | None,
+    records: Iterable[Record],
+) -> None:
+    """Tell Optuna what became of a trial: its values, or that it was pruned or failed.
+
+    Args:
+        study: of a search.
+        optuna_study: that the trial is of.
+        trial: as Optuna's `ask` returned it.
+        record: of the trial; None for one that could not be built.
+        records: of the study so far.
+    """
+    search = _search(study)
+    if record is None:
+        optuna_study.tell(trial, state=TrialState.FAIL)
+        return
+    imputed = samplers.hears_complete_only(search)
+    found = objectives.told(record, search.objectives, study.limits, records, imputed=imputed)
+    for name, excess in found.excess.items():
+        trial.set_constraint(name, excess)
+    optuna_study.tell(trial, found.values, state=STATES[found.state])
+
+
+def _search(study: Study) -> Search:
+    if study.search is None:
+        raise ValueError(f"study {study.name} is a design, not a search")
+    return study.search

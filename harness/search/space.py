@@ -1,0 +1,182 @@
+"""Spaces: which knobs a search turns, checked against the detector, and drawn by Optuna."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from detectors.config import KnobError
+from harness import knobs
+from harness.knobs import Setup
+from harness.search.config import Axis
+from harness.specification import short
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+Space = Mapping[str, Axis]
+ENDS = ("low", "high")
+DIGITS = 4  # of a number that is drawn from a range without steps
+
+
+class SpaceError(ValueError):
+    """A space that cannot be searched; `path` is the axis, `part` what of it is wrong."""
+
+    def __init__(self, message: str, path: str, *part: str) -> None:
+        super().__init__(message)
+        self.path, self.part = path, part
+
+
+def suggest(trial: BaseTrial, space: Space) -> dict[str, Any]:
+    """Let a trial of Optuna choose the knobs that exist under what it chose before.
+
+    Parameters of the trial are named by dotted path. Choices that are lists or mappings stand in
+    Optuna as text, such as `[320, 320]` or `SimOTA(topk=10)`; numbers of a range without steps are
+    rounded to four digits, the same way each time.
+
+    Args:
+        trial: from `study.ask()`, or a `FixedTrial`.
+        space: of `checked`.
+
+    Returns:
+        Dotted path to value, conditional knobs only where their condition holds.
+    """
+    overrides: dict[str, Any] = {}
+    for path, axis in space.items():
+        if active(axis, overrides):
+            overrides[path] = _draw(trial, path, axis)
+    return overrides
+
+
+def active(axis: Axis, overrides: Mapping[str, Any]) -> bool:
+    """Say whether a knob exists under what was chosen for those above it."""
+    return all(
+        path in overrides and short(overrides[path]) in map(short, allowed)
+        for path, allowed in axis.when.items()
+    )
+
+
+def checked(setup: Setup, space: Space) -> dict[str, Axis]:
+    """See that every value fits its knob wherever the knob is turned.
+
+    Args:
+        setup: what the study's trials have in common.
+        space: as the study has it.
+
+    Returns:
+        The space, numbers of its ranges as the knobs take them: int or float.
+
+    Raises:
+        SpaceError: an unknown knob, a value of the wrong type, an impossible condition.
+    """
+    for index, path in enumerate(space):
+        _check_condition(space, path, list(space)[:index])
+    return {path: _fitted(setup, space, path) for path in space}
+
+
+def _draw(trial: BaseTrial, path: str, axis: Axis) -> Any:
+    if axis.choices is not None:
+        options = _options(axis)
+        return options[trial.suggest_categorical(path, list(options))]
+    low, high, step = axis.low, axis.high, axis.step
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(path, low, high, step=int(step or 1), log=axis.log)
+    assert low is not None
+    assert high is not None
+    number = trial.suggest_float(path, low, high, step=step, log=axis.log)
+    digits = DIGITS if step is None else 12
+    return min(max(float(f"{number:.{digits}g}"), float(low)), float(high))
+
+
+def _options(axis: Axis) -> dict[Any, Any]:
+    """Return what Optuna chooses among: the value itself, or text that stands for it."""
+    scalar = bool | int | float | str | None
+    choices = axis.choices or ()
+    return {c if isinstance(c, scalar) else short(c): c for c in choices}
+
+
+def _check_condition(space: Space, path: str, above: list[str]) -> None:
+    for other in space[path].when:
+        if other not in space:
+            hint = knobs.nearest(other, above)
+            message = f"{other} is no knob of the space{hint} a condition names one above"
+            raise SpaceError(message, path, "when", other)
+    for other in _direct(space, path):
+        if other not in above:
+            raise SpaceError(f"{other} must stand above {path}, which depends on it", path)
+        if space[other].choices is None:
+            message = f"{other} is a range; a condition needs a knob with choices"
+            raise SpaceError(message, path, "when", other)
+    for other, allowed in space[path].when.items():
+        known = [short(choice) for choice in space[other].choices or ()]
+        for text in map(short, allowed):
+            if text not in known:
+                message = f"{text} is no choice of {other}; it has {', '.join(known)}"
+                raise SpaceError(message, path, "when", other)
+
+
+def _fitted(setup: Setup, space: Space, path: str) -> Axis:
+    """Return an axis whose values were all tried in every context in which the knob is turned."""
+    axis = space[path]
+    contexts = list(_contexts(space, path))
+    if not contexts:
+        raise SpaceError(f"{path}: its conditions never hold together", path, "when")
+    if axis.choices is not None:
+        _try_choices(setup, contexts, path, axis.choices)
+        return axis
+    for context in contexts:
+        ends = {end: _tried(setup, context, path, end, getattr(axis, end)) for end in ENDS}
+    if isinstance(ends["low"], int) and not isinstance(axis.step or 1, int):
+        raise SpaceError(f"{path} takes whole numbers, and so does its step", path, "step")
+    return axis.model_copy(update=ends)
+
+
+def _try_choices(
+    setup: Setup, contexts: list[dict[str, Any]], path: str, choices: tuple[Any, ...]
+) -> None:
+    texts = [short(choice) for choice in choices]
+    for index, (choice, text) in enumerate(zip(choices, texts, strict=True)):
+        if text in texts[:index]:
+            raise SpaceError(f"{path}: {text} stands twice among the choices", path, "choices")
+        for context in contexts:
+            _tried(setup, context, path, str(index), choice)
+
+
+def _tried(setup: Setup, context: Mapping[str, Any], path: str, part: str, value: Any) -> Any:
+    """Turn a knob under what decides on it, and return its value as the config holds it."""
+    try:
+        return knobs.turn(setup, {**context, path: value}).flat().get(path)
+    except KnobError as error:
+        raise SpaceError(_refusal(str(error), context), path, part) from error
+
+
+def _refusal(message: str, context: Mapping[str, Any]) -> str:
+    if not context:
+        return message
+    held = ", ".join(f"{path} is {short(value)}" for path, value in context.items())
+    return f"{message} (when {held}; a knob that exists under some values only has `when:`)"
+
+
+def _contexts(space: Space, path: str) -> Iterator[dict[str, Any]]:
+    """Yield every setting of the knobs that decide whether and how a knob exists."""
+    found: list[dict[str, Any]] = [{}]
+    for other in (name for name in space if name in _deciding(space, path)):
+        grown: list[dict[str, Any]] = []
+        for context in found:
+            here = [{**context, other: choice} for choice in space[other].choices or ()]
+            grown += here if active(space[other], context) else [context]
+        found = grown
+    yield from (context for context in found if active(space[path], context))
+
+
+def _deciding(space: Space, path: str) -> set[str]:
+    """Return the knobs on which another depends, and those on which they do."""
+    direct = _direct(space, path)
+    return direct.union(*(_deciding(space, other) for other in direct))
+
+
+def _direct(space: Space, path: str) -> set[str]:
+    """Return the knobs of a knob's condition, and those that choose the group it is in."""
+    groups = {path.rsplit(".", depth)[0] for depth in range(1, path.count(".") + 1)}
+    wanted = {*space[path].when, *groups, *(f"{group}.type" for group in groups)}
+    return {other for other in wanted if other in space and other != path}

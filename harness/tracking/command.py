@@ -1,0 +1,135 @@
+"""The command `detbench sync`: sends to a tracker whatever it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import harness.tracking.contents as contents
+from harness import record
+from harness.console import print_json
+from harness.record import Record
+from harness.tracking.marks import remember
+from harness.tracking.tracker import Tracker
+from harness.yaml_source import StudyError
+
+ALL = "all"
+TRIED_IN_VAIN = 3  # failures in a row after which the tracker is taken to be away
+
+
+class Synced(NamedTuple):
+    """What became of a study's records."""
+
+    study: str
+    sent: int
+    held: int  # by the tracker before
+    failed: dict[str, str]  # trial: reason
+
+
+def sync(name: str, out: Path, tracker: str, *, as_json: bool) -> int:
+    """Send the records of a study, or of all, that the tracker does not hold.
+
+    Args:
+        name: a study, a folder of records, or `all`.
+        out: folder of the records.
+        tracker: an MLflow tracking URI; it is asked what it holds, so that a tracker that was lost
+            or went back to a backup is filled again.
+        as_json: print JSON.
+
+    Returns:
+        The exit status: 1 if something could not be sent.
+
+    Raises:
+        StudyError: there are no records.
+    """
+    target = Tracker(tracker)
+    results = [sync_folder(folder, target) for folder in _folders(name, out)]
+    if as_json:
+        print_json([item._asdict() for item in results])
+    else:
+        print("\n".join(map(_line, results)))
+    return 1 if any(item.failed for item in results) else 0
+
+
+def sync_folder(folder: Path, tracker: Tracker) -> Synced:
+    """Send the records of one study's folder that the tracker does not hold."""
+    records = record.read_all(folder)
+    study = records[0].study
+    try:
+        tracker.close_stale(study)
+        held = tracker.held(study)
+    except Exception as error:  # whatever a tracker raises
+        return Synced(study, 0, 0, {item.trial: _reason(error) for item in records})
+    missing = []
+    for item in records:
+        run = held.get((item.trial, contents.attempt(item)))
+        if run is None:
+            missing.append(item)
+        else:
+            remember(folder / item.trial, tracker.uri, run)
+    knobs = {path for item in records for path in item.overrides}
+    failed = _send(missing, folder, tracker, knobs)
+    return Synced(study, len(missing) - len(failed), len(records) - len(missing), failed)
+
+
+def _send(
+    records: Sequence[Record], folder: Path, tracker: Tracker, knobs: set[str]
+) -> dict[str, str]:
+    """Send records; return those that could not be sent, with reasons."""
+    failed: dict[str, str] = {}
+    in_vain = 0
+    for item in records:
+        if in_vain == TRIED_IN_VAIN:
+            failed[item.trial] = "the tracker is away"
+            continue
+        try:
+            tracker.send(item, folder / item.trial, knobs=knobs)
+            in_vain = 0
+        except Exception as error:  # whatever a tracker raises
+            in_vain += 1
+            failed[item.trial] = _reason(error)
+    return failed
+
+
+def _folders(name: str, out: Path) -> list[Path]:
+    """Return the folders of records that are meant.
+
+    Raises:
+        StudyError: there are none.
+    """
+    if name == ALL:
+        found = sorted(out.iterdir()) if out.is_dir() else []
+    else:
+        found = [Path(name) if _has_records(Path(name)) else out / _study_name(name, out)]
+    found = [folder for folder in found if _has_records(folder)]
+    if not found:
+        raise StudyError(f"no records of {name} in {out}; name their folder with --out")
+    return found
+
+
+def _study_name(name: str, out: Path) -> str:
+    """Return the name of a study that is named by its folder, its file or its place in studies/."""
+    if (out / name).is_dir():
+        return name
+    from harness import study
+
+    return study.load(name).name
+
+
+def _has_records(folder: Path) -> bool:
+    return (
+        not folder.name.startswith(".") and next(folder.glob(f"*/{record.FILE}"), None) is not None
+    )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _line(item: Synced) -> str:
+    text = f"{item.study}: {item.sent} sent, {item.held} were there"
+    if item.failed:
+        reason: Any = next(iter(item.failed.values()))
+        text += f", {len(item.failed)} could not be sent ({reason})"
+    return text

@@ -1,0 +1,121 @@
+"""What a run in MLflow says about a trial: its tags, parameters and metrics."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from harness.record import Record
+
+LONGEST_PARAM, LONGEST_TAG = 6000, 5000
+STATUS = {"done": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
+RESERVED = ("detector", "seed")  # parameters that every run has beside its knobs
+
+
+class Point(NamedTuple):
+    """One value of one metric."""
+
+    key: str
+    value: float
+    when: int  # milliseconds since the epoch of Unix
+    step: int
+
+
+def tags(record: Record) -> dict[str, str]:
+    """Return what a run is found by."""
+    found = {
+        "detbench.study": record.study,
+        "detbench.trial": record.trial,
+        "detbench.started": attempt(record),
+        "detbench.detector": record.detector,
+        "detbench.state": record.state,
+        "detbench.seed": str(record.seed),
+        "detbench.data": str(record.data.get("name", "")),
+        "detbench.protocol": record.protocol_hash,
+    }
+    if record.stopped:
+        found["detbench.stopped"] = record.stopped
+    if record.failure:
+        found["detbench.failure"] = f"{record.failure.cause}: {record.failure.message}"
+    found |= {f"detbench.knob.{path}": plain(value) for path, value in record.overrides.items()}
+    return {key: value[:LONGEST_TAG] for key, value in found.items()}
+
+
+def attempt(record: Record) -> str:
+    """Tell this record from those of other attempts at the same trial."""
+    return repr(record.timings.get("started", 0.0))
+
+
+def params(record: Record, knobs: Collection[str] | None = None) -> dict[str, str]:
+    """Return every knob by its path, but the swept ones by a short name: columns of their own.
+
+    Args:
+        record: of the trial.
+        knobs: paths that the study sweeps; those that this trial changes if None. A trial that
+            leaves one alone has its default, so that all runs of a study share the columns.
+    """
+    names = short_names(record.overrides if knobs is None else knobs)
+    swept = {name: _value(record, path) for path, name in names.items()}
+    values = {
+        "detector": record.detector,
+        "seed": record.seed,
+        **{name: value for name, value in swept.items() if value is not None},
+        **{path: value for path, value in record.config.items() if path not in names},
+    }
+    return {key: plain(value)[:LONGEST_PARAM] for key, value in values.items()}
+
+
+def short_names(paths: Collection[str]) -> dict[str, str]:
+    """Return for each path the shortest end of it that is the end of no other."""
+    ends = {path: _ends(path) for path in paths}
+    taken = [end for own in ends.values() for end in own]
+    return {
+        path: next((end for end in own if taken.count(end) == 1 and end not in RESERVED), path)
+        for path, own in ends.items()
+    }
+
+
+def metrics(record: Record) -> Iterator[Point]:
+    """Yield the curves by optimiser step, and the final figures after them, so that they last."""
+    step = 0
+    for row in record.curves:
+        step = int(row.get("step", row.get("epoch", 0)))
+        when = int(1000 * row.get("time", 0))
+        for key, value in row.items():
+            if key not in ("epoch", "step", "time"):  # the axes
+                yield Point(key, value, when, step)
+    when = int(1000 * record.timings.get("finished", 0))
+    for key, value in record.metrics.items():
+        yield Point(key, value, when, step)
+
+
+def table(rows: Sequence[Mapping[str, float]]) -> str:
+    """Write rows as CSV; what a row lacks is left empty."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def plain(value: Any) -> str:
+    """Write a value as MLflow shows it: numbers bare, so that its plots have an axis for them."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _ends(path: str) -> list[str]:
+    """Return the ends of a path, shortest first: c, b.c, a.b.c."""
+    parts = path.split(".")
+    return [".".join(parts[index:]) for index in reversed(range(len(parts)))]
+
+
+def _value(record: Record, path: str) -> Any:
+    """Return what a trial has for a knob; of a choice between kinds, the kind."""
+    for source in (record.overrides, record.config):
+        if path in source:
+            return source[path]
+    return record.config.get(f"{path}.type")

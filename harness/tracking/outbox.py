@@ -1,0 +1,141 @@
+"""Sends records while a study runs, in a thread of its own: no trial waits for a tracker."""
+
+from __future__ import annotations
+
+import importlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import TracebackType
+
+from harness import locks, record
+from harness.record import RecordError
+from harness.tracking.marks import is_logged
+from harness.tracking.tracker import Tracker
+
+SECONDS_BEFORE_IMPORT = 1.0
+SECONDS_BETWEEN_ATTEMPTS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+
+
+class Outbox:
+    """Keeps what is still to be sent, and tries again now and then while a tracker is away.
+
+    Args:
+        study: its name.
+        tracker: an MLflow tracking URI.
+        device: that trials are measured on here; what costs its time waits for a measurement.
+        knobs: paths that the study sweeps; see `contents.params`.
+        note: what the study asks.
+        warn: told once when the tracker is away, and once at the end what it lacks.
+    """
+
+    def __init__(
+        self,
+        study: str,
+        tracker: str,
+        *,
+        device: str = "cpu",
+        knobs: Collection[str] | None = None,
+        note: str = "",
+        warn: Callable[[str], None],
+    ) -> None:
+        self.study, self.tracker, self.device, self.warn = study, Tracker(tracker), device, warn
+        self.knobs, self.note = knobs, note
+        self._posted: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._fresh: deque[Path] = deque()
+        self._failed: deque[Path] = deque()
+        self._failures, self._next = 0, 0.0
+        self._ready = self._warned = False
+        self._thread = threading.Thread(target=self._work, name="detbench tracking", daemon=True)
+
+    def __enter__(self) -> Outbox:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Send what is left, as far as the tracker takes it."""
+        self._posted.put(None)
+        self._thread.join()
+
+    def put(self, folder: Path) -> None:
+        """Have the record in a trial's folder sent, unless that is known to be done."""
+        self._posted.put(folder)
+
+    def _work(self) -> None:
+        while (folder := self._take()) is not None:
+            self._fresh.append(folder)
+            if time.monotonic() >= self._next:
+                self._send_all()
+        self._send_all()
+        if left := len(self._fresh) + len(self._failed):
+            self.warn(f"{left} trials are not in MLflow; `detbench sync {self.study}` sends them")
+
+    def _take(self) -> Path | None:
+        """Wait for what is put, and get ready meanwhile; a run with nothing to do never is."""
+        if not self._ready:
+            try:
+                return self._posted.get(timeout=SECONDS_BEFORE_IMPORT)
+            except queue.Empty:
+                self._get_ready()
+        return self._posted.get()
+
+    def _get_ready(self) -> None:
+        """Import MLflow, which takes seconds, and close what a killed driver left open."""
+        self._ready = True
+        with locks.working(self.device):
+            importlib.import_module("mlflow")
+        self._try(lambda: self.tracker.close_stale(self.study))
+
+    def _send_all(self) -> None:
+        """Send until something fails; what failed before comes last."""
+        for waiting in (self._fresh, self._failed):
+            for _ in range(len(waiting)):
+                folder = waiting.popleft()
+                if not self._try(lambda folder=folder: self._send(folder)):  # type: ignore[misc]
+                    self._failed.append(folder)
+                    return
+
+    def _send(self, folder: Path) -> None:
+        if is_logged(folder, self.tracker.uri):
+            return
+        try:
+            found = record.read(folder)
+        except (FileNotFoundError, RecordError):
+            return  # it was taken away meanwhile; there is nothing to send
+        if not self._ready:
+            self._get_ready()
+        self.tracker.send(found, folder, knobs=self.knobs, note=self.note)
+
+    def _try(self, work: Callable[[], object]) -> bool:
+        """Do something with the tracker; whatever it raises, the study goes on."""
+        try:
+            with self._quietly():
+                work()
+        except Exception as error:
+            pauses = SECONDS_BETWEEN_ATTEMPTS
+            self._next = time.monotonic() + pauses[min(self._failures, len(pauses) - 1)]
+            self._failures += 1
+            self._warn_once(error)
+            return False
+        self._failures = 0
+        return True
+
+    def _warn_once(self, error: Exception) -> None:
+        if not self._warned:
+            text = " ".join(str(error).split())[:300]
+            self.warn(f"MLflow at {self.tracker.uri} is away ({text}); the trials go on")
+        self._warned = True
+
+    def _quietly(self) -> AbstractContextManager[None]:
+        """Leave measurements alone, which on their part need not wait for a server's answer."""
+        return locks.working(self.device) if self.tracker.file else nullcontext()

@@ -1,0 +1,111 @@
+"""Checkpoints: all that a training is, in one file, from which it goes on as if never ended."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detectors.config import flatten
+from detectors.interface import Detector
+from harness.data import DataSet
+from harness.recipe import Recipe
+from harness.training import processes
+
+FILE = "checkpoint.pt"
+NOT_FINITE = "not_finite.pt"
+FORMAT = 1
+
+State = dict[str, Any]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint of another training than the one that is to go on."""
+
+
+def identify(
+    detector: Detector, data: DataSet, recipe: Recipe, seed: int, device: torch.device
+) -> dict[str, str]:
+    """Say which training a checkpoint belongs to: what determines the result, and the machine."""
+    knobs = {f"detector.{path}": value for path, value in flatten(detector.config).items()}
+    knobs |= {f"recipe.{name}": value for name, value in recipe.of_result().items()}
+    told = {
+        **knobs,
+        "data": data.fingerprint,
+        "seed": seed,
+        "device": device.type,
+        "processes": processes.count(),
+    }
+    return {name: str(value) for name, value in told.items()}
+
+
+def write(state: State, file: Path) -> Path:
+    """Write a state so that a reader finds the old one or the new, never a part."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            torch.save({"format": FORMAT, **state}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return file
+
+
+def read(folder: Path, identity: dict[str, str]) -> State | None:
+    """Return the state in a folder; None where there is none that can be read.
+
+    Raises:
+        CheckpointError: it is that of another training.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    try:
+        state: State = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # torch names no class for each of the ways in which a file can be damaged
+        return None
+    if state.get("format") != FORMAT:
+        return None
+    _check(state["identity"], identity, file)
+    return state
+
+
+def _check(found: dict[str, str], wanted: dict[str, str], file: Path) -> None:
+    for name in sorted({*found, *wanted}):
+        if found.get(name) != wanted.get(name):
+            raise CheckpointError(
+                f"{file}: belongs to a training with {name} {found.get(name)}, this one has "
+                f"{wanted.get(name)}; remove the folder to start anew"
+            )
+
+
+class Keeper:
+    """Decides when a training writes its checkpoint, and where."""
+
+    def __init__(self, folder: Path | None, minutes: float) -> None:
+        self.folder = folder
+        self._seconds = 60 * minutes
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Say whether so much time has passed that the first process wants a checkpoint."""
+        if self.folder is None:
+            return False
+        return processes.gather(time.monotonic() - self._last >= self._seconds)[0]
+
+    def keep(self, state: State, name: str = FILE) -> Path:
+        """Write a state; all processes call it, the first writes."""
+        assert self.folder is not None
+        file = self.folder / name
+        if processes.is_first():
+            write(state, file)
+        self._last = time.monotonic()
+        return file

@@ -1,0 +1,166 @@
+"""The shelf: every training of an output folder once, by the hash of what determines it.
+
+`SHELF/HASH/` holds weights, their config and the story of the training. It is made in
+`SHELF/.partial-HASH/`, which survives a process that dies, so that the next one goes on from the
+checkpoint in it, and is put in place in one go. Whoever needs a training that is being made waits.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from detectors import weights
+from harness import record
+from harness.training import processes
+
+SHELF = ".trainings"
+STORY_FILE = "training.json"
+CHECKPOINT = "checkpoint"
+PARTIAL = ".partial-"
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class Story(BaseModel):
+    """How the weights beside it came about."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
+
+    schema_version: Literal[1] = Field(default=record.SCHEMA, alias="schema")
+    training: str
+    """Hash of what determines the weights."""
+    made_by: str
+    """The trial that made them, as STUDY/TRIAL."""
+    curves: list[dict[str, float]]
+    """One row an epoch, as in a record; validated with the knobs of the config beside."""
+    seconds: float
+    """Wall time of the whole training, validation included."""
+    finished: float
+    """Seconds since the epoch of Unix."""
+    details: dict[str, Any] = {}
+    """What training tells of itself: throughput, memory, deviations."""
+    environment: dict[str, Any] = {}
+    """The machine that it was made on."""
+
+
+class Stored(NamedTuple):
+    """A training that stands on the shelf."""
+
+    folder: Path
+    story: Story
+
+
+class Sizes(NamedTuple):
+    """What trainings take of the disk, bytes."""
+
+    finished: int
+    unfinished: int  # of those that are under way or were given up, checkpoints included
+
+
+def find(shelf: Path, training: str) -> Stored | None:
+    """Return a training that stands, and is whole."""
+    folder = shelf / training
+    try:
+        text = (folder / STORY_FILE).read_bytes()
+        story = Story.model_validate_json(text)
+    except (OSError, ValidationError):
+        return None
+    whole = all((folder / name).is_file() for name in (weights.WEIGHTS_FILE, weights.CONFIG_FILE))
+    return Stored(folder, story) if whole else None
+
+
+def obtain(
+    shelf: Path,
+    training: str,
+    make: Callable[[Path], Story],
+    on_wait: Callable[[], None] = lambda: None,
+) -> Stored:
+    """Return a training, which is made if it does not stand.
+
+    Args:
+        shelf: of all trainings.
+        training: its hash.
+        make: called with a folder that nobody else has; saves weights and config there. What an
+            earlier owner left in it is still there, and so it is after an exception.
+        on_wait: called now and then while another process makes the same training.
+
+    Raises:
+        Exception: whatever `make` raises.
+    """
+    found = find(shelf, training)
+    if found is not None:
+        return found
+    record.make_folder(shelf)
+    if not processes.is_first():  # of those that train together: the first keeps what comes out
+        make(partial_folder(shelf, training))
+        return _placed(shelf, training)
+    lock = FileLock(shelf / f".{training}.lock")  # a flock: the system releases a dead owner's
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=SECONDS_BETWEEN_LOOKS)
+        except Timeout:
+            on_wait()
+    try:
+        return find(shelf, training) or _make(shelf, training, make)
+    finally:
+        lock.release()
+
+
+def _make(shelf: Path, training: str, make: Callable[[Path], Story]) -> Stored:
+    partial, folder = partial_folder(shelf, training), shelf / training
+    partial.mkdir(exist_ok=True)
+    story = make(partial)
+    for item in partial.iterdir():
+        if item.name not in (weights.WEIGHTS_FILE, weights.CONFIG_FILE):
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+    record.write_whole(partial / STORY_FILE, story.model_dump_json(indent=1, by_alias=True) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)  # there if it is damaged
+    os.replace(partial, folder)
+    return _placed(shelf, training)
+
+
+def _placed(shelf: Path, training: str) -> Stored:
+    """Wait for the processes that trained together, and return what the first put in place."""
+    processes.gather(None)
+    found = find(shelf, training)
+    if found is None:
+        raise OSError(f"{shelf / training}: the training that was put there is not whole")
+    return found
+
+
+def partial_folder(shelf: Path, training: str) -> Path:
+    """Return where a training is made."""
+    return shelf / f"{PARTIAL}{training}"
+
+
+def share(stored: Stored, folder: Path) -> None:
+    """Put a training's weights into a trial's folder, without a copy where the disk can do it."""
+    link(stored.folder / weights.WEIGHTS_FILE, folder / weights.WEIGHTS_FILE)
+
+
+def link(source: Path, target: Path) -> None:
+    """Make a file appear a second time; where it cannot be linked it is copied."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def sizes(shelf: Path) -> Sizes:
+    """Add up what lies on the shelf."""
+    finished = unfinished = 0
+    for folder in shelf.glob("*"):
+        if folder.is_dir():
+            held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            if folder.name.startswith(PARTIAL):
+                unfinished += held
+            else:
+                finished += held
+    return Sizes(finished, unfinished)

@@ -1,0 +1,121 @@
+"""Searches: the volume that a front dominates, and how it grew with the trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.record import Record
+
+Gains = NDArray[np.float64]
+
+
+class Goal(NamedTuple):
+    """What a search looked for."""
+
+    objectives: Mapping[str, str]  # metric: "maximize" or "minimize"
+    reference: Mapping[
+        str, float
+    ] = {}  # metric: the worst value of interest; empty: the worst seen
+    beyond: frozenset[str] = frozenset()  # trials that are done and beyond a constraint
+
+
+class Growth(NamedTuple):
+    """How the dominated volume grew."""
+
+    trials: list[int]  # number of trials that were over, pruned and failed ones counted
+    volumes: list[float]  # then, in the product of the objectives' units
+    reference: dict[str, float]
+
+
+def hypervolume(gains: Gains, reference: Gains) -> float:
+    """Return the volume that points dominate, down to a reference point.
+
+    Args:
+        gains: [N, M] points, more is better.
+        reference: [M] the corner from which volume counts; points not above it add nothing.
+
+    Source: While, Bradstreet and Barone, A Fast Way of Calculating Exact Hypervolumes (2012), sec.
+    III: what a point adds is its box less what the others cover of that box.
+    """
+    above = np.asarray(gains, dtype=np.float64).reshape(-1, len(reference)) - reference
+    return _volume(_front(above[(above > 0).all(axis=1)]))
+
+
+def _volume(front: Gains) -> float:
+    if len(front) == 0:
+        return 0.0
+    total = 0.0
+    for index, point in enumerate(front):
+        covered = np.minimum(front[index + 1 :], point)
+        total += float(point.prod()) - _volume(_front(covered))
+    return total
+
+
+def _front(points: Gains) -> Gains:
+    """Return the points that no other is at least as good as, each once."""
+    points = np.unique(points, axis=0)
+    no_worse = (points[:, None] <= points[None]).all(axis=2)  # [N, N] first is covered by second
+    kept: Gains = points[no_worse.sum(axis=1) == 1]
+    return kept
+
+
+def front(records: Sequence[Record], goal: Goal) -> list[Record]:
+    """Return the trials that no other beats in all objectives, constraints kept."""
+    found = _eligible(records, goal)
+    gains = _gains(found, goal)
+    return [
+        record
+        for record, own in zip(found, gains, strict=True)
+        if not ((gains >= own).all(axis=1) & (gains > own).any(axis=1)).any()
+    ]
+
+
+def growth(records: Sequence[Record], goal: Goal) -> Growth | None:
+    """Follow the dominated volume from trial to trial, in the order in which they ended.
+
+    Returns:
+        None where no trial has all objectives.
+    """
+    ordered = sorted(records, key=lambda record: record.timings.get("finished", math.inf))
+    eligible = {record.trial for record in _eligible(records, goal)}
+    found = [record for record in ordered if record.trial in eligible]
+    if not found:
+        return None
+    gains = _gains(found, goal)
+    corner, volumes, seen = _corner(gains, goal), [], 0
+    for record in ordered:
+        seen += record.trial in eligible
+        volumes.append(hypervolume(gains[:seen], corner))
+    reference = corner * _signs(goal)
+    named = dict(zip(goal.objectives, map(float, reference), strict=True))
+    return Growth(list(range(1, len(ordered) + 1)), volumes, named)
+
+
+def _corner(gains: Gains, goal: Goal) -> Gains:
+    if not goal.reference:
+        return np.asarray(gains.min(axis=0), dtype=np.float64)
+    return np.array([goal.reference[name] for name in goal.objectives]) * _signs(goal)
+
+
+def _eligible(records: Sequence[Record], goal: Goal) -> list[Record]:
+    return [
+        record
+        for record in records
+        if record.state == "done"
+        and record.trial not in goal.beyond
+        and goal.objectives.keys() <= record.metrics.keys()
+    ]
+
+
+def _gains(records: Sequence[Record], goal: Goal) -> Gains:
+    rows = [[record.metrics[name] for name in goal.objectives] for record in records]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(goal.objectives)) * _signs(goal)
+
+
+def _signs(goal: Goal) -> Gains:
+    return np.array([1.0 if way == "maximize" else -1.0 for way in goal.objectives.values()])

@@ -1,0 +1,83 @@
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from harness.search.judge import Judge
+from harness.study import load
+from tests.harness.search.spaces import record, searching
+from tests.harness.studies import write
+
+CURVE = [{"epoch": 1.0, "mAP": 0.1}]
+
+
+def test_a_constraint_rules_a_variant_out_before_training(tmp_path: Path) -> None:
+    judge = Judge(load(write(tmp_path, constraints={"params": "<= 2000"})), [])
+    assert judge("cheap", {"params": 3000.0}, []) == "params is 3000, and has to be <= 2000"
+    assert judge("cheap", {"params": 2000.0}, []) is None
+    assert judge("cheap", {"macs": 1.0}, []) is None
+
+
+def test_accuracy_is_no_reason_before_training(tmp_path: Path) -> None:
+    judge = Judge(load(write(tmp_path, constraints={"mAP": ">= 0.3"})), [])
+    assert judge("cheap", {"params": 1.0, "mAP": 0.0}, []) is None
+    assert judge("epoch", {"mAP": 0.0}, CURVE) is None
+
+
+def test_what_is_surely_dominated_is_not_trained(tmp_path: Path) -> None:
+    objectives = {"params": "minimize", "macs": "minimize"}
+    study = searching(tmp_path, objectives=objectives, constraints=None)
+    judge = Judge(study, [record("best", params=10.0, macs=20.0)])
+    reason = judge("cheap", {"params": 11.0, "macs": 20.0}, [])
+    assert reason == "dominated: params 11, macs 20 by trial best with params 10, macs 20"
+    assert judge("cheap", {"params": 9.0, "macs": 99.0}, []) is None
+
+
+def test_a_hopeless_trial_is_stopped_only_where_the_study_says_so(tmp_path: Path) -> None:
+    rule = {"type": "dominated", "finished": 1, "margin": 0.0}
+    finished = [record("best", curve=(0.5, 0.6), mAP=0.6, latency_ms=5.0)]
+    known = {"latency_ms": 9.0, "mAP": 0.1, "params": 10.0}
+    assert Judge(searching(tmp_path), finished)("epoch", known, CURVE) is None
+    reason = Judge(searching(tmp_path, pruner=rule), finished)("epoch", known, CURVE)
+    assert reason is not None
+    assert reason.startswith("its optimistic outcome is dominated: mAP 0.2, latency_ms 9 by trial")
+
+
+def test_a_trial_beyond_the_constraints_beats_nobody(tmp_path: Path) -> None:
+    rule = {"type": "dominated", "finished": 1, "margin": 0.0}
+    beyond = record("big", curve=(0.5, 0.6), mAP=0.6, latency_ms=5.0, params=9999.0)
+    judge = Judge(searching(tmp_path, pruner=rule), [beyond])
+    assert judge("epoch", {"latency_ms": 9.0, "mAP": 0.1}, CURVE) is None
+
+
+def test_records_that_come_in_meanwhile_count(tmp_path: Path) -> None:
+    records: list[Any] = []
+    rule = {"type": "dominated", "finished": 1, "margin": 0.0}
+    judge = Judge(searching(tmp_path, pruner=rule), records)
+    known = {"latency_ms": 9.0, "mAP": 0.1}
+    assert judge("epoch", known, CURVE) is None
+    records.append(record("best", curve=(0.5, 0.6), mAP=0.6, latency_ms=5.0))
+    assert judge("epoch", known, CURVE) is not None
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "halving"])
+def test_with_one_objective_optunas_pruners_decide(tmp_path: Path, pruner: str) -> None:
+    from harness.search import plan
+
+    options = {"n_startup_trials": 1} if pruner == "median" else {"min_resource": 1}
+    study = searching(tmp_path, objectives={"mAP": "maximize"}, pruner={"type": pruner, **options})
+    asked = optuna.create_study(
+        directions=plan.directions(study), pruner=plan.pruner(study), study_name="one"
+    )
+    reasons = []
+    for best in (0.9, 0.8, 0.7, 0.6, 0.05, 0.04, 0.03):
+        trial = asked.ask()
+        judge = plan.judge(study, [], trial)
+        curve: list[dict[str, float]] = []
+        for epoch in (1, 2):
+            curve.append({"epoch": float(epoch), "mAP": best * epoch / 2})
+            reasons.append(judge("epoch", {"mAP": best * epoch / 2}, curve))
+        asked.tell(trial, best)
+    assert any(reason and f"{pruner} pruner: mAP is" in reason for reason in reasons)
+    assert reasons[0] is None

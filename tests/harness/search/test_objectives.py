@@ -1,0 +1,46 @@
+import pytest
+
+from harness.search.objectives import Told, excess, told, values
+from tests.harness.search.spaces import record
+
+BOTH = {"mAP": "maximize", "latency_ms": "minimize"}
+LIMITS = {"params": "<= 100", "mAP": ">= 0.5"}
+
+
+def test_values_are_in_the_studys_order() -> None:
+    assert values({"latency_ms": 9.0, "mAP": 0.5}, BOTH) == [0.5, 9.0]
+    assert values({"mAP": 0.5}, BOTH) is None
+
+
+def test_excess_is_a_share_of_the_limit_and_what_is_unknown_is_left_out() -> None:
+    assert excess({"params": 150.0, "mAP": 0.4}, LIMITS) == pytest.approx(
+        {"params": 0.5, "mAP": 0.2}
+    )
+    assert excess({"params": 50.0}, LIMITS) == {"params": -0.5}
+
+
+def test_a_finished_trial_is_told_with_its_values_and_constraints() -> None:
+    done = record(mAP=0.6, latency_ms=9.0, params=150.0)
+    assert told(done, BOTH, {"params": "<= 100"}, [], imputed=False) == Told(
+        "complete", [0.6, 9.0], {"params": 0.5}
+    )
+
+
+def test_a_failed_trial_is_told_as_failed() -> None:
+    assert (
+        told(record(state="failed", params=1.0), BOTH, LIMITS, [], imputed=True).state == "failed"
+    )
+    assert told(record(mAP=0.6), BOTH, LIMITS, [], imputed=True).state == "failed"
+
+
+def test_a_pruned_trial_is_told_as_such_or_with_the_worst_that_was_seen() -> None:
+    pruned = record(state="pruned", params=150.0, latency_ms=7.0)
+    others = [record(mAP=0.6, latency_ms=9.0), record(mAP=0.4, latency_ms=12.0), pruned]
+    limits = {"params": "<= 100"}
+    assert told(pruned, BOTH, limits, others, imputed=False) == Told(
+        "pruned", None, {"params": 0.5}
+    )
+    assert told(pruned, BOTH, limits, others, imputed=True) == Told(
+        "complete", [0.4, 7.0], {"params": 0.5}
+    )
+    assert told(pruned, BOTH, limits, [pruned], imputed=True).state == "pruned"

@@ -1,0 +1,204 @@
+"""`detbench check`: what is shared, ruled out or there already, hours and disk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import (
+    check_command,
+    cli,
+    environment,
+    locks,
+    plan,
+    probe,
+    record,
+    study,
+    trainings,
+    trial,
+)
+from harness.plan import Planned
+from harness.probe import Probe
+from tests.harness.studies import TOY, write
+
+THRESHOLDS = "detector.postprocess.score_threshold"
+
+
+@pytest.fixture(autouse=True)
+def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Don't wait for whatever else is measured on this machine."""
+    monkeypatch.setattr(locks, "_folder", lambda: tmp_path)
+
+
+def planned_of(folder: Path, constraints: Any = None, **changes: Any) -> list[Planned]:
+    specs = study.expand(study.load(write(folder, **changes)))
+    return plan.plan(specs, folder, constraints)
+
+
+def checked(folder: Path, capsys: pytest.CaptureFixture[str], *more: str, **changes: Any) -> Any:
+    """Return what `detbench check` says as JSON."""
+    arguments = ["check", str(write(folder, **changes)), "--out", str(folder), "--device", "cpu"]
+    assert cli.main([*arguments, "--json", *more]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_check_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = checked(tmp_path, capsys, "--no-probe")
+    assert [row["name"] for row in found["trials"]] == ["width=4", "width=8"]
+    assert found["trials"][0]["params"] == 4 * 193 + 5 * 10
+    assert found["trials"][0]["macs"] == 64 * (4 * 192 + 4 * 10)
+    assert found["steps"] == 4
+    assert found["trainings"] == 2
+    assert found["training_seconds"] is None
+    assert "unknown" in found["basis"]
+    assert found["latency_seconds"] == pytest.approx(2 * 2 * (0.1 + 1.5 * 0.2))
+    assert found["disk"]["weights"] == 4 * sum(row["params"] for row in found["trials"])
+    assert found["disk"]["checkpoint"] == 4 * 4 * found["trials"][1]["params"]
+    arguments = ["check", str(write(tmp_path)), "--out", str(tmp_path), "--no-probe"]
+    assert cli.main([*arguments, "--device", "cpu"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "2 trainings (2 distinct, 0 stand) of 8 images an epoch, 4 steps" in told
+    assert "MB of weights" in told
+
+
+def test_trials_that_share_a_training_cost_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = {"detector.width": [4, 8], THRESHOLDS: [0.05, 0.1, 0.2]}
+    found = checked(tmp_path, capsys, "--no-probe", sweep=sweep)
+    assert (len(found["trials"]), found["trainings"]) == (6, 2)
+    fates = [row["fate"] for row in found["trials"]]
+    assert fates == ["trained", *["measured with shared weights"] * 2] * 2
+    assert found["training_macs"] == checked(tmp_path, capsys, "--no-probe")["training_macs"]
+
+
+def test_what_is_ruled_out_for_free_is_not_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = 4 * 193 + 5 * 10
+    found = checked(tmp_path, capsys, "--no-probe", constraints={"params": f"<= {small}"})
+    assert (found["ruled_out"], found["trainings"]) == (1, 1)
+    assert [row["ruled_out"] is None for row in found["trials"]] == [True, False]
+    assert found["trials"][1]["fate"].startswith("ruled out: params is ")
+
+
+def test_weights_that_stand_are_not_trained_again(tmp_path: Path) -> None:
+    first, second = planned_of(tmp_path)
+    assert first.training
+
+    def make(folder: Path) -> trainings.Story:
+        for name in ("weights.safetensors", "config.json"):
+            (folder / name).write_text("{}")
+        told = {"made_by": "a/b", "curves": [], "seconds": 1.0, "finished": 2.0}
+        return trainings.Story(training=str(first.training), **told)
+
+    trainings.obtain(tmp_path / trainings.SHELF, first.training, make)
+    after = planned_of(tmp_path)
+    assert [item.trained for item in after] == [True, False]
+    assert [item.training for item in plan.trainings_left(after)] == [second.training]
+    assert plan.disk(after, tmp_path).finished > 0
+
+
+def test_what_another_study_has_found_is_taken_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"measure": ["accuracy"], "name": "earlier"}
+    spec = study.expand(study.load(write(tmp_path, **changes)))[0]
+    shelf = tmp_path / trainings.SHELF
+    trial.run(spec, tmp_path / "earlier" / spec.trial, shelf=shelf)
+    found = checked(tmp_path, capsys, "--no-probe", measure=["accuracy"])
+    assert (found["taken_over"], found["trainings"]) == (1, 1)
+    assert [row["fate"] for row in found["trials"]] == ["taken over from earlier", "trained"]
+
+
+def test_costs_come_from_trainings_that_were_recorded(tmp_path: Path) -> None:
+    before = planned_of(tmp_path)
+    spec, macs = before[0].spec, before[0].macs
+    machine = environment.capture("cpu")
+    done = record.Record(
+        study="toy",
+        trial=spec.trial,
+        name=spec.name,
+        detector=spec.detector,
+        overrides=spec.overrides,
+        config=spec.config,
+        seed=0,
+        state="done",
+        metrics={"macs": macs},
+        data=spec.dataset,
+        environment=machine,
+        timings={"started": 0.0, "train": 10.0},
+    )
+    done.write(tmp_path / "toy" / spec.trial)
+    after = planned_of(tmp_path)
+    assert [item.stands for item in after] == [True, False]
+    cost = plan.cost(after, tmp_path, machine)
+    assert cost.seconds == pytest.approx(10 * before[1].macs / before[0].macs)
+    assert str(tmp_path) in cost.basis
+    larger = [item._replace(trained_macs=100 * item.macs) for item in after]
+    assert plan.cost(larger, tmp_path, machine).seconds is None
+    assert plan.cost(after[:1], tmp_path, machine).seconds == 0
+    elsewhere = machine | {"host": "elsewhere"}
+    assert plan.cost(after, tmp_path, elsewhere).seconds is None
+    taken_over = done.model_copy(
+        update={"details": {"training": {"training": "abc", "seconds": 20.0}}}
+    )
+    taken_over.write(tmp_path / "toy" / spec.trial)
+    twice = plan.cost(after, tmp_path, machine)
+    assert twice.seconds == pytest.approx(2 * cost.seconds)
+
+
+def test_a_probe_trains_for_a_moment(tmp_path: Path) -> None:
+    changes = {**TOY["set"], "recipe.epochs": 1000}
+    left = plan.trainings_left(planned_of(tmp_path, set=changes))
+    found = probe.probe(left, "cpu", seconds=0.1)
+    assert isinstance(found, Probe)
+    assert found.steps >= probe.FEWEST_STEPS
+    assert found.macs_per_second == pytest.approx(3 * left[1].macs * found.images_per_second)
+
+
+def test_a_probe_on_a_cpu_takes_batches_that_can_be_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (item, _) = planned_of(tmp_path)
+    monkeypatch.setattr(probe, "CPU_STEP_MACS", 3.5 * 3 * item.macs)
+    assert probe._brief(item, "cpu").batch_size == 3
+    assert probe._brief(item, "cuda:0").batch_size == 8
+
+
+def test_a_probe_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **keywords: Any) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(probe, "train", fail)
+    left = plan.trainings_left(planned_of(tmp_path))
+    assert probe.probe(left, "cpu") == "the probe failed: CUDA out of memory"
+
+
+def test_hours_follow_from_the_probe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speed = 1e6
+    found = Probe("width=8", speed, 12.0, 5)
+    monkeypatch.setattr(check_command, "probe", lambda left, device: found)
+    told = checked(tmp_path, capsys)
+    validations = 2 * 4 * sum(row["macs"] for row in told["trials"])  # 2 epochs of 4 images
+    assert told["training_seconds"] == pytest.approx((told["training_macs"] + validations) / speed)
+    assert "width=8 took 5 steps at 12 images a second on cpu" in told["basis"]
+
+
+def test_a_search_is_planned_by_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = {
+        "space": {"detector.width": {"low": 4, "high": 40}},
+        "objectives": {"mAP": "maximize"},
+        "constraints": {"params": "<= 4000"},
+        "trials": 500,
+    }
+    found = checked(tmp_path, capsys, "--no-probe", sweep=None, search=search)
+    assert found["search_trials"] == 500
+    assert 5 <= len(found["trials"]) <= check_command.DRAWS
+    assert 0 < found["ruled_out"] < len(found["trials"])
+    over = [row["params"] > 4000 for row in found["trials"]]
+    assert [row["ruled_out"] is not None for row in found["trials"]] == over
