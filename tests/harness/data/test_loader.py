@@ -151,8 +151,10 @@ def uniform(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("first", [0, 2, 3])
-def test_the_last_epochs_reach_every_process(uniform: DataSet, workers: int, first: int) -> None:
+@pytest.mark.parametrize(("first", "last"), [(0, Augment()), (2, None), (3, Augment())])
+def test_the_last_epochs_reach_every_process(
+    uniform: DataSet, workers: int, first: int, last: Augment | None
+) -> None:
     """Pixels are compared: Mosaic shows several grays at once, and the last epochs only one."""
     two_stage = recipe(
         6,
@@ -160,7 +162,7 @@ def test_the_last_epochs_reach_every_process(uniform: DataSet, workers: int, fir
         epochs=5,
         augment=Augment(mosaic=Mosaic(cache_size=6), resize_range=(0.5, 0.5)),
         last_epochs=2,
-        last_augment=Augment(),
+        last_augment=last,
     )
     loader = train_loader(uniform.train, INPUT, two_stage, seed=0)
     for epoch in range(first, 5):  # from `first` on, as after a resume
