@@ -28,7 +28,7 @@ class Made(NamedTuple):
     labels: NDArray[np.int64]  # [M]
     size: Size  # (h, w) of the real part inside the input
     original_size: Size
-    index: int  # of the first photograph in the split
+    photograph: int  # the first one, as index into the split
 
 
 class _UnreadableError(DataError):
@@ -174,6 +174,5 @@ class Maker:
 
 
 def _mirrored(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    result = boxes.copy()
-    result[:, [0, 2]] = width - boxes[:, [2, 0]]
-    return result
+    left, top, right, bottom = boxes.T
+    return np.stack([width - right, top, width - left, bottom], axis=1).astype(np.float32)

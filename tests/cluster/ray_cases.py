@@ -43,6 +43,7 @@ def cluster() -> Iterator[Cluster]:
     one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     os.environ["RAY_ADDRESS"] = one.address
     yield one
+    ray.shutdown()
     one.shutdown()
 
 
@@ -115,7 +116,7 @@ def test_folders_are_brought_home_from_nodes_that_share_none(
     first, second = summary.records
     folder = tmp_path / "runs" / "toy"
     for item in summary.records:
-        assert record.read(folder / item.trial) == item
+        assert record.read(folder / item.trial).metrics == item.metrics
         assert all((folder / item.trial / name).is_file() for name in item.artifacts.values())
     assert "weights" in first.artifacts
     assert second.details["reference"] == first.trial
@@ -134,12 +135,10 @@ def test_a_process_that_dies_is_a_crash_and_is_tried_again(
 
 
 def test_a_question_is_answered_and_a_job_ends_on_request(tmp_path: Path, cluster: Cluster) -> None:
-    todo = agenda(tmp_path, [4], measure=["accuracy"], set=None)
-    out = (tmp_path / "runs" / "toy").resolve()
+    out = tmp_path / "runs" / "toy"
     out.mkdir(parents=True)
     executor = RayExecutor({})
     spec = agenda(tmp_path, [4], measure=["accuracy"]).specs[0]
-    del todo
     executor.submit(Job(spec, out, judged=True))
     asked = until(executor, Asked)
     assert asked.stage == "cheap"
