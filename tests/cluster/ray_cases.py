@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from harness.engine.ray import RayExecutor
 from harness.study import StudyError
 from tests.harness.engine.running import agenda
 
+HEAD = {"num_cpus": 1, "include_dashboard": False}
 CRASH = """
 import os, signal
 from dataclasses import dataclass
@@ -37,10 +38,20 @@ CONFIG = Crashing()
 """
 
 
+def patiently(start: Callable[[], Any]) -> Any:
+    """Start a node; Ray itself gives one up after half a minute, which a busy machine may need."""
+    for _ in range(3):
+        try:
+            return start()
+        except Exception as error:
+            late = error
+    raise late
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head with one core, on which every case may rely."""
-    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    one = patiently(lambda: Cluster(initialize_head=True, head_node_args=HEAD))
     os.environ["RAY_ADDRESS"] = one.address
     yield one
     ray.shutdown()
@@ -50,7 +61,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def second(cluster: Cluster) -> Iterator[Any]:
     """A second node, of a kind of its own."""
-    node = cluster.add_node(num_cpus=1, resources={"fast": 1})
+    node = patiently(lambda: cluster.add_node(num_cpus=1, resources={"fast": 1}))
     yield node
     if node in cluster.worker_nodes:
         cluster.remove_node(node)
