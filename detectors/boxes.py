@@ -130,10 +130,11 @@ def _iou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Return overlap and union of broadcast boxes [..., 4]."""
     left, top, right, bottom = boxes.unbind(-1)
     other_left, other_top, other_right, other_bottom = others.unbind(-1)
-    width = torch.minimum(right, other_right) - torch.maximum(left, other_left)
-    height = torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)
-    intersection = width.clamp(min=0) * height.clamp(min=0)
-    union = (area(boxes) + area(others) - intersection).clamp(min=EPS)
+    # In place, since for all pairs of a batch fetching memory takes longer than arithmetic.
+    width = torch.minimum(right, other_right).sub_(torch.maximum(left, other_left))
+    height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top))
+    intersection = width.clamp_(min=0) * height.clamp_(min=0)
+    union = (area(boxes) + area(others)).sub_(intersection).clamp_(min=EPS)
     return intersection / union, union
 
 

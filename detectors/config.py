@@ -42,9 +42,11 @@ def flatten(config: Any) -> dict[str, Any]:
 def canonical(config: ConfigT) -> ConfigT:
     """Return a copy whose inference-only fields have their declared defaults.
 
-    Configs that lead to the same training have the same copy.
+    A config with a method `as_trained` says itself what training makes of it. Configs that lead to
+    the same training have the same copy.
     """
-    values = {}
+    as_trained, values = getattr(config, "as_trained", None), {}
+    config = as_trained() if as_trained else config
     for item in fields(config):  # type: ignore[arg-type]
         value = getattr(config, item.name)
         if item.metadata.get("inference_only"):
@@ -57,6 +59,15 @@ def canonical(config: ConfigT) -> ConfigT:
 def describe(config: Any) -> list[Knob]:
     """Return every knob of a config in order of declaration."""
     return list(_walk(config, "", inference=False))
+
+
+def alternatives(config: Any) -> dict[str, list[Knob]]:
+    """Return the knobs that choosing another dataclass of a union would bring.
+
+    Returns:
+        For each choice that is not made, as `<path>.type=<name>`, its knobs with their defaults.
+    """
+    return dict(_others(config, ""))
 
 
 def override(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
@@ -88,6 +99,18 @@ def _walk(config: Any, prefix: str, *, inference: bool) -> Iterator[Knob]:
             yield from _walk(value, path + ".", inference=only)
         else:
             yield Knob(path, value, _spell(hints[item.name]), docs.get(item.name, ""), only)
+
+
+def _others(config: Any, prefix: str) -> Iterator[tuple[str, list[Knob]]]:
+    hints = get_type_hints(type(config))
+    for item in fields(config):
+        value, path = getattr(config, item.name), prefix + item.name
+        for choice in _dataclasses(hints[item.name]):
+            if not isinstance(value, choice):
+                knobs = list(_walk(choice(), path + ".", inference=False))
+                yield f"{path}.type={choice.__name__}", knobs
+        if is_dataclass(value):
+            yield from _others(value, path + ".")
 
 
 def _tree(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def check(
     summaries = []
     for name in names:
         study = studies.load(name, data=data_name, sets=sets)
-        planned = plan.plan(_trials(study), options.out, study.limits)
+        machine = environment.capture(options.device)
+        planned = plan.plan(_trials(study), options.out, study.limits, machine)
         summaries.append(summary(study, planned, options))
         if not as_json:
             _show(study, summaries[-1])
@@ -83,9 +84,11 @@ def summary(study: Study, planned: Sequence[Planned], options: Options) -> dict[
     needed = [item for item in planned if item.training]
     return {
         "study": study.name,
+        "confounded": study.confounded(),
         "search_trials": study.search.trials if study.search else None,
         "trials": [_row(item, left) for item in planned],
         "stand_already": sum(item.stands for item in planned),
+        "taken_over": sum(item.earlier is not None for item in planned),
         "ruled_out": sum(item.ruled_out is not None and not item.stands for item in planned),
         "trainings": len(left),
         "trainings_distinct": len({item.training for item in needed}),
@@ -127,6 +130,7 @@ def _row(item: Planned, left: Sequence[Planned]) -> dict[str, Any]:
         "stands": item.stands,
         "trained": item.trained,
         "ruled_out": item.ruled_out,
+        "taken_over": item.earlier.title if item.earlier else None,
         "fate": _fate(item, left),
     }
 
@@ -134,6 +138,9 @@ def _row(item: Planned, left: Sequence[Planned]) -> dict[str, Any]:
 def _fate(item: Planned, left: Sequence[Planned]) -> str:
     if item.stands:
         return "done"
+    if item.earlier:
+        again = "" if item.earlier.here else ", latency measured anew"
+        return f"taken over from {item.earlier.record.study}{again}"
     if item.ruled_out:
         return f"ruled out: {item.ruled_out}"
     if not item.training:
@@ -156,18 +163,25 @@ def _show(study: Study, found: Mapping[str, Any]) -> None:
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
     ruled_out = f", {found['ruled_out']} ruled out for free" if found["ruled_out"] else ""
+    taken = f", {found['taken_over']} of another study" if found["taken_over"] else ""
     shared = f" ({found['trainings_distinct']} distinct, {found['trainings_stand']} stand)"
+    mixed = [f"not told apart by this design: {line}" for line in found["confounded"]]
     drawn = len(found["trials"])
     search = f"a search of {found['search_trials']} trials; of {drawn} drawn blindly: "
     return [
+        *mixed,
         f"{search if found['search_trials'] else ''}"
-        f"{drawn} trials, {found['stand_already']} of them done{ruled_out}; "
-        f"{found['trainings']} trainings{shared} of {found['images_an_epoch']} images an epoch, "
-        f"{found['steps']} steps",
+        f"{drawn} trials, {found['stand_already']} of them done{taken}{ruled_out}; "
+        f"{_count(found['trainings'], 'training')}{shared} of {found['images_an_epoch']} images "
+        f"an epoch, {found['steps']} steps",
         f"training: {found['training_macs']:.3g} MACs (forward, and twice that backward)",
         f"time: {_time(found)}",
         f"disk: {_disk(found['disk'])}\n",
     ]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _time(found: Mapping[str, Any]) -> str:

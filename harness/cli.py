@@ -30,6 +30,13 @@ class Format(str, Enum):
     ONNX = "onnx"
 
 
+class Where(str, Enum):
+    """Who carries trials out."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 app = typer.Typer(
     help="Sweep a detector's knobs; train, count and time every variant; trust the table.",
     epilog=EPILOG,
@@ -88,6 +95,15 @@ def run(
         list[str] | None,
         typer.Option(metavar="TRIAL", help="Run this trial of the study; may be repeated."),
     ] = None,
+    executor: Annotated[
+        Where, typer.Option(help="Processes here, or the Ray cluster that runs already.")
+    ] = Where.LOCAL,
+    resources: Annotated[
+        str | None, typer.Option(help="Of a node of Ray, a trial.", metavar="CPU=4,GPU=1")
+    ] = None,
+    measure_on: Annotated[
+        str | None, typer.Option(help="Resource of the nodes of Ray that trials run on.")
+    ] = None,
     tracking_uri: TrackingUri = None,
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
@@ -96,13 +112,19 @@ def run(
     """Run a study: every trial whose record does not stand yet."""
     from harness import server
 
-    server.warm_up()
+    here = executor is Where.LOCAL
+    if here:
+        server.warm_up()
     from harness import study_commands
-    from harness.engine import devices
+    from harness.engine import devices, ray
     from harness.tracking import uri
 
+    if here and (resources or measure_on):
+        raise typer.BadParameter("--resources and --measure-on need --executor ray")
     options = study_commands.Options(
-        devices=devices.slots(device, workers),
+        devices=devices.slots(device, workers) if here else ["cpu"],
+        cluster=None if here else ray.demand(resources, measure_on, device),
+        workers=workers,
         out=out,
         storage=storage,
         only=only or [],
@@ -162,18 +184,49 @@ def measure(
     nms_frontier: Annotated[
         bool, typer.Option("--nms-frontier", help="Try settings of NMS: mAP against time.")
     ] = False,
+    count_only: Annotated[
+        bool, typer.Option("--count-only", help="Two counters and published figures, no timing.")
+    ] = False,
+    exported: Annotated[
+        bool, typer.Option("--exported", help="With --count-only: count exported graphs, too.")
+    ] = False,
     out: Annotated[
-        Path, typer.Option(help="Page of --nms-frontier, an .html file or a folder.")
-    ] = Path("nms_frontier.html"),
+        Path | None,
+        typer.Option(
+            help="Folder for figures and raw samples; page of --nms-frontier; a Markdown table of"
+            " --count-only.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
-    from harness import model_commands
+    from harness import measure_command
     from harness.engine import devices
 
     sets = _sized(set_, size)
-    if nms_frontier and runtimes is not None:
-        raise typer.BadParameter("--runtimes does not go with --nms-frontier")
+    chosen = {
+        "--runtimes": runtimes is not None,
+        "--nms-frontier": nms_frontier,
+        "--count-only": count_only,
+    }
+    if sum(chosen.values()) > 1:
+        first, second = [name for name, given in chosen.items() if given][:2]
+        raise typer.BadParameter(f"{first} does not go with {second}")
+    if exported and not count_only:
+        raise typer.BadParameter("--exported goes with --count-only")
+    if count_only:
+        from harness.complexity import command as count_command
+        from reports import tables
+
+        return count_command.count(
+            models,
+            sets,
+            exported=exported,
+            out=out,
+            markdown=tables.to_markdown,
+            as_json=as_json,
+        )
     if nms_frontier:
         from harness.frontier import command as frontier_command
         from reports import frontier as page
@@ -184,17 +237,18 @@ def measure(
             sets,
             weights,
             devices.device(device),
-            out=out,
+            out=out or Path("nms_frontier.html"),
             write=page.write,
             as_json=as_json,
         )
-    return model_commands.measure(
+    return measure_command.measure(
         models,
         data or "shapes",
         sets,
         weights,
         devices.device(device),
         runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
+        out=out,
         as_json=as_json,
     )
 

@@ -281,20 +281,10 @@ def _passes(result: Timing, session: Session) -> None:
     }
     for what in (WHOLE, PARTS, STAGES, PREPROCESS):
         if what.key in result.passes:
-            remark = _spoilt(result.passes[what.key])
+            part = result.passes[what.key]
+            remark = conditions.remark(len(part.windows), part.taints)
             if remark:
                 result.caveats.update({f"{name}_ms": remark for name in what.names})
-
-
-def _spoilt(part: Blocks) -> str:
-    """Say what became of spoilt rounds; empty where there was none."""
-    if not part.taints:
-        return ""
-    tally = conditions.tally(part.taints)
-    spoilt = f"{tally.pop('windows')} of {len(part.windows)} rounds disturbed"
-    causes = ", ".join(f"{kind} {count}" for kind, count in tally.items())
-    most = len(part.kept) == len(part.windows)
-    return f"{spoilt} ({causes}), {'most, so all kept' if most else 'dropped'}"
 
 
 def _remarks(result: Timing, subject: Prepared, config: LatencyConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import json
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from detectors.config import flatten
-from detectors.interface import Detector
+from detectors.interface import STAGES, Detector
 from harness import agreement
 from harness.agreement import TOLERANCES, Agreement
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 INPUT = "images"
 RANDOM = 2  # random images that a file is checked on
 _TYPES = {torch.float32: "FLOAT", torch.float16: "FLOAT16", torch.bfloat16: "BFLOAT16"}
+SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules that it was made in, as text
+TRACE = "pkg.torch.onnx.stack_trace"  # of a node: files and lines, which differ by machine
 _CHATTY = ("onnxscript", "onnx_ir", "torch.onnx")
 _WARNING = r"(torch|onnxscript|onnx_ir|copyreg)(\.|$)"
 _NO_FORMULA = ("Attention", "ConvTranspose", "DeformConv", "Einsum", "GRU", "LSTM", "RNN")
@@ -52,10 +55,12 @@ class Exported(NamedTuple):
 
 
 class GraphMacs(NamedTuple):
-    """Multiply-accumulates of an exported graph."""
+    """What an exported graph stores, and its multiply-accumulates."""
 
+    params: int
     macs: int
-    by_operator: dict[str, int]
+    by_stage: dict[str, int]  # macs; of nodes that do not tell, under the empty name
+    by_operator: dict[str, int]  # macs
     not_counted: dict[str, int]  # operator -> calls: it holds products, and there is no formula
 
 
@@ -147,7 +152,16 @@ def to_graph(deployed: Detector, images: Tensor, opset: int | None = None) -> An
         raise ExportError(
             f"the detector cannot be exported: {type(error).__name__}: {lines[0]}"
         ) from error
-    return program.model_proto
+    graph = program.model_proto
+    for node in graph.graph.node:
+        _forget(node.metadata_props, TRACE)
+    return graph
+
+
+def _forget(facts: Any, key: str) -> None:
+    """Take a fact out, so that equal detectors make equal files wherever they are exported."""
+    for index in reversed([place for place, item in enumerate(facts) if item.key == key]):
+        del facts[index]
 
 
 @torch.inference_mode()
@@ -260,7 +274,10 @@ def element_types() -> dict[torch.dtype, int]:
 
 
 def count_macs(path: Path) -> GraphMacs:
-    """Count the multiply-accumulates of an exported graph: convolutions and matrix products.
+    """Count what an exported graph stores of its detector, and the products of its nodes.
+
+    Numbers of floating point are parameters where they have a name in a stage of the detector. The
+    exporter leaves out biases that are zero, as many of an untrained detector are.
 
     Raises:
         ExportError: ONNX is not installed, or the shape of a product is not known.
@@ -268,14 +285,37 @@ def count_macs(path: Path) -> GraphMacs:
     onnx: Any = require("onnx")
     graph = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True).graph
     shapes = _shapes(graph)
+    by_stage: Counter[str] = Counter()
     by_operator: Counter[str] = Counter()
     not_counted: Counter[str] = Counter()
     for node in graph.node:
         if node.op_type in _FORMULAS:
-            by_operator[node.op_type] += _macs(node, shapes)
+            macs = _macs(node, shapes)
+            by_operator[node.op_type] += macs
+            by_stage[_stage(node)] += macs
         elif node.op_type in _NO_FORMULA:
             not_counted[node.op_type] += 1
-    return GraphMacs(by_operator.total(), dict(by_operator), dict(not_counted))
+    total = by_operator.total()
+    counts = (dict(counter) for counter in (by_stage, by_operator, not_counted))
+    return GraphMacs(_parameters(graph), total, *counts)
+
+
+def _parameters(graph: Any) -> int:
+    """Count what is stored of the detector, each tensor once however often it is used."""
+    kinds = set(element_types().values())
+    return sum(
+        math.prod(item.dims)
+        for item in graph.initializer
+        if item.data_type in kinds and item.name.partition(".")[0] in STAGES
+    )
+
+
+def _stage(node: Any) -> str:
+    """Return the stage that a node was made from, which the exporter keeps beside it."""
+    for item in node.metadata_props:
+        if item.key == SCOPES:
+            return next((part for part in ast.literal_eval(item.value) if part), "").split(".")[0]
+    return ""
 
 
 def _shapes(graph: Any) -> dict[str, list[int]]:

@@ -20,7 +20,8 @@ from harness.data import DataSet
 from harness.evaluate import Evaluation, evaluate
 from harness.progress import Judge, OnProgress, Progress
 from harness.specification import TrialSpec
-from harness.train import NotFiniteError, train
+from harness.train import CheckpointError, train
+from harness.training import processes
 from harness.trainings import Story
 
 VALIDATIONS_FILE = "validations.json"
@@ -53,15 +54,19 @@ class Learner:
 
         Raises:
             Stopped: the judge gave the trial up.
-            NotFiniteError: as `train` does.
+            NotFiniteError: as `train` does; its checkpoint stays, and the state that it names.
         """
+        checkpoint = folder / trainings.CHECKPOINT
         try:
-            return self._learn(folder)
-        except (Stopped, NotFiniteError):  # whoever needs it anyway has to begin anew
-            shutil.rmtree(folder / trainings.CHECKPOINT, ignore_errors=True)
+            return self._learn(folder, checkpoint)
+        except CheckpointError:  # of another kind of device: it cannot be gone on from here
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            return self._learn(folder, checkpoint)
+        except Stopped:  # whoever needs it anyway has to begin anew, and most often nobody does
+            shutil.rmtree(checkpoint, ignore_errors=True)
             raise
 
-    def _learn(self, folder: Path) -> Story:
+    def _learn(self, folder: Path, checkpoint: Path) -> Story:
         spec, recipe = self.spec, self.spec.recipe
         if recipe is None:
             raise ValueError("accuracy needs a recipe")
@@ -76,14 +81,17 @@ class Learner:
             device=self.device,
             on_progress=follower.show,
             validate=follower.validate,
+            checkpoint=checkpoint,
         )
-        weights.save(detector, folder, spec.detector)
+        if processes.is_first():
+            weights.save(detector, folder, spec.detector)
         return Story(
             training=spec.training,
             made_by=f"{spec.study}/{spec.trial}",
             curves=training.curves,
             seconds=training.seconds,
             finished=time.time(),
+            details=training.details,
             environment=dict(self.environment),
         )
 
@@ -115,7 +123,8 @@ class _Follower:
         epochs = self.learner.spec.recipe.epochs if self.learner.spec.recipe else 0
         row = {"epoch": round(epochs * step / steps), "step": step, "time": time.time()}
         self.rows = [old for old in self.rows if old["step"] < step] + [row | found.metrics]
-        record.write_whole(self.file, json.dumps(self.rows))
+        if processes.is_first():
+            record.write_whole(self.file, json.dumps(self.rows))
         if step < steps:  # nothing is saved by giving up at the end
             self.ask()
         return found.metrics

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 
 from detectors.config import KnobError, canonical
-from harness import complexity, environment, record, trainings
+from harness import complexity, environment, record, reuse, trainings
 from harness.constraints import infeasible
 from harness.recipe import Recipe
 from harness.record import Record, RecordError
+from harness.reuse import Earlier
 from harness.specification import TrialSpec
 from harness.yaml_source import StudyError
 
@@ -38,6 +39,7 @@ class Planned(NamedTuple):
     trained_macs: int  # of one image, with the inference-only knobs that the training has
     weight_bytes: int
     ruled_out: str | None  # why it will not be trained, as far as that is known for free
+    earlier: Earlier | None  # the same trial of another study, whose results are taken over
 
     @property
     def training_macs(self) -> float:
@@ -72,22 +74,36 @@ class Disk(NamedTuple):
 
 
 def plan(
-    specs: Sequence[TrialSpec], out: Path, constraints: Mapping[str, str] | None = None
+    specs: Sequence[TrialSpec],
+    out: Path,
+    constraints: Mapping[str, str] | None = None,
+    machine: Mapping[str, Any] | None = None,
 ) -> list[Planned]:
     """Build every trial without memory.
+
+    Args:
+        specs: the trials.
+        out: where records and trainings stand.
+        constraints: metric to limit.
+        machine: from `environment.capture`, where trials of other studies are to be taken over.
 
     Raises:
         StudyError: a trial whose detector cannot be built.
     """
     built: dict[str, _Built] = {}  # by detector: trials may differ in other knobs
-    return [_planned(spec, out, constraints or {}, built) for spec in specs]
+    planned = [_planned(spec, out, constraints or {}, built) for spec in specs]
+    if machine is None:
+        return planned
+    found = [None if item.stands else reuse.find(item.spec, out, machine) for item in planned]
+    return [item._replace(earlier=one) for item, one in zip(planned, found, strict=True)]
 
 
 def trainings_left(planned: Sequence[Planned]) -> list[Planned]:
     """Return one trial for each training that has to be made."""
     left: dict[str, Planned] = {}
     for item in planned:
-        if item.training and not (item.stands or item.trained or item.ruled_out):
+        known = item.stands or item.trained or item.ruled_out or item.earlier
+        if item.training and not known:
             left.setdefault(item.training, item)
     return list(left.values())
 
@@ -117,8 +133,9 @@ def cost(planned: Sequence[Planned], out: Path, machine: Mapping[str, Any] | Non
 
 def latency_seconds(planned: Sequence[Planned]) -> float:
     """Return how long the latencies that are left will take at most, each beside its reference."""
-    left = [item.spec for item in planned if not item.stands and not item.ruled_out]
-    timed = [spec.latency for spec in left if "latency" in spec.measure]
+    left = [item for item in planned if not item.stands and not item.ruled_out]
+    new = [item.spec for item in left if item.earlier is None or not item.earlier.here]
+    timed = [spec.latency for spec in new if "latency" in spec.measure]
     return sum(2 * (item.warmup_seconds + STAGES_SHARE * item.seconds) for item in timed)
 
 
@@ -165,6 +182,7 @@ def _planned(
         trained_macs=int(shared.metrics["macs"]),
         weight_bytes=shared.bytes,
         ruled_out=infeasible(own.metrics, constraints),
+        earlier=None,
     )
 
 

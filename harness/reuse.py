@@ -6,6 +6,7 @@ a ratio beside the trial that it was timed in turns with.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ class Earlier(NamedTuple):
         return f"{self.record.study}/{self.record.trial}"
 
 
-def find(spec: TrialSpec, out: Path, machine: dict[str, Any]) -> Earlier | None:
+def find(spec: TrialSpec, out: Path, machine: Mapping[str, Any]) -> Earlier | None:
     """Return the finished trial of another study that makes running this one needless.
 
     Args:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness import console, constraints, record
 from harness import study as studies
@@ -18,6 +18,7 @@ from harness.engine import agenda, driver
 from harness.engine.agenda import Agenda
 from harness.engine.driver import Place
 from harness.engine.events import Event, Summary
+from harness.engine.executor import Executor
 from harness.engine.local import LocalExecutor
 from harness.record import Record
 from harness.study import Study, StudyError
@@ -33,12 +34,14 @@ PAGE = "report.html"
 class Options:
     """How a study is run, as against what it is."""
 
-    devices: Sequence[str]  # of the workers
+    devices: Sequence[str]  # of the workers; of this machine if trials run elsewhere
     out: Path
     storage: str | None  # SQLAlchemy's URL; None for a file beside the records
     only: Sequence[str]  # beginnings of the hashes of the trials to run; empty for all
     tracker: str | None  # MLflow's URI; None for none
     report: bool
+    cluster: Mapping[str, float] | None = None  # what a trial takes of a node of Ray; None for here
+    workers: int | None = None  # trials at a time on a cluster; None for as many as fit
 
 
 def run(
@@ -59,7 +62,7 @@ def run(
 
             summary = driver.run(
                 todo,
-                LocalExecutor(options.devices),
+                _executor(options),
                 Place(options.out, options.storage),
                 handle,
                 board.say,
@@ -68,6 +71,19 @@ def run(
     _show(study, summary, folder, page, as_json=as_json)
     _hint(summary)
     return 1 if summary.failed or summary.halted else 0
+
+
+def _executor(options: Options) -> Executor:
+    """Return who carries the trials out.
+
+    Raises:
+        StudyError: no such cluster.
+    """
+    if options.cluster is None:
+        return LocalExecutor(options.devices)
+    from harness.engine.ray import RayExecutor
+
+    return RayExecutor(options.cluster, options.workers)
 
 
 def _only(todo: Agenda, wanted: Sequence[str]) -> Agenda:
@@ -128,12 +144,15 @@ def _page(
 
     try:
         command = shlex.join(["detbench", *sys.argv[1:]])
-        texts: dict[str, Any] = {
-            "question": study.question,
-            "source": study.source or "",
-            "command": command,
-        }
-        return site.write(records, file, title=study.name, goal=_goal(study, records), **texts)
+        return site.write(
+            records,
+            file,
+            title=study.name,
+            question=study.question,
+            source=study.source or "",
+            command=command,
+            goal=_goal(study, records),
+        )
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")
         return None
@@ -143,10 +162,22 @@ def _show(
     study: Study, summary: Summary, folder: Path, page: Path | None, *, as_json: bool
 ) -> None:
     if as_json:
-        fields = {"trial", "name", "detector", "seed", "overrides", "state", "failure", "metrics"}
+        fields = {
+            "trial",
+            "name",
+            "detector",
+            "seed",
+            "overrides",
+            "state",
+            "failure",
+            "stopped",
+            "metrics",
+        }
         trials = [
             {
-                **item.model_dump(mode="json", include=fields | {"absent", "caveats"}),
+                **item.model_dump(
+                    mode="json", include=fields | {"failure", "stopped", "absent", "caveats"}
+                ),
                 "record": str(folder / item.trial / record.FILE),
             }
             for item in summary.records
@@ -193,10 +224,18 @@ def report(
         if not records:
             raise StudyError(f"{folder}: no records there; run the study first")
         title, goal = records[0].study, _goal(study, records)
-        texts = {"question": study.question, "source": study.source or ""} if study else {}
         file = record.make_folder(out) / f"{title}.html"
-        texts |= {"title": title}
-        pages.append(str(site.write(records, file, goal=goal, mixed=mixed, **texts)))
-        lines += [pages[-1], *designs.summary(records, goal)]
+        question, source = (study.question, study.source or "") if study else ("", "")
+        page = site.write(
+            records,
+            file,
+            title=title,
+            question=question,
+            source=source,
+            goal=goal,
+            mixed=mixed,
+        )
+        pages.append(str(page))
+        lines += [str(page), *designs.summary(records, goal)]
     print_json(pages) if as_json else print("\n".join(lines))
     return 0

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,32 +23,27 @@ from harness import (
     data,
     detections,
     environment,
-    latency,
     locks,
-    record,
     reuse,
-    samples,
-    session,
-    statistics,
     trainings,
+    trial_latency,
 )
 from harness.data import DataError, DataSet
 from harness.evaluate import Evaluation
-from harness.latency import LatencyConfig, Subject, Timing
 from harness.learn import Learner, Stopped, validated_with
 from harness.progress import Judge, OnProgress, Progress, ignore
 from harness.record import METRICS, Failure, Record
 from harness.specification import TrialSpec
 from harness.train import NotFiniteError
+from harness.training import processes
 from harness.trainings import Story
 
 LONG_PHASES = ("cheap", "train", "evaluate", "latency")
-CHEAP_SECONDS = 2.0  # for the calls of an untrained network, and as much at most to warm it up
 UNTRAINED = "of the untrained network, timed briefly"
 
 
 @dataclass
-class _Trial:
+class Trial:
     """A trial under way."""
 
     spec: TrialSpec
@@ -81,6 +75,8 @@ def run(
 ) -> Record:
     """Run one trial in this process; what goes wrong in it is a record, too.
 
+    Under `torchrun` its processes train together, and the first does the rest.
+
     Args:
         spec: the trial.
         folder: where the record, the weights and the detections go.
@@ -94,7 +90,7 @@ def run(
         judge: may give the trial up before and during training; None never does.
     """
     threads, own = torch.get_num_threads(), folder / trainings.SHELF
-    trial = _Trial(
+    trial = Trial(
         spec=spec,
         record=_blank(spec),
         folder=folder,
@@ -121,7 +117,8 @@ def run(
         trial.record.failure = _failure(error, trial.phase)
     torch.set_num_threads(threads)
     _close(trial)
-    trial.record.write(folder)
+    if processes.is_first():
+        trial.record.write(folder)
     return trial.record
 
 
@@ -134,7 +131,7 @@ def blank_failure(spec: TrialSpec, failure: Failure, started: float) -> Record:
     return result
 
 
-def _phases(trial: _Trial) -> Iterator[tuple[str, Callable[[_Trial], None]]]:
+def _phases(trial: Trial) -> Iterator[tuple[str, Callable[[Trial], None]]]:
     spec, reused = trial.spec, trial.record.details
     yield "data", _open_data
     if "reused" in reused and ("latency" not in spec.measure or reused["reused"]["latency"]):
@@ -146,9 +143,11 @@ def _phases(trial: _Trial) -> Iterator[tuple[str, Callable[[_Trial], None]]]:
         if trial.judge is not None:
             yield "cheap", _judge_cheaply
         yield "train", _train
+        if not processes.is_first():
+            return
         yield "evaluate", _evaluate
     if "latency" in spec.measure:
-        yield "latency", _time
+        yield "latency", trial_latency.measure
 
 
 def _blank(spec: TrialSpec) -> Record:
@@ -168,13 +167,13 @@ def _blank(spec: TrialSpec) -> Record:
     )
 
 
-def _beside_others(trial: _Trial, phase: str) -> AbstractContextManager[None]:
+def _beside_others(trial: Trial, phase: str) -> AbstractContextManager[None]:
     """Keep a short phase from disturbing a measurement; a long one sees to that at every step."""
     return nullcontext() if phase in LONG_PHASES else locks.working(trial.device)
 
 
 @contextmanager
-def _timed(trial: _Trial, phase: str) -> Iterator[None]:
+def _timed(trial: Trial, phase: str) -> Iterator[None]:
     trial.phase = phase
     trial.on_progress(Progress(phase, 0, 1, {}))
     start = time.perf_counter()
@@ -190,7 +189,7 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _open_data(trial: _Trial) -> None:
+def _open_data(trial: Trial) -> None:
     trial.record.environment = environment.capture(trial.device)
     trial.dataset = data.load(trial.spec.data)
     planned = trial.spec.dataset["fingerprint"]
@@ -205,13 +204,13 @@ def _open_data(trial: _Trial) -> None:
         reuse.adopt(earlier, trial.record, trial.folder, trial.reference)
 
 
-def _build(trial: _Trial) -> None:
+def _build(trial: Trial) -> None:
     config = trial.spec.setup.detector
     known = trial.folder if "weights" in trial.record.artifacts else trial.spec.weights
     trial.detector = detectors.create(config, weights=known).eval()
 
 
-def _count(trial: _Trial) -> None:
+def _count(trial: Trial) -> None:
     counted = complexity.count(trial.detector, trial.detector.config.input.size)
     trial.record.metrics |= counted.metrics
     trial.record.details["complexity"] = counted.details
@@ -219,12 +218,12 @@ def _count(trial: _Trial) -> None:
     trial.record.caveats |= counted.caveats
 
 
-def _judge_cheaply(trial: _Trial) -> None:
+def _judge_cheaply(trial: Trial) -> None:
     """Ask the judge before anything is trained: about counts, then about time where it matters."""
     known = dict(trial.record.metrics)
     _ask(trial, known)
     if trial.spec.cheap_latency:
-        timed = _time_untrained(trial)
+        timed = trial_latency.bound(trial)
         try:
             _ask(trial, known | timed)
         except Stopped:
@@ -234,36 +233,14 @@ def _judge_cheaply(trial: _Trial) -> None:
             raise
 
 
-def _ask(trial: _Trial, metrics: dict[str, float]) -> None:
+def _ask(trial: Trial, metrics: dict[str, float]) -> None:
     assert trial.judge is not None
     reason = trial.judge("cheap", metrics, [])
     if reason is not None:
         raise Stopped(reason)
 
 
-def _time_untrained(trial: _Trial) -> dict[str, float]:
-    """Time the network before it has learnt anything, as `latency_ms` what it cannot be below.
-
-    How long postprocessing takes depends on the scores, so that nothing is said about it; the
-    network does the same work whatever its weights are. The bound is the low end of the network's
-    interval, so that noise does not rule a variant out.
-    """
-    given = trial.spec.latency
-    limits = {"seconds": CHEAP_SECONDS, "warmup_seconds": CHEAP_SECONDS}
-    brief = {name: min(limit, getattr(given, name)) for name, limit in limits.items()}
-    config = given.model_copy(update=brief | {"reference": False, "preprocess": False})
-    subjects = {"trial": Subject(trial.detector, False, None)}
-    timing = _measure(trial, subjects, config)["trial"]
-    names = ("network_ms", "backbone_ms", "neck_ms", "head_ms")
-    found = {name: timing.metrics[name] for name in names if name in timing.metrics}
-    if "network_ms" in found:
-        series = timing.passes[session.PARTS.key].series("network_ms")
-        interval = statistics.median_interval(series)
-        found["latency_ms"] = interval.low if interval else min(series)
-    return found
-
-
-def _train(trial: _Trial) -> None:
+def _train(trial: Trial) -> None:
     """Take the weights from the shelf, or train them and put them there."""
     spec = trial.spec
     learner = Learner(
@@ -296,21 +273,10 @@ def _train(trial: _Trial) -> None:
     }
     trainings.share(stored, trial.folder)
     weights.save_config(trial.detector.config, trial.folder, spec.detector)
-    _name_weights(trial)
+    trial_latency.name_weights(trial)
 
 
-def _keep_weights(trial: _Trial) -> None:
-    """Let others be timed against this trial, even one that has learnt nothing."""
-    if "weights" not in trial.record.artifacts:
-        weights.save(trial.detector, trial.folder, trial.spec.detector)
-        _name_weights(trial)
-
-
-def _name_weights(trial: _Trial) -> None:
-    trial.record.artifacts |= {"weights": weights.WEIGHTS_FILE, "config": weights.CONFIG_FILE}
-
-
-def _evaluate(trial: _Trial) -> None:
+def _evaluate(trial: Trial) -> None:
     """Keep the training's last validation, if it was made with the trial's own knobs."""
     if trial.evaluation is None:
         with sharing(trial.device, trial.on_progress) as on_progress:
@@ -320,71 +286,6 @@ def _evaluate(trial: _Trial) -> None:
     trial.record.details["accuracy"] = trial.evaluation.details
     stored = detections.write(trial.evaluation.detections, trial.folder)
     trial.record.artifacts["detections"] = stored.name
-
-
-def _time(trial: _Trial) -> None:
-    """Time the detector, taking turns with the reference where there is one."""
-    macs = trial.record.metrics.get("macs_deployed")
-    subjects = {"trial": Subject(trial.detector, "accuracy" in trial.spec.measure, macs)}
-    first = _comparable(trial)
-    if trial.reference is None:
-        _keep_weights(trial)
-    elif first is not None:
-        subjects["reference"] = Subject(weights.load(trial.reference), _is_trained(first))
-    timings = _measure(trial, subjects, trial.spec.latency)
-    own = timings["trial"]
-    trial.record.metrics |= own.metrics
-    end_to_end = ("latency_ms", "latency_device_ms")
-    trial.record.samples |= {key: own.samples[key] for key in end_to_end if key in own.samples}
-    if own.passes:
-        trial.record.artifacts["samples"] = samples.write(timings, trial.folder).name
-    trial.record.details["latency"] = own.details
-    trial.record.absent |= own.absent
-    trial.record.caveats |= own.caveats
-    if first is not None:
-        _compare(trial, first, own, timings["reference"])
-
-
-def _measure(
-    trial: _Trial, subjects: dict[str, Subject], config: LatencyConfig
-) -> dict[str, Timing]:
-    """Time detectors, with all threads, since nothing else runs on the device meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(trial.all_threads)
-    try:
-        return latency.measure(
-            subjects,
-            trial.dataset.val,
-            config,
-            device=trial.device,
-            seed=trial.spec.seed,
-            on_progress=trial.on_progress,
-        )
-    finally:
-        torch.set_num_threads(before)
-
-
-def _comparable(trial: _Trial) -> Record | None:
-    """Return the record of the reference; None, and the reason in the record, if there is none."""
-    first = None if trial.reference is None else record.read(trial.reference)
-    if first is None:
-        reason = "timed before any other trial was finished"
-    elif "latency_ms" not in first.metrics:
-        first, reason = None, "the first trial has no latency"
-    elif _latency_knobs(first) != _latency_knobs(trial.record):
-        first, reason = None, "timed with other knobs than the first trial"
-    else:
-        return first
-    trial.record.absent |= dict.fromkeys(("latency_ratio", "latency_adjusted_ms"), reason)
-    return first
-
-
-def _is_trained(result: Record) -> bool:
-    return "training" in result.details or "train" in result.timings
-
-
-def _latency_knobs(result: Record) -> dict[str, Any]:
-    return {path: value for path, value in result.config.items() if path.startswith("latency.")}
 
 
 @contextmanager
@@ -405,7 +306,7 @@ def sharing(device: str, on_progress: OnProgress) -> Iterator[OnProgress]:
         yield step
 
 
-def _close(trial: _Trial) -> None:
+def _close(trial: Trial) -> None:
     """Say what is missing and why, and when the trial ended."""
     result = trial.record
     result.absent = {
@@ -448,19 +349,3 @@ def _cause(error: Exception) -> str:
     if isinstance(error, NotFiniteError):
         return "not_finite"
     return "data" if isinstance(error, DataError) else "error"
-
-
-def _compare(trial: _Trial, first: Record, own: Timing, reference: Timing) -> None:
-    """Record the ratio to the reference's latency, its interval, and the reference's samples."""
-    untimed = [item.absent["latency_ms"] for item in (own, reference) if not item.passes]
-    if untimed:
-        names = ("latency_ratio", "latency_adjusted_ms")
-        trial.record.absent |= dict.fromkeys(names, untimed[0])
-        return
-    found = latency.ratio(own, reference)
-    base = first.metrics["latency_ms"]
-    for end, value in (("", found.ratio), ("_low", found.low), ("_high", found.high)):
-        trial.record.metrics[f"latency_ratio{end}"] = value
-        trial.record.metrics[f"latency_adjusted{end}_ms"] = base * value
-    trial.record.samples["reference_latency_ms"] = reference.samples["latency_ms"]
-    trial.record.details["reference"] = first.trial

@@ -225,6 +225,8 @@ def _cell(
     if item is None:
         return _empty(column, record, first, notes)
     remarks = _remarks(column, row, record)
+    if column.kind in ("signed", "ratio") and first and first.protocol_hash != record.protocol_hash:
+        remarks.append("the first was measured by another protocol")
     marks = tuple(notes.add(f"{column.label}: {remark}") for remark in remarks)
     style = "tie" if column.kind == "ratio" and row["latency_tie"] else ""
     text = ("≈ " if style else "") + write(item)

@@ -116,6 +116,6 @@ class MaxIoU(DenseAssigner):
     def _claimant(self, ious: Tensor) -> Tensor:
         """Return the last object that has no better anchor than this, [B, N]."""
         top = ious.amax(dim=2, keepdim=True)  # [B, M, 1]
-        claims = (ious == top) & (top >= self.min_overlap) & (top > 0)
-        places = torch.arange(ious.shape[1], device=ious.device)[:, None]
-        return torch.where(claims, places, BACKGROUND).amax(dim=1)
+        top = torch.where((top >= self.min_overlap) & (top > 0), top, torch.nan)  # equals nothing
+        places = torch.arange(ious.shape[1], dtype=torch.int32, device=ious.device)[:, None]
+        return torch.where(ious == top, places, BACKGROUND).amax(dim=1).long()

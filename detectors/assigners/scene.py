@@ -19,6 +19,7 @@ class Objects(NamedTuple):
     boxes: Tensor  # [B, M, 4] xyxy, input pixels; zeros where filled up
     labels: Tensor  # [B, M] int64; 0 where filled up
     real: Tensor  # [B, M] bool, false where filled up
+    counts: tuple[int, ...]  # objects of each image
 
 
 class Scene(NamedTuple):
@@ -72,18 +73,26 @@ def pad(targets: list[Target]) -> Objects:
     """Put the objects of all images side by side, without a loop on the device."""
     labels = torch.cat([target.labels for target in targets])
     boxes = torch.cat([target.boxes for target in targets]).float()
-    counts = np.array([len(target.labels) for target in targets])
-    image = np.arange(len(counts)).repeat(counts)
-    place = np.arange(len(image)) - (counts.cumsum() - counts).repeat(counts)
-    where = tuple(torch.from_numpy(np.stack((image, place))).to(labels.device))
-    shape = (len(counts), int(counts.max()))
+    counts = tuple(len(target.labels) for target in targets)
+    where = places(counts, labels.device)
+    shape = (len(counts), max(counts))
     real = torch.zeros(shape, dtype=torch.bool, device=labels.device)
     real[where] = True
     return Objects(
         boxes.new_zeros((*shape, 4)).index_put(where, boxes),
         labels.new_zeros(shape).index_put(where, labels),
         real,
+        counts,
     )
+
+
+def places(counts: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the image of each of T objects and its place there, [T] each, image after image."""
+    sizes = np.array(counts)
+    image = np.arange(len(sizes)).repeat(sizes)
+    place = np.arange(len(image)) - (sizes.cumsum() - sizes).repeat(sizes)
+    both = torch.from_numpy(np.stack((image, place))).to(device)
+    return both[0], both[1]
 
 
 def of_objects(values: Tensor, index: Tensor) -> Tensor:

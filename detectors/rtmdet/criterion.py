@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,10 @@ class RTMDetCriterionConfig:
     beta: float = 2.0
     """Exponent of the quality focal loss: how much less a score counts that is right already."""
 
+    labels: Literal["overlap", "one"] = "overlap"
+    """A positive's wanted score, and how much its box counts: its overlap with the object, or one,
+    as most assigners were published with that don't look at predictions."""
+
     def __post_init__(self) -> None:
         """Refuse values that make no detector."""
         if min(self.cls_weight, self.giou_weight, self.beta) < 0:
@@ -36,8 +40,8 @@ class RTMDetCriterionConfig:
 class RTMDetCriterion(nn.Module):
     """Quality focal loss everywhere and GIoU loss on positives, weighted by their overlap.
 
-    Both are divided by the sum of the overlaps of all positives, averaged over processes. Whatever
-    the assigner, a positive's wanted score is its overlap; an ignored prediction counts nowhere.
+    Both are divided by the sum of the overlaps of all positives, averaged over processes. An
+    ignored prediction counts nowhere. With `labels: one` an overlap counts as 1 everywhere.
 
     Source: RTMDet, arXiv:2212.07784, sec. 3.3; open-mmlab/mmdetection v3.3.0
     mmdet/models/dense_heads/rtmdet_head.py (Apache-2.0), equal in numbers
@@ -60,6 +64,8 @@ class RTMDetCriterion(nn.Module):
             targets,
         )
         image, point, boxes, labels, quality = _positives(assignments, targets)
+        if self.config.labels == "one":
+            quality = torch.ones_like(quality)
         wanted = torch.zeros_like(outputs.logits)
         wanted[image, point, labels] = quality
         counted = torch.stack([each.gt_index for each in assignments]) != IGNORED

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -57,7 +57,7 @@ def measure(call: Callable[[], Any], device: str, calls: int = 3) -> Coverage | 
 def summarise(events: Any, *, on_gpu: bool) -> Coverage | str:
     """Add up the time of a profile's events by operator; see `measure`."""
     found: dict[int, tuple[str, str]] = {}  # group and operator by event
-    times: Counter[tuple[str, str]] = Counter()
+    times: defaultdict[tuple[str, str], float] = defaultdict(float)
     for event in events:
         if event.name.startswith("aten::"):
             time = event.self_device_time_total if on_gpu else event.self_cpu_time_total
@@ -65,14 +65,18 @@ def summarise(events: Any, *, on_gpu: bool) -> Coverage | str:
     total = sum(times.values())
     if not total:
         return "the profiler saw no operator"
-    groups: Counter[str] = Counter()
-    operators: Counter[str] = Counter()
+    groups: defaultdict[str, float] = defaultdict(float)
+    operators: defaultdict[str, float] = defaultdict(float)
     for (group, operator), time in times.items():
         groups[group] += time / total
         if group != COUNTED:
             operators[operator] += time / total
-    named = {name: share for name, share in operators.most_common() if share >= FEWEST}
-    return Coverage(1 - groups[COUNTED], dict(groups.most_common()), named)
+    named = {name: share for name, share in operators.items() if share >= FEWEST}
+    return Coverage(1 - groups[COUNTED], _most_first(groups), _most_first(named))
+
+
+def _most_first(shares: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def _sorted(event: Any, found: dict[int, tuple[str, str]]) -> tuple[str, str]:

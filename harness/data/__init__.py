@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from harness.data import fingerprint, shapes
-from harness.data.augment import Sample, Transform
+from harness.data.batch import Batch
 from harness.data.check import Finding, Report, check
 from harness.data.coco import check_same_categories, read_split
 from harness.data.config import (
@@ -16,7 +16,7 @@ from harness.data.config import (
     coco2017_folder,
 )
 from harness.data.dataset import Category, DataSet, Image, Split, describe
-from harness.data.loader import Batch, TrainLoader, ValLoader, train_loader, val_loader
+from harness.data.loader import TrainLoader, ValLoader, train_loader, val_loader
 from harness.data.resize import normalize, to_original
 
 __all__ = [
@@ -28,11 +28,9 @@ __all__ = [
     "Finding",
     "Image",
     "Report",
-    "Sample",
     "ShapesConfig",
     "Split",
     "TrainLoader",
-    "Transform",
     "ValLoader",
     "cache_dir",
     "check",

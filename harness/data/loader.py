@@ -1,7 +1,7 @@
 """Batches of images and targets, the same ones whatever the number of processes.
 
-Each index travels to the processes together with its epoch, and every random draw comes from a
-generator seeded by (seed, epoch, index).
+Each key travels to the processes together with its epoch, and every random draw comes from a
+generator seeded by (seed, epoch, position, index).
 """
 
 from __future__ import annotations
@@ -9,35 +9,25 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from detectors.interface import InputConfig, Target
-from harness.data.augment import Fit, Sample, Transform, pipeline
+from detectors.interface import InputConfig
+from harness.augmentation import Augment
+from harness.data.batch import Batch, Packed, blank, pack, rescaled, unpack
+from harness.data.caches import LANES, Dealer, Key, Plan
 from harness.data.config import DataError
 from harness.data.dataset import Split
-from harness.data.resize import place
+from harness.data.maker import Maker
+from harness.data.store import Store
 from harness.recipe import Recipe
+from harness.record import digest
 
-_ORDER, _IMAGE = 0, 1  # streams of random numbers under one seed
-
-
-class Batch(NamedTuple):
-    """Some images of a split, as a detector takes them but for `normalize`."""
-
-    images: Tensor  # uint8 [B, 3, H, W] in the order of the input's `channels`
-    targets: list[Target]  # boxes in input pixels
-    sizes: Tensor  # int64 [B, 2] (h, w) of the real image inside the input
-    original_sizes: Tensor  # int64 [B, 2] (h, w)
-    indices: Tensor  # int64 [B] into `split.images`
+ROOM = 3  # times the pictures that MixUp's caches hold; what else is there is for photographs
 
 
 class TrainLoader:
@@ -56,20 +46,20 @@ class TrainLoader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        size = recipe.batch_size // recipe.accumulate
-        self._order = _Order(len(split), size, seed, rank, world)
-        stages = tuple(
-            tuple(pipeline(augment or recipe.augment, input))
-            for augment in (recipe.augment, recipe.last_augment)
-        )
-        switch = recipe.epochs - recipe.last_epochs
-        dataset = _Prepared(split, input, stages, switch, seed)
-        self._loader = _loader(dataset, self._order, recipe.workers, persistent=True)
-        self._identity = {"images": len(split), "batch_size": size, "seed": seed}
+        self._keys = _Keys(Dealer(len(split), input.size, recipe, seed), rank, world)
+        self._photographs, self._pictures = _stores(split, input, recipe)
+        maker = Maker(split, input, recipe, seed, self._photographs, self._pictures)
+        self._loader = _loader(maker, self._keys, recipe.workers, persistent=True)
+        self._identity = {
+            "images": len(split),
+            "seed": seed,
+            "recipe": digest(_what_matters(recipe)),
+        }
+        self._unreadable: dict[int, str] = {}
 
     def __len__(self) -> int:
         """Return the number of micro-batches an epoch, the same on every rank."""
-        return self._order.batches
+        return self._keys.dealer.batches
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch in its own random order.
@@ -81,43 +71,63 @@ class TrainLoader:
             start: the first batch to load; those before are as if they had been.
 
         Raises:
-            DataError: an image cannot be read.
+            DataError: an image cannot be read, and the recipe does not pass it over.
         """
-        self._order.epoch, self._order.start = epoch, start
+        self._keys.epoch, self._keys.start = epoch, start
         for packed in _start(self._loader):
-            yield _unpack(packed)
+            batch = unpack(_good(packed))
+            self._unreadable |= packed.unreadable  # type: ignore[union-attr]
+            yield batch
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs, in plain values."""
-        return {"epoch": self._order.epoch, **self._identity}
+        """Return what `restore` needs, in plain values: the epoch, and what it is an epoch of."""
+        return {"epoch": self._keys.epoch, **self._identity}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where another loader was.
 
         Raises:
-            DataError: that one had other images, batches or another seed.
+            DataError: that one had other images, another recipe or seed.
         """
         for name, value in self._identity.items():
             if state.get(name) != value:
                 raise DataError(
-                    f"the training to go on with had {name} {state.get(name)}, this one has"
+                    f"{name}: the training to go on with had {state.get(name)}, this one has"
                     f" {value}; remove its checkpoint to start anew"
                 )
-        self._order.epoch = int(state["epoch"])
+        self._keys.epoch = int(state["epoch"])
 
     def stats(self) -> dict[str, Any]:
-        """Return figures of the loading so far."""
-        return {}
+        """Return figures of the loading so far.
+
+        Returns:
+            `cache_bytes` of shared memory in use and `cache_limit_bytes`; how often a photograph
+            and a mixed picture were there (`*_hits`) and were not (`*_misses`); `images_skipped`
+            and, by file name, what was wrong with them (`skipped`).
+        """
+        photographs, pictures = self._photographs.stats(), self._pictures.stats()
+        skipped = {str(index): text for index, text in sorted(self._unreadable.items())}
+        return {
+            "cache_bytes": photographs["bytes"] + pictures["bytes"],
+            "cache_limit_bytes": self._photographs.limit + self._pictures.limit,
+            "photograph_hits": photographs["hits"],
+            "photograph_misses": photographs["misses"],
+            "picture_hits": pictures["hits"],
+            "picture_misses": pictures["misses"],
+            "images_skipped": len(skipped),
+            "skipped": list(skipped.values()),
+        }
 
 
 class ValLoader:
     """A split in order, without augmentation; its processes live for one pass."""
 
     def __init__(self, split: Split, input: InputConfig, batch_size: int, workers: int) -> None:
-        dataset = _Prepared(split, input, ((Fit(input),),), switch=0, seed=0)
+        recipe = Recipe(epochs=1, batch_size=1, lr=1, augment=Augment(flip=0))
+        maker = Maker(split, input, recipe, 0, Store(0), Store(0))
         self._batches = _InOrder(len(split), batch_size)
         workers = min(workers, len(self._batches))
-        self._loader = _loader(dataset, self._batches, workers, persistent=False)
+        self._loader = _loader(maker, self._batches, workers, persistent=False)
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -130,7 +140,7 @@ class ValLoader:
             DataError: an image cannot be read.
         """
         for packed in _start(self._loader):
-            yield _unpack(packed)
+            yield unpack(_good(packed))
 
 
 def train_loader(
@@ -149,34 +159,24 @@ def val_loader(split: Split, input: InputConfig, batch_size: int, workers: int) 
     return ValLoader(split, input, batch_size, workers)
 
 
-Key = tuple[int, int]  # epoch, index
+class _Keys(Sampler[list[Key]]):
+    """This rank's keys of each micro-batch of an epoch."""
 
-
-class _Order(Sampler[list[Key]]):
-    """Batches of keys, shuffled anew each epoch."""
-
-    def __init__(self, images: int, batch_size: int, seed: int, rank: int, world: int) -> None:
-        self.epoch, self.start = 0, 0
-        self.batches = max(1, images // batch_size)
-        self._images, self._batch_size, self._seed = images, min(batch_size, images), seed
-        if self._batch_size % world:
+    def __init__(self, dealer: Dealer, rank: int, world: int) -> None:
+        self.epoch, self.start, self.dealer = 0, 0, dealer
+        if dealer.batch_size % world:
             raise DataError(
-                f"{self._batch_size} images a micro-batch cannot be split evenly over {world}"
+                f"{dealer.batch_size} images a micro-batch cannot be split evenly over {world}"
                 " processes; change recipe.batch_size or recipe.accumulate"
             )
-        share = self._batch_size // world
+        share = dealer.batch_size // world
         self._mine = slice(rank * share, (rank + 1) * share)
 
     def __len__(self) -> int:
-        return self.batches - self.start
+        return self.dealer.batches - self.start
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch = self.epoch
-        rng = np.random.default_rng([self._seed, _ORDER, epoch])
-        order = rng.permutation(self._images).tolist()
-        for i in range(self.start, self.batches):
-            batch = order[i * self._batch_size : (i + 1) * self._batch_size]
-            yield [(epoch, k) for k in batch[self._mine]]
+        return self.dealer.epoch(self.epoch, self.start, self._mine)
 
 
 class _InOrder(Sampler[list[Key]]):
@@ -190,109 +190,73 @@ class _InOrder(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         for start in range(0, self._images, self._batch_size):
-            yield [(0, k) for k in range(start, min(start + self._batch_size, self._images))]
+            end = min(start + self._batch_size, self._images)
+            yield [Key(Plan(0, k, (k,))) for k in range(start, end)]
 
 
-class _Raw(Sequence[Sample]):
-    """The images of a split before any transform, decoded when indexed."""
-
-    def __init__(self, split: Split) -> None:
-        self._split = split
-
-    def __len__(self) -> int:
-        return len(self._split)
-
-    def __getitem__(self, index: Any) -> Any:
-        return Sample(self._split.read(index), *self._split.objects(index))
-
-
-class _Item(NamedTuple):
-    """One image after its transforms."""
-
-    sample: Sample
-    original_size: tuple[int, int]
-    position: int  # in the split
-
-
-class _Packed(NamedTuple):
-    """A batch on its way between processes: few arrays, as every tensor costs a file handle."""
-
-    images: Tensor
-    boxes: NDArray[np.float32]  # [sum of M, 4]
-    labels: NDArray[np.int64]  # [sum of M]
-    counts: list[int]  # M of each image
-    sizes: list[tuple[int, int]]
-    original_sizes: list[tuple[int, int]]
-    indices: list[int]
-
-
-@dataclass(frozen=True)
-class _Prepared(Dataset[Any]):
-    """Images after their transforms, by (epoch, index).
+class _Batches(Dataset[Any]):
+    """Batches by their keys.
 
     A `DataError` travels as a value, so that its one line reaches the user without the traceback
     of the process.
     """
 
-    split: Split
-    input: InputConfig
-    stages: tuple[tuple[Transform, ...], ...]
-    switch: int  # the epoch with which the last stage begins
-    seed: int
+    def __init__(self, maker: Maker) -> None:
+        self._maker = maker
 
-    def __getitem__(self, key: Key) -> _Item | DataError:
-        epoch, index = key
-        transforms = self.stages[-1 if epoch >= self.switch else 0]
-        rng = np.random.default_rng([self.seed, _IMAGE, epoch, index])
-        samples = _Raw(self.split)
+    def __getitems__(self, keys: list[Key]) -> Packed | DataError:
+        maker = self._maker
+        images = blank(len(keys), maker.input.size)
         try:
-            sample: Sample = samples[index]
-            original_size = sample.image.shape[:2]
-            for transform in transforms:
-                sample = transform(sample, rng, samples)
+            made = [
+                maker.make(key, planes) for key, planes in zip(keys, images.numpy(), strict=True)
+            ]
         except DataError as error:
             return error
-        return _Item(sample, original_size, index)
-
-    def pack(self, items: list[_Item | DataError]) -> _Packed | DataError:
-        """Join images into a batch."""
-        good = [item for item in items if isinstance(item, _Item)]
-        if len(good) < len(items):
-            return next(item for item in items if isinstance(item, DataError))
-        return _Packed(
-            torch.stack([place(item.sample.image, self.input) for item in good]),
-            np.concatenate([item.sample.boxes for item in good]),
-            np.concatenate([item.sample.labels for item in good]),
-            [len(item.sample.labels) for item in good],
-            [item.sample.image.shape[:2] for item in good],
-            [item.original_size for item in good],
-            [item.position for item in good],
-        )
+        packed = pack(images, made, maker.unreadable)
+        return rescaled(packed, keys[0].size or maker.input.size)
 
 
-def _unpack(packed: _Packed | DataError) -> Batch:
+def _good(packed: Packed | DataError) -> Packed:
     if isinstance(packed, DataError):
         raise packed
-    boxes = torch.split(torch.from_numpy(packed.boxes), packed.counts)
-    labels = torch.split(torch.from_numpy(packed.labels), packed.counts)
-    return Batch(
-        packed.images,
-        [Target(*pair) for pair in zip(boxes, labels, strict=True)],
-        torch.tensor(packed.sizes),
-        torch.tensor(packed.original_sizes),
-        torch.tensor(packed.indices),
-    )
+    return packed
+
+
+def _stores(split: Split, input: InputConfig, recipe: Recipe) -> tuple[Store, Store]:
+    """Share the memory out: photographs, and pictures that MixUp may ask for.
+
+    Photographs are kept if they are asked for again soon, by a cached Mosaic, or if all fit.
+    """
+    stages = [augment for augment in (recipe.augment, recipe.last_augment) if augment]
+    sizes = [item.mixup.cache_size for item in stages if item.mixup and item.mixup.cached]
+    height, width = input.size
+    most = ROOM * LANES * max(sizes, default=0) * height * width * 3
+    pictures = min(recipe.cache_bytes // 2, most)
+    rest = recipe.cache_bytes - pictures
+    soon = any(item.mosaic and item.mosaic.cached for item in stages)
+    fits = sum(image.height * image.width * 3 for image in split.images) <= rest
+    return Store(rest if soon or fits else 0), Store(pictures)
+
+
+def _what_matters(recipe: Recipe) -> dict[str, Any]:
+    """Return what of a recipe decides which batches there are."""
+    names = {
+        "epochs", "batch_size", "accumulate", "on_corrupt", "augment", "last_epochs",
+        "last_augment",
+    }  # fmt: skip
+    return recipe.model_dump(mode="json", include=names)
 
 
 def _loader(
-    dataset: _Prepared, batches: Sampler[list[Key]], workers: int, *, persistent: bool
-) -> DataLoader[_Packed | DataError]:
+    maker: Maker, batches: Sampler[list[Key]], workers: int, *, persistent: bool
+) -> DataLoader[Packed | DataError]:
     workers = min(workers, _processors())  # torch warns of more; batches do not depend on it
     return DataLoader(
-        dataset,
+        _Batches(maker),
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=dataset.pack,
+        collate_fn=_as_it_is,
         worker_init_fn=_one_thread,
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         persistent_workers=persistent and workers > 0,
@@ -300,7 +264,7 @@ def _loader(
     )
 
 
-def _start(loader: DataLoader[_Packed | DataError]) -> Iterator[_Packed | DataError]:
+def _start(loader: DataLoader[Packed | DataError]) -> Iterator[Packed | DataError]:
     """Begin a pass, with processes forked off where there are none yet.
 
     A fork starts at once, where a fresh process imports torch for seconds. Python warns of forks
@@ -317,6 +281,10 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _as_it_is(packed: Any) -> Any:
+    return packed
 
 
 def _one_thread(worker: int) -> None:

@@ -67,6 +67,21 @@ class Lost(NamedTuple):
 Message: TypeAlias = Advanced | Asked | Finished | Lost
 
 
+class Speaker(Protocol):
+    """The end of whoever carries a job out, to speak to the driver."""
+
+    def begin(self, trial: str) -> None:
+        """Begin to speak of a job."""
+
+    def advance(self, progress: Progress) -> None:
+        """Tell a step; raises `worker.Interrupted` if the driver wants the job to end."""
+
+    def ask(
+        self, stage: Stage, metrics: dict[str, float], curves: list[dict[str, float]]
+    ) -> str | None:
+        """Ask whether the trial is worth going on with; may raise like `advance`."""
+
+
 class Executor(Protocol):
     """Carries out jobs, several at a time.
 

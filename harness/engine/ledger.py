@@ -314,7 +314,10 @@ class Ledger:
         """Return an entry as a search is asked about it; None if there is none."""
         from optuna import Trial
 
-        return None if self.agenda.search is None else Trial(self.study, key)
+        if self.agenda.search is None:
+            return None
+        self.study.get_trials(deepcopy=False)  # Optuna's cache must know what was entered beside it
+        return Trial(self.study, key)
 
     def _suggested(self, asked: Trial, known: str | None) -> TrialSpec | None:
         """Let a search choose; None if nothing comes of it."""

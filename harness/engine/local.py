@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -19,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 
 from harness import server
 from harness.engine import worker
-from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Message, Stage
+from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Message, Speaker, Stage
 from harness.engine.failures import STOPPED
 from harness.engine.worker import Interrupted
 from harness.progress import Progress
@@ -200,18 +199,22 @@ def _serve(pipe: Connection, perform: Perform, device: str, share: int) -> None:
     threading.Thread(target=line.listen, daemon=True).start()
     gc.freeze()  # what was imported is not looked through after every job
     while True:
-        line.say(_carry_out(line, partial(perform, line.next_job(), device=device, share=share)))
+        line.say(carry_out(line.jobs.get(), line, device, share, perform))
         _tidy(device)
 
 
-def _carry_out(line: Line, work: Callable[..., Record]) -> Finished | Lost:
+def carry_out(
+    job: Job, line: Speaker, device: str, share: int, perform: Perform = worker.perform
+) -> Finished | Lost:
     """Run a trial; what keeps it from leaving a record is told instead."""
+    line.begin(job.trial)
     try:
-        return Finished(line.trial, work(on_progress=line.advance, judge=line.ask))
+        result = perform(job, device=device, share=share, on_progress=line.advance, judge=line.ask)
+        return Finished(job.trial, result)
     except Interrupted:
-        return Lost(line.trial, Failure(cause=STOPPED, message="ended on request"))
+        return Lost(job.trial, Failure(cause=STOPPED, message="ended on request"))
     except BaseException as error:  # whatever it is, the driver has to know
-        return Lost(line.trial, failure_of(error))
+        return Lost(job.trial, failure_of(error))
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -240,11 +243,9 @@ class Line:
         self.answers: queue.Queue[Answer] = queue.Queue()
         self.trial, self.stopping, self.phase, self.sent = "", False, "", 0.0
 
-    def next_job(self) -> Job:
-        """Wait for a job."""
-        job = self.jobs.get()
-        self.trial, self.phase, self.sent = job.trial, "", 0.0
-        return job
+    def begin(self, trial: str) -> None:
+        """Begin a job."""
+        self.trial, self.phase, self.sent = trial, "", 0.0
 
     def listen(self) -> None:
         """Sort what comes in, until the driver is gone."""

@@ -7,19 +7,14 @@ network runs on one of them, and then every setting on what came out, in an orde
 
 from __future__ import annotations
 
-import gc
 import itertools
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import nn
 
 from detectors.config import KnobError
 from detectors.config import override as turn
@@ -27,13 +22,14 @@ from detectors.interface import Detector
 from harness import knobs, locks, runtimes, statistics
 from harness.frontier.accuracy import COCO_LIMITS, Setting, accuracies, with_knobs
 from harness.frontier.cache import Cached, Needed, cache, total_bytes
+from harness.frontier.timing import Ready, Times, quiet_process, time_settings, undisturbed
 from harness.latency import LatencyConfig
-from harness.progress import OnProgress, Progress, ignore
+from harness.machine import conditions
+from harness.progress import OnProgress, ignore
 from harness.runtimes.torched import counter, in_float32
 from harness.settings import Settings
-from harness.statistics import FEWEST_ROUNDS
-from harness.subjects import Inputs, Subject, distribution, read_inputs
-from harness.timer import Timer, timer_for
+from harness.subjects import Subject, distribution, read_inputs
+from harness.timer import timer_for
 from harness.trial import sharing
 
 if TYPE_CHECKING:
@@ -198,12 +194,14 @@ def measure(
         with runtime.active():
             kept = cache(runtime.detector, split, _needed(stages), allowed, step)
         scores = accuracies(stage, plan.settings, kept, split, step)
-    with locks.measuring(device), _quiet_process(latency.threads), runtime.active():
+    with locks.measuring(device), quiet_process(latency.threads), runtime.active():
         steps, counters = [in_float32(each) for each in stages], [counter(each) for each in stages]
         ready = Ready(runtime.network, steps, counters, runtime.inputs)
         timer = timer_for(device)
-        times = time_settings(ready, plan.config, timer, seed=seed, on_progress=on_progress)
-    return _summarise(plan, scores, times, kept, subject.trained)
+        with conditions.Sampler(device) as sampler:
+            times = time_settings(ready, plan.config, timer, seed=seed, on_progress=on_progress)
+    taints = conditions.taint(times.windows, sampler.samples)
+    return _summarise(plan, scores, undisturbed(times, taints), kept, subject.trained)
 
 
 def _needed(stages: Sequence[nn.Module]) -> Needed:
@@ -217,119 +215,15 @@ def _needed(stages: Sequence[nn.Module]) -> Needed:
     )
 
 
-class Ready(NamedTuple):
-    """What takes turns in a round."""
-
-    network: Callable[[Tensor], Any]  # images to outputs
-    stages: Sequence[Callable[[Any, Tensor], Any]]  # outputs, sizes; one a setting
-    counters: Sequence[Callable[[Any], Tensor] | None]  # outputs to candidates; one a setting
-    inputs: Sequence[Inputs]  # of one image each
-
-
-class Times(NamedTuple):
-    """What the rounds showed."""
-
-    network: list[float]  # by round, milliseconds
-    nms: list[list[float]]  # by setting and round, milliseconds
-    candidates: list[list[int]]  # by setting and timed image; empty where the stage cannot tell
-    detections: list[list[int]]  # by setting and timed image
-    seconds: float
-
-
-def time_settings(
-    ready: Ready,
-    config: FrontierConfig,
-    timer: Timer,
-    *,
-    seed: int = 0,
-    on_progress: OnProgress = ignore,
-) -> Times:
-    """Time the network, and every stage on what came out of it, round by round.
-
-    Args:
-        ready: what is timed.
-        config: when to stop.
-        timer: of the device.
-        seed: of the order in each round.
-        on_progress: called after every round.
-    """
-    draw, count = random.Random(seed), len(ready.stages)
-    nms: list[list[float]] = [[] for _ in range(count)]
-    times = Times([], nms, [[] for _ in range(count)], [[] for _ in range(count)], 0.0)
-    _round(ready, timer, list(range(count)), 0)
-    start, rounds, elapsed = timer.clock(), 0, 0.0
-    while rounds < config.rounds and (rounds < FEWEST_ROUNDS or elapsed < config.seconds):
-        network, taken, outputs, found = _round(
-            ready, timer, draw.sample(range(count), count), rounds
-        )
-        times.network.append(network)
-        for samples, sample in zip(times.nms, taken, strict=True):
-            samples.append(sample)
-        if rounds < len(ready.inputs):
-            _count(times, ready.counters, outputs, found)
-        rounds, elapsed = rounds + 1, (timer.clock() - start) / 1e9
-        on_progress(Progress("NMS", rounds, config.rounds, {}))
-    return times._replace(seconds=elapsed)
-
-
-def _round(
-    ready: Ready, timer: Timer, order: Sequence[int], number: int
-) -> tuple[float, list[float], Any, list[int]]:
-    """Run the network and then every stage, all on one image.
-
-    Returns:
-        Milliseconds of the network, those of each stage, the outputs, and how many detections each
-        stage made.
-    """
-    inputs = ready.inputs[number % len(ready.inputs)]
-    outputs, spans = timer.time((ready.network,), inputs.images)
-    network, nms, found = spans[0].wall_ms, [0.0] * len(order), [0] * len(order)
-    for index in order:
-        step = partial(_postprocess, ready.stages[index], inputs.sizes)
-        detections, spans = timer.time((step,), outputs)
-        nms[index], found[index] = spans[0].wall_ms, len(detections[0].scores)
-    return network, nms, outputs, found
-
-
-def _postprocess(stage: Callable[[Any, Tensor], Any], sizes: Tensor, outputs: Any) -> Any:
-    return stage(outputs, sizes)
-
-
-def _count(
-    times: Times,
-    counters: Sequence[Callable[[Any], Tensor] | None],
-    outputs: Any,
-    found: Sequence[int],
-) -> None:
-    """Add an image's boxes before and after NMS."""
-    for index, ask in enumerate(counters):
-        times.detections[index].append(found[index])
-        if ask is not None:
-            times.candidates[index].append(int(ask(outputs)[0]))
-
-
-@contextmanager
-def _quiet_process(threads: int | None) -> Iterator[None]:
-    """Keep the garbage collector out of the timed calls, and set the threads for them."""
-    before, collecting = torch.get_num_threads(), gc.isenabled()
-    gc.collect()
-    gc.disable()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        if collecting:
-            gc.enable()
-
-
 def _summarise(
     plan: Plan,
     scores: Sequence[dict[str, float]],
-    times: Times,
+    taken: tuple[Times, dict[str, Any]],
     kept: Sequence[Cached],
     trained: bool,
 ) -> Frontier:
+    times, told = taken
+    spoilt = {"conditions": told["remark"]} if told["remark"] else {}
     network = _median("network", times.network)
     metrics = [
         {**score, **_with_latency(network, _median("nms", nms))}
@@ -349,6 +243,7 @@ def _summarise(
     details = {
         "axes": plan.axes,
         "rounds": len(times.network),
+        "conditions": told,
         "seconds": times.seconds,
         "nms_seconds": sum(map(sum, times.nms)) / 1e3,
         "images": len(kept),
@@ -356,7 +251,7 @@ def _summarise(
         "max_detections": COCO_LIMITS,
     }
     absent = {} if "mAP" in metrics[0] else {"mAP": "the validation split has no object"}
-    return Frontier(rows, network, details, absent, caveats(plan, trained))
+    return Frontier(rows, network, details, absent, caveats(plan, trained) | spoilt)
 
 
 def caveats(plan: Plan, trained: bool) -> dict[str, str]:

@@ -212,6 +212,22 @@ def tally(taints: Sequence[Taint]) -> dict[str, int]:
     return {"windows": len({item.window for item in taints}), **dict(sorted(kinds.items()))}
 
 
+def remark(count: int, taints: Sequence[Taint]) -> str:
+    """Say what spoilt how many windows, and whether `keep` drops them; empty where none was.
+
+    Args:
+        count: of windows.
+        taints: as `taint` returns them.
+    """
+    if not taints:
+        return ""
+    kinds = tally(taints)
+    spoilt = f"{kinds.pop('windows')} of {count} rounds disturbed"
+    causes = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+    fate = "most, so all kept" if len(keep(count, taints)) == count else "dropped"
+    return f"{spoilt} ({causes}), {fate}"
+
+
 def summary(samples: Sequence[Sample]) -> dict[str, Any]:
     """Describe a trace as JSON values.
 

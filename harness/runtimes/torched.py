@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.subjects import Inputs
 
 COMPILERS = ("c++", "g++", "clang++")
+FIXED = "recorded in tensors of fixed size, eager where these do not suffice"
 WARM_UP = 3  # calls before a compiled network is called, or recorded, in earnest
 ResultT = TypeVar("ResultT")
 
@@ -58,12 +59,11 @@ def eager(
     )
 
 
-def in_float32(postprocess: nn.Module) -> Callable[[Any, Tensor], list[Detections]]:
+def in_float32(postprocess: nn.Module) -> Callable[[Any, Tensor], Any]:
     """Return postprocessing that receives the outputs in float32."""
 
-    def work(outputs: Any, sizes: Tensor) -> list[Detections]:
-        found: list[Detections] = postprocess(as_float32(outputs), sizes)
-        return found
+    def work(outputs: Any, sizes: Tensor) -> Any:
+        return postprocess(as_float32(outputs), sizes)
 
     return work
 
@@ -191,9 +191,7 @@ def replay(
     with runtime.active():
         graph = _Graph(runtime, recorder, waits)
     runtime.network, runtime.postprocess, runtime.detector = graph.network, graph.postprocess, None
-    runtime.details["postprocess"] = (
-        f"eager, since it waits: {graph.reason}" if graph.reason else "recorded"
-    )
+    runtime.details["postprocess"] = graph.how
 
 
 class _Graph:
@@ -206,11 +204,26 @@ class _Graph:
         network, self._plain = runtime.network, runtime.postprocess
         self.outputs, self._run = recorder(lambda: network(self.images))
         self._run()
-        work = partial(self._plain, self.outputs, self.sizes)
-        work()  # what is made on the first call only may wait
-        self.reason = waits(work)
-        if self.reason is None:
-            self.found, self._finish = recorder(work)
+        self.found: Any = None
+        self.how = self._record_postprocess(runtime, recorder, waits)
+
+    def _record_postprocess(
+        self, runtime: Runtime, recorder: Recorder, waits: Callable[[Callable[[], Any]], str | None]
+    ) -> str:
+        """Record postprocessing, or what finds the same without waiting; say which, or why not."""
+        ask = getattr(getattr(runtime.detector, "postprocess", None), "without_waiting", None)
+        ways: dict[str, Callable[[Any, Tensor], Any]] = {"recorded": self._plain}
+        if ask is not None:
+            ways[FIXED] = in_float32(ask())
+        reasons = []
+        for how, way in ways.items():
+            work = partial(way, self.outputs, self.sizes)
+            work()  # what is made on the first call only may wait
+            reasons.append(waits(work))
+            if reasons[-1] is None:
+                self.found, self._finish = recorder(work)
+                return how
+        return f"eager, since it waits: {reasons[0]}"
 
     def network(self, images: Tensor) -> Any:
         """Predict; what the call before returned is overwritten."""
@@ -224,8 +237,11 @@ class _Graph:
 
     def postprocess(self, outputs: Any, sizes: Tensor) -> list[Detections]:
         """Find objects in what `network` returned; other outputs are not what was recorded."""
-        if self.reason is not None or outputs is not self.outputs:
+        if self.found is None or outputs is not self.outputs:
             return self._plain(outputs, sizes)
         self.sizes.copy_(sizes)
         self._finish()
-        return self.found
+        if self.how != FIXED:
+            found: list[Detections] = self.found
+            return found
+        return self.found.unpad() if self.found.converged.all() else self._plain(outputs, sizes)

@@ -36,6 +36,8 @@ def tags(record: Record) -> dict[str, str]:
         "detbench.data": str(record.data.get("name", "")),
         "detbench.protocol": record.protocol_hash,
     }
+    if record.stopped:
+        found["detbench.stopped"] = record.stopped
     if record.failure:
         found["detbench.failure"] = f"{record.failure.cause}: {record.failure.message}"
     found |= {f"detbench.knob.{path}": plain(value) for path, value in record.overrides.items()}
@@ -48,7 +50,7 @@ def attempt(record: Record) -> str:
 
 
 def params(record: Record, knobs: Collection[str] | None = None) -> dict[str, str]:
-    """Return every knob by its path, and the swept ones by a short name as well.
+    """Return every knob by its path, but the swept ones by a short name: columns of their own.
 
     Args:
         record: of the trial.
@@ -61,7 +63,7 @@ def params(record: Record, knobs: Collection[str] | None = None) -> dict[str, st
         "detector": record.detector,
         "seed": record.seed,
         **{name: value for name, value in swept.items() if value is not None},
-        **record.config,
+        **{path: value for path, value in record.config.items() if path not in names},
     }
     return {key: plain(value)[:LONGEST_PARAM] for key, value in values.items()}
 
@@ -83,7 +85,7 @@ def metrics(record: Record) -> Iterator[Point]:
         step = int(row.get("step", row.get("epoch", 0)))
         when = int(1000 * row.get("time", 0))
         for key, value in row.items():
-            if key not in ("step", "time"):
+            if key not in ("epoch", "step", "time"):  # the axes
                 yield Point(key, value, when, step)
     when = int(1000 * record.timings.get("finished", 0))
     for key, value in record.metrics.items():

@@ -85,9 +85,12 @@ class Loop:
     def keep_in(self, folder: Path) -> None:
         """Go on from the checkpoint in a folder, if there is one, and write further ones there.
 
+        Of several processes, which may name folders of their own, that of the first counts.
+
         Raises:
             CheckpointError: the checkpoint is that of another training.
         """
+        folder = processes.gather(folder)[0]
         self.keeper = checkpoint.Keeper(folder, self.recipe.checkpoint_minutes)
         state = checkpoint.read(folder, self.identity)
         if state is not None:
@@ -96,6 +99,8 @@ class Loop:
     def run_epoch(self, on_progress: OnProgress) -> dict[str, float]:
         """Train to the end of the epoch under way and return its row of the curves."""
         self.detector.train()
+        if self.position == self.steps_per_epoch:  # resumed between the last step and validation
+            on_progress(Progress("train", self.clock.step, self.clock.steps, self.meter.latest))
         for step in self._steps():
             values = {**self.meter.latest, "lr": self.lr, **self.clock.values()}
             on_progress(Progress("train", step, self.clock.steps, values))

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from detectors.boxes import grid_points
 from detectors.interface import InputConfig
-from detectors.postprocess import group_nms, static_nms
+from detectors.suppression import group_nms, static_nms
 from harness.data.resize import fitted, place, resize
 
 CLASSES = 80

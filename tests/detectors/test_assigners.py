@@ -166,7 +166,7 @@ def test_soft_class_cost_is_lowest_where_the_score_is_the_overlap() -> None:
 def test_class_cost_equals_a_sum_over_all_classes(cost: Any) -> None:
     torch.manual_seed(0)
     logits, ious, labels = torch.randn(2, 9, 5), torch.rand(2, 4, 9), torch.randint(0, 5, (2, 4))
-    objects = Objects(torch.rand(2, 4, 4), labels, torch.ones(2, 4, dtype=torch.bool))
+    objects = Objects(torch.rand(2, 4, 4), labels, torch.ones(2, 4, dtype=torch.bool), (4, 4))
     batch = Scene(logits, torch.rand(2, 9, 4), torch.rand(1, 9, 2), torch.ones(1, 9), objects)
     ours = DynamicSoftLabel(class_cost=cost)._class_cost(batch, ious)
     wanted = ious[..., None] if cost == "soft" else torch.ones(1)

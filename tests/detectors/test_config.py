@@ -6,7 +6,15 @@ from typing import ClassVar, Literal
 import pytest
 
 import detectors
-from detectors.config import KnobError, describe, flatten, inference_only, override
+from detectors.config import (
+    KnobError,
+    alternatives,
+    canonical,
+    describe,
+    flatten,
+    inference_only,
+    override,
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,20 @@ def test_describe_spells_types_and_docs() -> None:
     assert knobs["channels"].type == "int | none"
     assert knobs["shape.type"].type == "Round | Square"
     assert knobs["shape.type"].doc == "Union."
+
+
+def test_alternatives_are_what_other_choices_would_bring() -> None:
+    others = {
+        choice: {knob.path: (knob.value, knob.doc) for knob in knobs}
+        for choice, knobs in alternatives(Whole()).items()
+    }
+    assert others["shape.type=Square"] == {
+        "shape.side": (2.0, "How long."),
+        "shape.corners": ((1, 2), "Which."),
+    }
+    chosen = alternatives(override(Whole(), {"shape.type": "Square"}))
+    assert "shape.type=Round" in chosen
+    assert "shape.type=Square" not in chosen
 
 
 def test_inference_marks_reach_into_groups() -> None:
@@ -248,3 +270,17 @@ def test_input_size_must_fit_the_strides() -> None:
     with pytest.raises(KnobError) as caught:
         override(detectors.CONFIGS["rtmdet_s"], {"input.size": [550, 640]})
     assert str(caught.value) == "input: input size 550 is no multiple of 32; use 544 or 576"
+
+
+def test_configs_that_lead_to_one_training_have_one_canonical_copy() -> None:
+    base = detectors.CONFIGS["rtdetr_r18"]
+    shared = [
+        {"postprocess.score_threshold": 0.3, "head.layers_used": 2},
+        {"input.size": [320, 320], "input.train_size": [640, 640]},
+        {"input.train_size": [640, 640]},
+    ]
+    assert {canonical(override(base, changes)) for changes in shared} == {canonical(base)}
+    for changes in ({"input.size": [320, 320]}, {"head.num_layers": 4}):
+        assert canonical(override(base, changes)) == override(base, changes)
+    with pytest.raises(KnobError, match="input size 100 is no multiple of 32"):
+        override(base, {"input.train_size": [96, 100]})

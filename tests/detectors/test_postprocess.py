@@ -19,15 +19,8 @@ from torchvision.ops import box_iou, nms
 
 from detectors.boxes import shares_to_boxes
 from detectors.interface import DenseOutputs, Detections, QueryOutputs
-from detectors.postprocess import (
-    NMSConfig,
-    StaticNMS,
-    TopKConfig,
-    _nms_by_group,
-    _nms_in_blocks,
-    group_nms,
-    static_nms,
-)
+from detectors.postprocess import NMSConfig, StaticNMS, TopKConfig
+from detectors.suppression import _nms_by_group, _nms_in_blocks, group_nms, static_nms
 from tests.detectors import golden
 from tests.detectors.rtdetr_cases import count_waits
 from tests.golden.golden_inputs import align_detections
@@ -338,6 +331,15 @@ def test_fixed_size_respects_the_limit_of_candidates() -> None:
 def test_too_many_candidates_for_all_pairs_are_refused() -> None:
     with pytest.raises(ValueError, match="set max_candidates to 4096 or fewer"):
         StaticNMS(NMSConfig())
+
+
+def test_fixed_size_tells_where_it_compared_too_few() -> None:
+    few = StaticNMS(NMSConfig(), steps=6, paired=2)(busy_outputs(), SIZES)
+    assert not few.converged.any()
+    every = NMSConfig().build().without_waiting()(busy_outputs(), SIZES)
+    assert every.converged.all()
+    for ours, theirs in zip(every.unpad(), NMSConfig().build()(busy_outputs(), SIZES), strict=True):
+        assert all(map(torch.equal, ours, theirs))
 
 
 def test_fixed_size_needs_no_value_on_the_host() -> None:

@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from harness import check_command, cli, environment, locks, plan, probe, record, study, trainings
+from harness import (
+    check_command,
+    cli,
+    environment,
+    locks,
+    plan,
+    probe,
+    record,
+    study,
+    trainings,
+    trial,
+)
 from harness.plan import Planned
 from harness.probe import Probe
 from tests.harness.studies import TOY, write
@@ -88,6 +99,18 @@ def test_weights_that_stand_are_not_trained_again(tmp_path: Path) -> None:
     assert [item.trained for item in after] == [True, False]
     assert [item.training for item in plan.trainings_left(after)] == [second.training]
     assert plan.disk(after, tmp_path).finished > 0
+
+
+def test_what_another_study_has_found_is_taken_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"measure": ["accuracy"], "name": "earlier"}
+    spec = study.expand(study.load(write(tmp_path, **changes)))[0]
+    shelf = tmp_path / trainings.SHELF
+    trial.run(spec, tmp_path / "earlier" / spec.trial, shelf=shelf)
+    found = checked(tmp_path, capsys, "--no-probe", measure=["accuracy"])
+    assert (found["taken_over"], found["trainings"]) == (1, 1)
+    assert [row["fate"] for row in found["trials"]] == ["taken over from earlier", "trained"]
 
 
 def test_costs_come_from_trainings_that_were_recorded(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from harness import cli, library, locks, record
+from harness import cli, library, locks, record, samples
 from harness.console import Board, clock, difference
 from harness.progress import Progress
 from tests.harness.studies import TOY, write
@@ -98,6 +99,8 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert knobs["recipe.lr"]["doc"]
     assert "data.shapes.size" in knobs
     assert "latency.seconds" in knobs
+    assert knobs["detector.assigner.topk"].get("when") is None
+    assert knobs["detector.assigner.shrink"]["when"] == "detector.assigner.type=Inside"
     assert detbench("list", "knobs", "tests.toy:TOY") == 0
     assert "[int, int]" in capsys.readouterr().out
 
@@ -180,6 +183,8 @@ def test_bad_data_is_refused_in_one_line(
         (("measure", "tests.toy:TOY", "--device", "tpu"), "--device tpu"),
         (("measure", "tests.toy:TOY", "--runtimes", "eager,compil"), "did you mean compile?"),
         (("measure", "tests.toy:TOY", "--runtimes", "eager", "--nms-frontier"), "--runtimes"),
+        (("measure", "tests.toy:TOY", "--count-only", "--nms-frontier"), "--nms-frontier does not"),
+        (("measure", "tests.toy:TOY", "--exported"), "--exported goes with --count-only"),
         (("export", "rtmdet_z"), "did you mean"),
         (("export", "tests.toy:TOY", "--format", "onx"), "--format"),
         (("export", "tests.toy:TOY", "--out", "."), "name a file"),
@@ -265,6 +270,41 @@ def test_measure_takes_turns(capfd: pytest.CaptureFixture[str]) -> None:
     captured = capfd.readouterr()
     assert "latency (ms)" in captured.out
     assert "note: untrained" in captured.out
+
+
+def test_measure_keeps_every_sample(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sets = [f"--set={key}={value}" for key, value in TOY["set"].items() if "recipe" not in key]
+    out = tmp_path / "measured"
+    command = ("measure", "tests.toy:TOY", *sets, "--device", "cpu", "--out", out, "--json")
+    assert detbench(*command) == 0
+    (row,) = json.loads(capfd.readouterr().out)["models"]
+    kept = json.loads((out / "measure.json").read_text())
+    assert kept["models"][0]["metrics"] == row["metrics"]
+    assert kept["environment"]["device"] == "cpu"
+    stored = samples.read(out)
+    taken = stored["tests.toy:TOY/whole/latency_ms"]
+    rounds = taken[stored["tests.toy:TOY/whole/kept"]]
+    assert np.median(rounds) == row["metrics"]["latency_ms"]
+    assert 0 < row["metrics"]["uncounted_fraction"] < 1
+    assert row["metrics"]["weight_bytes"] > 0
+    assert "no counter" in row["absent"]["activation_bytes"]
+
+
+def test_counts_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "counts" / "table.md"
+    command = ("measure", "tests.toy:TOY", "--count-only", "--size", 64, 96, "--out", out)
+    assert detbench(*command) == 0
+    printed = capfd.readouterr().out
+    assert "fvcore (G)" in printed
+    assert "latency" not in printed
+    lines = out.read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith("| tests.toy:TOY |")
+    assert detbench(*command, "--json") == 0
+    (row,) = json.loads(capfd.readouterr().out)["models"]
+    assert row["metrics"]["macs"] == row["details"]["cross_check"]["macs"]
+    assert row["published"] is None
+    assert row["exported"] is None
 
 
 def test_measure_sets_runtimes_side_by_side(capfd: pytest.CaptureFixture[str]) -> None:

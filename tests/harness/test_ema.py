@@ -36,6 +36,13 @@ def test_averages_as_worked_out_by_hand() -> None:
     assert values == pytest.approx([3.0, second, second + 0.524893534 * (-1 - second)], rel=1e-6)
 
 
+def test_the_ramp_of_rtdetr_is_the_same() -> None:
+    """Upstream keeps decay * (1 - exp(-n / 2000)) of the average in its n-th update, from 1."""
+    for update in (0, 1, 500, 10**5):
+        kept = 0.9999 * (1 - math.exp(-(update + 1) / 2000))
+        assert 1 - momentum(update, 0.9999, 2000) == pytest.approx(kept, rel=1e-9)
+
+
 def test_buffers_are_averaged_and_counters_copied() -> None:
     model = nn.BatchNorm2d(1)
     average = MovingAverage(model, decay=0.5, ramp=1e-9)  # shares: a copy, then one half each

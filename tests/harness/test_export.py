@@ -62,11 +62,29 @@ def test_says_what_it_is(name: str, exported: Exported) -> None:
 
 
 def test_counts_what_the_deployed_graph_has(name: str, exported: Exported) -> None:
-    ours = complexity.count(detector(name), SIZE).metrics["macs_deployed"]
+    deployed = complexity.count(detector(name), SIZE).details["deployed"]
     counted = export.count_macs(exported.path)
-    assert counted.macs == ours
+    assert counted.macs == deployed["macs"]
     assert counted.macs == sum(counted.by_operator.values())
+    assert counted.by_stage == {
+        stage: part["macs"] for stage, part in deployed["by_stage"].items() if part["macs"]
+    }
     assert counted.not_counted == {}
+
+
+def test_counts_the_parameters_of_the_file(name: str, exported: Exported) -> None:
+    """The exporter leaves out biases that are zero."""
+    deployed = detector(name).deploy()
+    kept = [part for part in deployed.parameters() if part.dim() > 1 or part.any()]
+    stored = export.count_macs(exported.path).params
+    assert 0 < stored <= exported.parameters
+    assert stored == pytest.approx(sum(part.numel() for part in kept), rel=0.01)
+
+
+def test_a_file_tells_nothing_of_the_machine_it_was_made_on(exported: Exported) -> None:
+    content = exported.path.read_bytes()
+    assert b"stack_trace" not in content
+    assert str(Path(export.__file__).parent).encode() not in content
 
 
 @pytest.mark.slow

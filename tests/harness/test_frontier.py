@@ -21,8 +21,10 @@ from harness.frontier import FrontierConfig, FrontierError, Ready, plan, time_se
 from harness.frontier import command as frontier_command
 from harness.frontier.accuracy import accuracies, with_knobs
 from harness.frontier.cache import Cached, CacheError, Needed, _keep, cache
+from harness.frontier.timing import undisturbed
 from harness.knobs import KnobError
 from harness.latency import LatencyConfig, Subject
+from harness.machine.conditions import Taint
 from harness.subjects import Inputs
 from harness.timer import Span
 from tests.harness.detecting import SIDE, scenes
@@ -279,6 +281,23 @@ def test_time_runs_out_after_the_fewest_rounds_for_an_interval() -> None:
     ready = Ready(lambda images: images, [Stage(1)], [None], inputs)
     config = FrontierConfig(seconds=1e-9, rounds=50)
     assert len(time_settings(ready, config, FakeTimer()).network) == 6  # type: ignore[arg-type]
+
+
+def test_rounds_that_others_disturbed_are_dropped_and_counted() -> None:
+    inputs = [Inputs(torch.zeros(1), SIZE[None])]
+    ready = Ready(lambda images: images, [Stage(1), Stage(2)], [None, None], inputs)
+    times = time_settings(ready, FrontierConfig(rounds=8, seconds=1e6), FakeTimer())  # type: ignore[arg-type]
+    assert all(stop - start == 3_000_000 for start, stop in times.windows)
+    kept, told = undisturbed(times, [Taint(2, "others", "busy"), Taint(2, "steal", "taken")])
+    assert kept.network == times.network[:2] + times.network[3:]
+    assert kept.nms == [series[:2] + series[3:] for series in times.nms]
+    assert (told["rounds"], told["dropped"]) == (8, 1)
+    assert told["remark"] == "1 of 8 rounds disturbed (others 1, steal 1), dropped"
+    every = [Taint(index, "others", "busy") for index in range(5)]
+    kept, told = undisturbed(times, every)
+    assert kept.network == times.network
+    assert told["remark"] == "5 of 8 rounds disturbed (others 5), most, so all kept"
+    assert undisturbed(times, [])[1]["remark"] == ""
 
 
 def test_the_front_is_what_nothing_beats() -> None:

@@ -1,11 +1,18 @@
 """Learning rates worked out by hand, and which parameters decay."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+import detectors
+from detectors.rtdetr.weights import RENAMES
+from harness import recipe as recipes
 from harness.optimize import learning_rate, make, param_groups, set_learning_rate
-from harness.recipe import Recipe
+from harness.recipe import Recipe, RecipeError
 
 RTMDET = Recipe(
     epochs=300, batch_size=256, lr=0.004, warmup_steps=1000, warmup_start=1e-5, lr_end=0.05
@@ -40,6 +47,26 @@ def test_warm_up_that_reaches_into_the_cosine_multiplies_it() -> None:
 def test_a_schedule_without_cosine_stays_flat(change: dict[str, object]) -> None:
     recipe = RTMDET.model_copy(update={"warmup_steps": 0, **change})
     assert {learning_rate(step, 10, recipe) for step in range(10)} == {0.004}
+
+
+def test_a_cosine_begins_at_once() -> None:
+    recipe = RTMDET.model_copy(update={"warmup_steps": 0, "schedule": "cosine", "lr_end": 0.0})
+    shares = [learning_rate(step, 6, recipe) / 0.004 for step in (0, 2, 3, 4)]
+    assert shares == pytest.approx([1.0, 0.75, 0.5, 0.25])  # cos(pi / 3) = 1 / 2
+
+
+def test_steps_fall_after_8_and_11_of_12_epochs() -> None:
+    recipe = RTMDET.model_copy(update={"warmup_steps": 0, "schedule": "step"})
+    rates = [learning_rate(step, 120, recipe) for step in (0, 79, 80, 109, 110, 119)]
+    assert rates == pytest.approx([4e-3, 4e-3, 4e-4, 4e-4, 4e-5, 4e-5])
+
+
+def test_the_rate_follows_the_batch_that_it_is_stated_for() -> None:
+    recipe = recipes.load("rtmdet", {"batch_size": 64})
+    assert recipe.scaled_lr == pytest.approx(0.001)
+    assert learning_rate(1000, STEPS, recipe) == pytest.approx(0.001)
+    assert recipes.load("rtmdet").scaled_lr == 0.004
+    assert recipes.load("short", {"batch_size": 64}).scaled_lr == recipes.load("short").lr
 
 
 class Sharing(nn.Module):
@@ -81,6 +108,92 @@ def test_decay_shrinks_weights_and_not_biases() -> None:
     optimizer.step()
     assert model.weight.item() == pytest.approx(1 - 0.1 * 0.5)
     assert model.bias.item() == 1.0
+
+
+def momentum_steps(**knobs: object) -> list[float]:
+    """Return where SGD goes from 1 in two steps, each with a gradient of 1, and a rate of 0.1."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    settings = {"epochs": 1, "batch_size": 1, "lr": 0.1, "optimizer": "sgd", **knobs}
+    optimizer = make(model, Recipe.model_validate(settings))
+    places = []
+    for _ in range(2):
+        model.weight.grad = torch.ones_like(model.weight)
+        optimizer.step()
+        places.append(model.weight.item())
+    return places
+
+
+def test_sgd_as_worked_out_by_hand() -> None:
+    plain = {"weight_decay": 0.0, "momentum": 0.5}
+    assert momentum_steps(**plain) == pytest.approx([0.9, 0.9 - 0.1 * 1.5])
+    assert momentum_steps(**plain, nesterov=True) == pytest.approx([0.85, 0.85 - 0.1 * 1.75])
+    assert momentum_steps(weight_decay=0.5, momentum=0.0) == pytest.approx([0.85, 0.7075])
+
+
+def test_an_optimiser_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(RecipeError, match="nesterov looks ahead along the momentum, which is 0"):
+        recipes.load("short", {"nesterov": True, "momentum": 0})
+    with pytest.raises(RecipeError, match=r"no_decay: '\(' cannot be searched"):
+        recipes.load("short", {"no_decay": ["("]})
+
+
+def decays(groups: list[dict[str, object]], model: nn.Module) -> dict[str, tuple[float, bool]]:
+    """Return each parameter's share of the rate, and whether it decays."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        names[id(parameter)]: (group["lr_share"], group["weight_decay"] > 0)
+        for group in groups
+        for parameter in group["params"]
+    }
+
+
+def test_what_is_spared_may_be_named_or_nothing() -> None:
+    model = Staged()
+    named = decays(param_groups(model, 0.1, no_decay=(r"^head.*bias$",)), model)
+    assert {name for name, (_, decay) in named.items() if not decay} == {
+        "head.0.bias",
+        "head.1.bias",
+    }
+    everything = decays(param_groups(model, 0.1, no_decay="none"), model)
+    assert all(decay for _, decay in everything.values())
+    with pytest.raises(RecipeError, match=r"no parameter's name has 'nrom' in it"):
+        param_groups(model, 0.1, no_decay=("nrom",))
+
+
+ENCODER = r"^(?=.*encoder(?=.*bias|.*norm.*weight)).*$"
+DECODER = r"^(?=.*decoder(?=.*bias|.*norm.*weight)).*$"
+NORMS = r"^(?=.*backbone)(?=.*norm).*$"
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "recipe", "rate", "spared"),
+    [
+        ("rtdetr_r18", "r18vd", "rtdetr", 0.1, (ENCODER, DECODER, NORMS)),
+        ("rtdetr_r34", "r34vd", "rtdetr", 0.1, (ENCODER, DECODER, NORMS)),
+        ("rtdetr_r50_m", "r50vd_m", "rtdetr", 0.1, (ENCODER, DECODER)),
+        ("rtdetr_r50", "r50vd", "rtdetr", 0.1, (ENCODER, DECODER)),
+        ("rtdetr_r101", "r101vd", "rtdetr_r101", 0.01, ()),
+    ],
+)
+def test_groups_of_rtdetr_are_those_of_the_reference(
+    shared: Path, name: str, reference: str, recipe: str, rate: float, spared: tuple[str, ...]
+) -> None:
+    model, knobs = detectors.CONFIGS[name].build(), recipes.load(recipe)
+    found = decays(param_groups(model, 0.1, knobs.backbone_lr, knobs.no_decay), model)
+    spec = json.loads((shared / "reference" / f"spec_rtdetr_{reference}.json").read_text())
+    expected = {}
+    for upstream, *_ in spec["state_dict"]:
+        ours = upstream
+        for pattern, name in RENAMES:
+            ours = re.sub(pattern, name, ours)
+        if ours in found:
+            share = rate if "backbone" in upstream else 1.0
+            decay = not any(re.match(pattern, upstream) for pattern in spared)
+            expected[ours] = (share, decay)
+    assert found == expected
+    trainable = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    assert trainable == spec["trainable_params"]
 
 
 def test_an_empty_group_is_left_out() -> None:

@@ -19,26 +19,78 @@ def test_every_recipe_that_ships_is_valid(name: str) -> None:
     assert load(name).epochs > 0
 
 
-def test_the_reference_recipe_is_the_published_one() -> None:
-    recipe = load("rtmdet")
-    assert (recipe.epochs, recipe.batch_size, recipe.lr) == (300, 256, 0.004)
-    assert (recipe.warmup_steps, recipe.warmup_start, recipe.flat_until) == (1000, 1e-5, 0.5)
-    assert (recipe.ema_decay, recipe.weight_decay, recipe.lr_end) == (0.9998, 0.05, 0.05)
-    assert recipe.augment.resize_range == (0.5, 2.0)
+RTMDET = {
+    "epochs": 300,
+    "batch_size": 256,
+    "lr": 0.004,
+    "lr_base_batch": 256,
+    "backbone_lr": 1.0,
+    "optimizer": "adamw",
+    "betas": (0.9, 0.999),
+    "weight_decay": 0.05,
+    "no_decay": "norm_bias",
+    "warmup_steps": 1000,
+    "warmup_start": 1e-5,
+    "schedule": "flat_cosine",
+    "flat_until": 0.5,
+    "lr_end": 0.05,
+    "ema_decay": 0.9998,
+    "ema_ramp": 2000,
+    "clip_norm": None,
+    "precision": "fp32",
+    "validate_every": 10,
+    "last_epochs": 20,
+}
 
 
-def test_the_recipe_of_rtdetr_is_the_published_one() -> None:
-    recipe = load("rtdetr")
+@pytest.mark.parametrize(
+    ("name", "lowest", "mosaic", "mixup"),
+    [
+        ("rtmdet", 0.1, (1.0, 40, "random"), (1.0, 20, "random")),
+        ("rtmdet_s", 0.5, (1.0, 40, "random"), (1.0, 20, "random")),
+        ("rtmdet_tiny", 0.5, (1.0, 20, "fifo"), (0.5, 10, "fifo")),
+    ],
+)
+def test_the_recipes_of_rtmdet_are_the_published_ones(
+    name: str, lowest: float, mosaic: tuple[object, ...], mixup: tuple[object, ...]
+) -> None:
+    recipe = load(name)
+    assert {knob: getattr(recipe, knob) for knob in RTMDET} == RTMDET
+    first, last = recipe.augment, recipe.last_augment
+    assert last is not None
+    for stage in (first, last):
+        assert (stage.resize_range, stage.hsv, stage.flip) == ((lowest, 2.0), (5, 30, 30), 0.5)
+        assert (stage.distort, stage.zoom_out, stage.iou_crop) == (0, None, None)
+    assert first.mosaic is not None
+    assert first.mixup is not None
+    for step, expected in ((first.mosaic, mosaic), (first.mixup, mixup)):
+        assert step.cached
+        assert (step.probability, step.cache_size, step.eviction) == expected
+    assert (last.mosaic, last.mixup) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone_lr"), [("rtdetr", 0.1), ("rtdetr_r101", 0.01), ("rtdetr_hgnetv2_l", 0.05)]
+)
+def test_the_recipes_of_rtdetr_are_the_published_ones(name: str, backbone_lr: float) -> None:
+    recipe = load(name)
     assert (recipe.epochs, recipe.batch_size, recipe.accumulate) == (72, 16, 1)
-    assert (recipe.lr, recipe.lr * recipe.backbone_lr) == (1e-4, pytest.approx(1e-5))
+    assert (recipe.lr, recipe.lr_base_batch, recipe.backbone_lr) == (1e-4, 16, backbone_lr)
+    assert (recipe.optimizer, recipe.betas) == ("adamw", (0.9, 0.999))
     assert (recipe.weight_decay, recipe.clip_norm) == (1e-4, 0.1)
     assert (recipe.warmup_steps, recipe.warmup_start, recipe.schedule) == (2000, 1e-3, "constant")
-    assert (recipe.ema_decay, recipe.ema_ramp) == (0.9999, 2000)
-    assert (recipe.augment.resize_range, recipe.augment.hsv, recipe.augment.flip) == (
-        None,
-        None,
-        0.5,
-    )
+    assert (recipe.ema_decay, recipe.ema_ramp, recipe.last_epochs) == (0.9999, 2000, 0)
+    steps = recipe.augment
+    assert (steps.distort, steps.flip, steps.resize_range, steps.hsv) == (0.5, 0.5, None, None)
+    assert (steps.mosaic, steps.mixup) == (None, None)
+    assert steps.zoom_out is not None
+    assert (steps.zoom_out.probability, steps.zoom_out.largest) == (0.5, 4.0)
+    assert steps.iou_crop is not None
+    crop = steps.iou_crop
+    assert (crop.probability, crop.scale, crop.aspect) == (0.8, (0.3, 1.0), (0.5, 2.0))
+    sizes = [480, 512, 544, 576, 608, 640, 640, 640, 672, 704, 736, 768, 800]
+    assert steps.multi_scale is not None
+    assert [round(640 * share) for share in steps.multi_scale] == sizes
 
 
 def test_changes_reach_nested_knobs(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from detectors import postprocess
 from detectors.interface import DenseOutputs, Detections, QueryOutputs
 from harness import agreement, data, runtimes
 from harness.agreement import TOLERANCES
@@ -127,6 +128,29 @@ def test_a_graph_replays_into_the_same_tensors(reason: str | None) -> None:
     assert (runtime.details["postprocess"] == "recorded") == (reason is None)
     with runtime.active(), pytest.raises(ValueError, match=r"recorded for \[1, 3, 64, 96\]"):
         runtime.network(runtime.inputs[0].images[..., :64])
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_nms_that_waits_is_recorded_in_tensors_of_fixed_size(
+    crowded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if crowded:
+        monkeypatch.setattr(postprocess, "MOST_PAIRED", 3)
+    name, gpu = "rtmdet_tiny", _FakeGpu()
+    eager, runtime = prepare(name), prepare(name)
+    answers = iter(["it counts", None])
+    torched.replay(runtime, gpu.record, lambda work: next(answers))
+    assert runtime.details["postprocess"] == torched.FIXED
+    before = gpu.replays
+    for item in runtime.inputs:
+        with runtime.active():
+            found = runtime.detect(*item)
+        with eager.active():
+            expected = eager.detect(*item)
+        assert sum(len(image.scores) for image in expected) > 3
+        for ours, theirs in zip(_tensors(found), _tensors(expected), strict=True):
+            torch.testing.assert_close(ours, theirs)
+    assert gpu.replays - before == 2 * len(runtime.inputs)
 
 
 def test_other_outputs_than_the_recorded_ones_are_not_replayed() -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from detectors import weights
 from harness import data, learn, locks, record, trainings, trial
 from harness.specification import TrialSpec, started_from
 from harness.study import expand, load
-from harness.train import NotFiniteError
+from harness.train import CheckpointError
 from harness.trainings import Story, find, obtain
 from tests.harness.studies import TOY, write
 
@@ -112,6 +113,22 @@ def test_trials_that_differ_at_inference_share_one_training(
     assert not (tmp_path / "alone" / trainings.SHELF).exists()
 
 
+def test_trials_that_differ_in_the_size_at_inference_share_one_training(
+    tmp_path: Path, counted: list[int]
+) -> None:
+    changes = {**TOY["set"], "detector.input.train_size": [64, 64]}
+    sweep = {"detector.input.size": [[32, 32], [64, 64]]}
+    specs = specs_of(tmp_path, set=changes, sweep=sweep, measure=["complexity", "accuracy"])
+    results = [trial.run(spec, tmp_path / spec.trial, shelf=tmp_path / "s") for spec in specs]
+    assert [result.failure for result in results] == [None] * 2
+    assert counted == [0]
+    small, large = (result.metrics["macs"] for result in results)
+    assert large == 4 * small
+    assert results[0].details["training"]["validated_with"]["input.size"] == (64, 64)
+    plain = specs_of(tmp_path, measure=["accuracy"], sweep={"detector.width": [8, 4]})[0]
+    assert plain.training == specs[0].training
+
+
 def test_who_trains_does_not_matter(tmp_path: Path) -> None:
     specs = specs_of(tmp_path, sweep=THRESHOLDS)
     orders = {"up": specs, "down": specs[::-1]}
@@ -170,21 +187,68 @@ def test_an_attempt_that_failed_leaves_its_checkpoint_to_the_next(tmp_path: Path
     assert obtain(tmp_path, "abc", resume).story == story()
 
 
-def test_a_training_that_diverged_leaves_no_checkpoint(
+def test_a_training_given_up_leaves_no_checkpoint(tmp_path: Path) -> None:
+    (spec, *_) = specs_of(tmp_path)
+    checkpoint = trainings.partial_folder(tmp_path, spec.training) / trainings.CHECKPOINT
+    seen: list[bool] = []
+
+    def judge(stage: Any, *asked: Any) -> str | None:
+        seen.append(checkpoint.is_dir())
+        return "hopeless" if stage == "epoch" else None
+
+    result = trial.run(spec, tmp_path / "a", shelf=tmp_path, judge=judge)
+    assert (result.state, seen) == ("pruned", [False, True])
+    assert not checkpoint.exists()
+
+
+def test_a_killed_training_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    changes = {**TOY["set"], "recipe.epochs": 4, "recipe.validate_every": 2}
+    (spec, *_) = specs_of(tmp_path, set=changes)
+    whole = trial.run(spec, tmp_path / "whole", shelf=tmp_path / "other")
+    asked: list[list[float]] = []
+
+    def judge(stage: Any, metrics: Any, curves: list[dict[str, float]]) -> None:
+        asked.append([row["epoch"] for row in curves])
+
+    original = learn.evaluate
+
+    def die(*arguments: Any, **keywords: Any) -> Any:
+        raise Killed
+
+    monkeypatch.setattr(learn, "evaluate", die)
+    with pytest.raises(Killed):
+        trial.run(spec, tmp_path / "a", shelf=tmp_path / "shelf", judge=judge)
+    monkeypatch.setattr(learn, "evaluate", original)
+    resumed = trial.run(spec, tmp_path / "a", shelf=tmp_path / "shelf", judge=judge)
+    assert (resumed.failure, resumed.metrics) == (None, whole.metrics)
+    assert resumed.details["training"]["details"]["resumed"] == 1
+    assert asked == [[], [], [2]]  # before training, twice; and after the validation that died
+    assert [row["epoch"] for row in resumed.curves] == [1, 2, 3, 4]
+    for name in "loss", "mAP":
+        found = [[row.get(name) for row in each.curves] for each in (resumed, whole)]
+        assert found[0] == found[1]
+
+
+def test_a_checkpoint_of_another_device_is_not_gone_on_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (spec, *_) = specs_of(tmp_path)
     checkpoint = trainings.partial_folder(tmp_path, spec.training) / trainings.CHECKPOINT
+    checkpoint.mkdir(parents=True)
+    original = learn.train
 
-    def diverge(*arguments: Any, **keywords: Any) -> None:
-        checkpoint.mkdir()
-        raise NotFiniteError("loss is nan")
+    def refuse(*arguments: Any, **keywords: Any) -> Any:
+        if checkpoint.is_dir():
+            raise CheckpointError("belongs to a training with device cuda")
+        return original(*arguments, **keywords)
 
-    monkeypatch.setattr(learn, "train", diverge)
-    result = trial.run(spec, tmp_path / "a", shelf=tmp_path)
-    assert result.failure is not None
-    assert result.failure.cause == "not_finite"
-    assert not checkpoint.exists()
+    monkeypatch.setattr(learn, "train", refuse)
+    assert trial.run(spec, tmp_path / "a", shelf=tmp_path).state == "done"
 
 
 def _hold(shelf: Path, ready: Any) -> None:
@@ -226,6 +290,34 @@ def test_who_waited_for_a_training_uses_it(tmp_path: Path, monkeypatch: pytest.M
         raise AssertionError("it is made twice")
 
     assert obtain(tmp_path, "abc", never, finish).story == story()
+
+
+def test_of_processes_that_train_together_the_first_keeps_what_comes_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spec, *_) = specs_of(tmp_path)
+    first = trial.run(spec, tmp_path / "first", shelf=tmp_path / "shelf")
+    stored = find(tmp_path / "shelf", spec.training)
+    assert stored is not None
+    shutil.rmtree(stored.folder)
+    monkeypatch.setattr(trainings.processes, "is_first", lambda: False)
+    original = trainings._placed
+
+    def placed(shelf: Path, training: str) -> trainings.Stored:
+        """Do what the first does meanwhile."""
+        stored.folder.mkdir()
+        for name in (weights.WEIGHTS_FILE, weights.CONFIG_FILE):
+            shutil.copy(tmp_path / "first" / name, stored.folder / name)
+        text = stored.story.model_dump_json(by_alias=True)
+        (stored.folder / trainings.STORY_FILE).write_text(text)
+        return original(shelf, training)
+
+    monkeypatch.setattr(trainings, "_placed", placed)
+    with FileLock(tmp_path / "shelf" / f".{spec.training}.lock"):  # which the first holds
+        result = trial.run(spec, tmp_path / "second", shelf=tmp_path / "shelf")
+    assert (result.failure, result.curves) == (None, first.curves)
+    assert not (tmp_path / "second" / record.FILE).exists()
+    assert not (tmp_path / "second" / "detections.npz").exists()
 
 
 def test_the_judge_is_asked_after_each_validation_but_the_last(tmp_path: Path) -> None:

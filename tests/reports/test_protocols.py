@@ -74,6 +74,8 @@ def test_a_page_refuses_and_marks_once_it_is_told_to(make: Make, tmp_path: Path)
     table = display.trial_table(records)
     place = [column.key for column in table.columns].index("protocol")
     assert [row[place].text for row in table.rows] == ["A", "B"]
+    other = [cell for cell in table.rows[1] if "another protocol" in cell.hint]
+    assert {cell.text for cell in other} == {"0.0"}
 
 
 def test_unlike_trials_are_no_seeds_of_one_variant(make: Make) -> None:

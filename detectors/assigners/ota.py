@@ -1,0 +1,141 @@
+"""Assignment as the transport of labels from objects and background to points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
+
+from detectors.assigners.candidates import compact, narrow, widen
+from detectors.assigners.dynamic import dynamic_counts
+from detectors.assigners.scene import (
+    DenseAssigner,
+    Scene,
+    inside,
+    near_center,
+    squared_distance,
+)
+from detectors.boxes import pairwise_iou
+from detectors.interface import BACKGROUND
+
+EPS = 1e-7  # keeps the logarithm of an overlap finite
+FORBIDDEN = 1e5  # cost of what must not be, above any other
+NEGLIGIBLE = -80.0  # exponent of what a sum in float32 does not feel
+NOTHING = 1e-9  # labels of a supplier that has none; its logarithm is finite
+
+
+@dataclass(frozen=True)
+class OTA(DenseAssigner):
+    """Carry labels to points at the lowest total cost; each point takes what it gets most of.
+
+    Every object supplies as many labels as its largest overlaps add up to, the background the rest,
+    and every point near an object demands one. Sinkhorn's iterations find the plan.
+
+    Source: OTA, arXiv:2103.14259, sec. 3 and algorithm 1.
+    Differs: points that no object may take are left out, which is the limit of an infinite cost
+    there; an object may take those inside its box and `center_radius` strides around its centre,
+    or the nearest point where there is none.
+    """
+
+    topk: int = 20
+    """Largest overlaps that are added up to an object's supply; in no published table."""
+    iou_weight: float = 1.5
+    """Weight of minus the logarithm of the overlap, beside the focal loss of the classes; in no
+    published table."""
+    center_radius: float = 2.5
+    """Half the side of the region of an object's points, in strides; in no published table."""
+    epsilon: float = 0.1
+    """How evenly labels are spread: the weight of the plan's entropy; in no published table."""
+    iterations: int = 50
+    """Of Sinkhorn's algorithm; in no published table."""
+    alpha: float = 0.25
+    """Share of the focal loss for what the class is, the rest for what it is not."""
+    gamma: float = 2.0
+    """Exponent of the focal loss: how much less a score counts that is right already."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no detector."""
+        if min(self.topk, self.iterations) < 1:
+            raise ValueError("topk and iterations must be at least 1")
+        if min(self.epsilon, self.center_radius) <= 0:
+            raise ValueError("epsilon and center_radius must be above 0")
+        if min(self.iou_weight, self.gamma) < 0 or not 0 <= self.alpha <= 1:
+            raise ValueError("iou_weight and gamma must not be negative, alpha in [0, 1]")
+
+    def choose(self, scene: Scene) -> Tensor:
+        """Return the object of each prediction; see `DenseAssigner`."""
+        allowed = self._allowed(scene)  # [B, M, N]
+        index, exists = compact(allowed.any(dim=1))
+        few = narrow(scene, index)
+        allowed = allowed.gather(2, index[:, None].expand(-1, allowed.shape[1], -1))
+        allowed &= exists[:, None]
+        ious = pairwise_iou(few.objects.boxes, few.boxes) * allowed  # [B, M, K]
+        supply = dynamic_counts(ious, self.topk).float() * scene.objects.real
+        rest = exists.sum(dim=1, keepdim=True) - supply.sum(dim=1, keepdim=True)
+        supply = torch.cat((supply, rest), dim=1)
+        costs = self._costs(few, ious, allowed) / self.epsilon
+        found = sinkhorn(costs, supply, exists, self.iterations).argmax(dim=1)
+        found = torch.where(exists & (found < allowed.shape[1]), found, BACKGROUND)
+        return widen(found, index, scene.boxes.shape[1])
+
+    def _allowed(self, scene: Scene) -> Tensor:
+        """Return which points each object may take, [B, M, N]: at least one."""
+        points, boxes = scene.points[:, None], scene.objects.boxes[:, :, None]
+        reach = self.center_radius * scene.strides[:, None]
+        allowed = inside(points, boxes) & near_center(points, reach, boxes)
+        nearest = squared_distance(points, boxes).argmin(dim=2, keepdim=True)
+        lonely = ~allowed.any(dim=2, keepdim=True)
+        allowed |= torch.zeros_like(allowed).scatter_(2, nearest, lonely)
+        return allowed & scene.objects.real[..., None]
+
+    def _costs(self, scene: Scene, ious: Tensor, allowed: Tensor) -> Tensor:
+        """Return the cost of carrying a label from every object and the background to every point.
+
+        Args:
+            scene: K points an image.
+            ious: [B, M, K].
+            allowed: [B, M, K].
+
+        Returns:
+            [B, M + 1, K], the background last.
+        """
+        logits, own = scene.logits.float(), scene.own_logits()
+        background = self._focal(logits, 0.0).sum(dim=2)[:, None]  # [B, 1, K]
+        classes = background - self._focal(own, 0.0) + self._focal(own, 1.0)
+        costs = classes - self.iou_weight * (ious + EPS).log()
+        return torch.cat((costs.masked_fill_(~allowed, FORBIDDEN), background), dim=1)
+
+    def _focal(self, logits: Tensor, wanted: float) -> Tensor:
+        labels = torch.full_like(logits, wanted)
+        loss: Tensor = sigmoid_focal_loss(logits, labels, self.alpha, self.gamma)
+        return loss
+
+
+def sinkhorn(costs: Tensor, supply: Tensor, demands: Tensor, iterations: int) -> Tensor:
+    """Return how much each supplier sends, but for a factor of each point, as a logarithm.
+
+    Args:
+        costs: [B, S, K], in units of the entropy's weight.
+        supply: [B, S] labels of each supplier.
+        demands: [B, K] bool, whether a point demands a label.
+        iterations: number of times that suppliers and points are served in turns.
+
+    Returns:
+        [B, S, K]; which supplier sends most does not depend on the factor.
+    """
+    supply = supply.clamp(min=NOTHING).log()[..., None]
+    never = torch.tensor(-FORBIDDEN * FORBIDDEN, device=costs.device)
+    sent = -costs
+    for _ in range(iterations):
+        points = torch.where(demands[:, None], -_log_sum_exp(sent, 1), never)
+        suppliers = supply - _log_sum_exp(points - costs, 2)
+        sent = suppliers - costs
+    return sent
+
+
+def _log_sum_exp(values: Tensor, dim: int) -> Tensor:
+    """Return torch's `logsumexp`, which is many times slower where exponentials underflow."""
+    top = values.amax(dim, keepdim=True)
+    return (values - top).clamp_(min=NEGLIGIBLE).exp_().sum(dim, keepdim=True).log_() + top

@@ -1,0 +1,173 @@
+"""What `test_ray.py` runs where loopback is the only network: a Ray cluster of two nodes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from harness import record
+from harness.engine import driver, ray_task
+from harness.engine.driver import Place
+from harness.engine.events import Event, Summary
+from harness.engine.executor import Asked, Executor, Finished, Job, Lost, Message
+from harness.engine.ray import RayExecutor
+from harness.study import StudyError
+from tests.harness.engine.running import agenda
+
+CRASH = """
+import os, signal
+from dataclasses import dataclass
+from tests.toy import ToyConfig
+
+@dataclass(frozen=True)
+class Crashing(ToyConfig):
+    def build(self):
+        if self.width == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().build()
+
+CONFIG = Crashing()
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head with one core, on which every case may rely."""
+    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    os.environ["RAY_ADDRESS"] = one.address
+    yield one
+    ray.shutdown()
+    one.shutdown()
+
+
+@pytest.fixture
+def second(cluster: Cluster) -> Iterator[Any]:
+    """A second node, of a kind of its own."""
+    node = cluster.add_node(num_cpus=1, resources={"fast": 1})
+    yield node
+    if node in cluster.worker_nodes:
+        cluster.remove_node(node)
+
+
+def run(
+    tmp_path: Path, executor: Executor, widths: range, *, on_event: Any = None, **changes: Any
+) -> tuple[Summary, list[Event]]:
+    events: list[Event] = []
+
+    def handle(event: Event) -> None:
+        events.append(event)
+        if on_event:
+            on_event(event)
+
+    todo = agenda(tmp_path, widths, **changes)
+    return driver.run(todo, executor, Place(tmp_path / "runs"), handle), events
+
+
+def kinds(events: list[Event], kind: str) -> list[str]:
+    return [event.trial for event in events if event.kind == kind]
+
+
+def until(executor: RayExecutor, kind: type) -> Message:
+    """Wait for a message of a kind."""
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        for message in executor.wait(1.0):
+            if isinstance(message, kind):
+                return message
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def test_a_study_outlives_a_node_and_each_record_is_there_once(
+    tmp_path: Path, cluster: Cluster, second: Any
+) -> None:
+    lost: list[str] = []
+
+    def watch(event: Event) -> None:
+        if event.kind == "finished" and not lost:
+            lost.append(event.trial)
+            cluster.remove_node(second, allow_graceful=False)
+
+    executor = RayExecutor({"CPU": 1})
+    assert executor.slots == 2
+    training = {"measure": ["accuracy"]}
+    summary, events = run(tmp_path, executor, range(2, 8), on_event=watch, **training)
+    assert [item.state for item in summary.records] == ["done"] * 6
+    assert len(record.read_all(tmp_path / "runs" / "toy")) == 6
+    assert sorted(kinds(events, "finished")) == sorted(set(kinds(events, "started")))
+    causes = {event.failure.cause for event in events if event.failure}
+    assert causes <= {"lost_worker"}
+    assert "progress" in {event.kind for event in events}
+
+
+def test_folders_are_brought_home_from_nodes_that_share_none(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ray_task.token
+    monkeypatch.setattr(ray_task, "token", lambda folder: f"not {own(folder)}")
+    summary, _ = run(tmp_path, RayExecutor({}), range(4, 6), measure=["accuracy", "latency"])
+    assert [item.state for item in summary.records] == ["done"] * 2
+    first, second = summary.records
+    folder = tmp_path / "runs" / "toy"
+    for item in summary.records:
+        assert record.read(folder / item.trial).metrics == item.metrics
+        assert all((folder / item.trial / name).is_file() for name in item.artifacts.values())
+    assert "weights" in first.artifacts
+    assert second.details["reference"] == first.trial
+    assert not list(folder.glob(".partial-*"))
+
+
+def test_a_process_that_dies_is_a_crash_and_is_tried_again(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "crashing.py").write_text(CRASH)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    summary, events = run(tmp_path, RayExecutor({}), range(4, 6), detector="crashing:CONFIG")
+    assert [item.state for item in summary.records] == ["failed", "done"]
+    assert [event.failure.cause for event in events if event.failure] == ["crash"]
+
+
+def test_a_question_is_answered_and_a_job_ends_on_request(tmp_path: Path, cluster: Cluster) -> None:
+    out = tmp_path / "runs" / "toy"
+    out.mkdir(parents=True)
+    executor = RayExecutor({})
+    spec = agenda(tmp_path, [4], measure=["accuracy"]).specs[0]
+    executor.submit(Job(spec, out, judged=True))
+    asked = until(executor, Asked)
+    assert asked.stage == "cheap"
+    assert asked.metrics["params"] > 0
+    executor.answer(spec.trial, "too large")
+    finished = until(executor, Finished)
+    assert isinstance(finished, Finished)
+    assert finished.record.state == "pruned"
+    executor.submit(Job(spec, out, judged=True))
+    until(executor, Asked)
+    executor.stop(spec.trial)
+    lost = until(executor, Lost)
+    assert isinstance(lost, Lost)
+    assert lost.failure.cause == "stopped"
+    executor.submit(Job(spec, out, judged=True))
+    until(executor, Asked)
+    executor.kill(spec.trial)
+    assert executor.busy == {}
+    executor.close()
+    assert not ray.is_initialized()
+
+
+def test_trials_run_on_the_nodes_that_were_asked_for(
+    tmp_path: Path, cluster: Cluster, second: Any
+) -> None:
+    executor = RayExecutor({"fast": 0.001})
+    assert executor.slots == 1
+    summary, _ = run(tmp_path, executor, range(4, 6))
+    assert [item.state for item in summary.records] == ["done"] * 2
+    with pytest.raises(StudyError, match="no node of the Ray cluster offers CPU=1, GPU=0, slow=1"):
+        RayExecutor({"slow": 1})
+    assert not ray.is_initialized()
