@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-from harness.engine.executor import Job
+from harness.engine.executor import Finished, Job, Lost, Message
 from harness.engine.worker import partial_folder, place
 from harness.progress import Judge, OnProgress, Progress
-from harness.record import Record
+from harness.record import Failure, Record
 from harness.specification import TrialSpec
 
 STEPS = 5
@@ -71,3 +72,47 @@ def noted(folder: Path, name: str) -> Counter[str]:
     """Count the lines of such a file."""
     file = folder / name
     return Counter(file.read_text(encoding="utf-8").split()) if file.exists() else Counter()
+
+
+class Inline:
+    """An executor that carries out jobs in the driver's own process, one at a time.
+
+    Args:
+        work: what comes of a job: a record that is put in place, or a failure without one.
+    """
+
+    slots = 1
+
+    def __init__(self, work: Callable[[Job], Record | Failure]) -> None:
+        self.work = work
+        self.messages: list[Message] = []
+        self.jobs: list[Job] = []
+        self.killed: list[str] = []
+
+    def submit(self, job: Job) -> None:
+        """Carry it out at once."""
+        self.jobs.append(job)
+        result = self.work(job)
+        if isinstance(result, Failure):
+            self.messages.append(Lost(job.trial, result))
+            return
+        result.write(job.folder / job.trial)
+        self.messages.append(Finished(job.trial, result))
+
+    def wait(self, timeout: float) -> list[Message]:
+        """Return what came of it."""
+        said, self.messages = self.messages, []
+        return said
+
+    def answer(self, trial: str, reason: str | None) -> None:
+        """Nobody asked."""
+
+    def stop(self, trial: str) -> None:
+        """Nothing is under way."""
+
+    def kill(self, trial: str) -> None:
+        """Note it."""
+        self.killed.append(trial)
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -110,7 +110,7 @@ def test_a_storage_that_is_lost_is_made_again_from_the_records(tmp_path: Path) -
     for _ in range(2):
         claim = claimed(book)
         book.tell(claim, instant.made(claim.spec))
-    book.storage.engine.dispose()
+    book.database.engine.dispose()
     (book.folder / storage.FILE).unlink()
     again = make(tmp_path, [1, 2, 3])
     again.adopt({s.trial: instant.made(s) for s in again.agenda.specs[:2]})
@@ -170,7 +170,7 @@ def test_a_silent_machines_trials_are_given_back_after_a_while(
     book.mine.clear()
     assert book.claim() is None, "its heart has just beaten"
     assert len(book.elsewhere()) == 1
-    monkeypatch.setattr(book.storage, "_get_stale_trial_ids", lambda study: [lost.id])
+    monkeypatch.setattr(book.database, "_get_stale_trial_ids", lambda study: [lost.id])
     again = claimed(book)
     assert (again.id, again.attempts) == (lost.id, {"lost_worker": 1})
 
@@ -182,7 +182,7 @@ def test_after_a_gap_of_its_own_a_driver_calls_nobody_silent(
     book.adopt({})
     lost = claimed(book)
     book.storage.set_trial_user_attr(lost.id, "owner", ["elsewhere", "", 1, "1"])
-    monkeypatch.setattr(book.storage, "_get_stale_trial_ids", lambda study: [lost.id])
+    monkeypatch.setattr(book.database, "_get_stale_trial_ids", lambda study: [lost.id])
     moment = time.monotonic()
     book.beaten = moment - 10 * ledger.HEARTBEAT_SECONDS
     book.beat([], {})
@@ -199,7 +199,7 @@ def test_a_storage_of_another_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_storage_of_another_version_is_named_with_a_remedy(tmp_path: Path) -> None:
     book = make(tmp_path, [1])
-    with book.storage.engine.begin() as connection:
+    with book.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE version_info SET schema_version = 11")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'v99.0.0.a'")
     with pytest.raises(StorageError, match=r"study\.db.*; (use the version|remove the file)"):
