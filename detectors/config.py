@@ -42,9 +42,11 @@ def flatten(config: Any) -> dict[str, Any]:
 def canonical(config: ConfigT) -> ConfigT:
     """Return a copy whose inference-only fields have their declared defaults.
 
-    Configs that lead to the same training have the same copy.
+    A config with a method `as_trained` says itself what training makes of it. Configs that lead to
+    the same training have the same copy.
     """
-    values = {}
+    as_trained, values = getattr(config, "as_trained", None), {}
+    config = as_trained() if as_trained else config
     for item in fields(config):  # type: ignore[arg-type]
         value = getattr(config, item.name)
         if item.metadata.get("inference_only"):

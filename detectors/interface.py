@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -107,6 +107,9 @@ class InputConfig:
 
     size: tuple[int, int] = (640, 640)
     """Height and width of the input, pixels; multiples of the detector's `size_divisor`."""
+    train_size: tuple[int, int] | None = None
+    """Height and width in training, pixels, where they are not `size`; null where they are. Once it
+    is set, `size` acts only at inference, and variants that differ in it share one training."""
     resize: Literal["letterbox", "stretch"] = "letterbox"
     """`letterbox` keeps the aspect ratio and pads right and bottom; `stretch` fills the input."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -118,13 +121,19 @@ class InputConfig:
     pad_value: int = 114
     """Pixel value of the padding, before normalisation."""
 
+    def as_trained(self) -> InputConfig:
+        """Return what the input looks like in training."""
+        if self.train_size is None:
+            return self
+        return replace(self, size=self.train_size, train_size=None)
+
     def check_size(self, divisor: int) -> None:
         """Refuse a size that is no multiple of a detector's `size_divisor`.
 
         Raises:
             ValueError: names the nearest sizes that would do.
         """
-        for length in self.size:
+        for length in (*self.size, *(self.train_size or ())):
             if length < divisor or length % divisor:
                 below = max(length // divisor, 1) * divisor
                 raise ValueError(

@@ -37,6 +37,7 @@ def save(detector: Detector, folder: Path, name: str) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
+    (folder / WEIGHTS_FILE).unlink(missing_ok=True)  # which other folders may have a link to
     save_file(state, folder / WEIGHTS_FILE)
     save_config(detector.config, folder, name)
     return folder

@@ -84,6 +84,7 @@ def summary(study: Study, planned: Sequence[Planned], options: Options) -> dict[
     needed = [item for item in planned if item.training]
     return {
         "study": study.name,
+        "confounded": study.confounded(),
         "search_trials": study.search.trials if study.search else None,
         "trials": [_row(item, left) for item in planned],
         "stand_already": sum(item.stands for item in planned),
@@ -164,9 +165,11 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     ruled_out = f", {found['ruled_out']} ruled out for free" if found["ruled_out"] else ""
     taken = f", {found['taken_over']} of another study" if found["taken_over"] else ""
     shared = f" ({found['trainings_distinct']} distinct, {found['trainings_stand']} stand)"
+    mixed = [f"not told apart by this design: {line}" for line in found["confounded"]]
     drawn = len(found["trials"])
     search = f"a search of {found['search_trials']} trials; of {drawn} drawn blindly: "
     return [
+        *mixed,
         f"{search if found['search_trials'] else ''}"
         f"{drawn} trials, {found['stand_already']} of them done{taken}{ruled_out}; "
         f"{_count(found['trainings'], 'training')}{shared} of {found['images_an_epoch']} images "

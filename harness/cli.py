@@ -201,7 +201,7 @@ def measure(
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
-    from harness import model_commands
+    from harness import measure_command
     from harness.engine import devices
 
     sets = _sized(set_, size)
@@ -241,7 +241,7 @@ def measure(
             write=page.write,
             as_json=as_json,
         )
-    return model_commands.measure(
+    return measure_command.measure(
         models,
         data or "shapes",
         sets,

@@ -16,8 +16,10 @@ from detectors.interface import Detections, Detector
 from harness import detections as stored
 from harness import record
 from harness.data import Batch, DataSet, Split, normalize, to_original, val_loader
+from harness.data.coco import take
 from harness.progress import OnProgress, Progress, ignore
 from harness.record import RecordError
+from harness.training import processes
 
 MAX_DETECTIONS = (1, 10, 100)
 # As pycocotools has them, rounded.
@@ -59,6 +61,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure the accuracy of a detector, deployed, on a split.
 
+    Under `torchrun` its processes share the images, and all return the same.
+
     Args:
         detector: the original; it stays as it is.
         split: its ground truth, crowd included, is what detections are compared with.
@@ -69,15 +73,22 @@ def evaluate(
     """
     deployed = detector.deploy().to(device)
     detections: list[dict[str, Any]] = []
-    done = 0
-    for batch in val_loader(split, detector.config.input, batch_size, workers):
+    share, done = _share(split), 0
+    for batch in val_loader(share, detector.config.input, batch_size, workers):
         images = normalize(batch.images.to(device), detector.config.input)
         found = deployed.detect(images, batch.sizes.to(device))
-        detections += _results(found, batch, split)
+        detections += _results(found, batch, share)
         done += len(found)
-        on_progress(Progress("evaluate", done, len(split), {}))
+        on_progress(Progress("evaluate", done, len(share), {}))
+    detections = [each for part in processes.gather(detections) for each in part]
     scored = score(split.ground_truth(), detections)
     return Evaluation(scored.metrics, scored.details, detections)
+
+
+def _share(split: Split) -> Split:
+    """Return this process's images of a split: a run of them, so that parts joined are in order."""
+    ends = np.linspace(0, len(split), processes.count() + 1).round().astype(int)
+    return take(split, np.arange(*ends[processes.rank() :][:2]))
 
 
 def score(

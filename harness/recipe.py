@@ -96,9 +96,9 @@ class Recipe(Settings):
     augment: Augment = Augment()
     """What happens to a training image."""
     last_epochs: int = Field(default=0, ge=0)
-    """Epochs at the end in which `last_augment` takes the place of `augment`."""
+    """Epochs at the end with an augmentation of their own, `last_augment`."""
     last_augment: Augment | None = None
-    """What happens to a training image in the last epochs."""
+    """What happens to an image in the last epochs; null for `augment` without Mosaic and MixUp."""
 
     @model_validator(mode="after")
     def _accumulate_divides_batch_size(self) -> Recipe:
@@ -120,11 +120,9 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _last_epochs_have_an_augmentation(self) -> Recipe:
+    def _last_epochs_fit(self) -> Recipe:
         if self.last_epochs > self.epochs:
             raise ValueError(f"last_epochs {self.last_epochs} of only {self.epochs} epochs")
-        if self.last_epochs and self.last_augment is None:
-            raise ValueError("last_epochs: needs last_augment, which is null")
         return self
 
     @property
@@ -138,8 +136,10 @@ class Recipe(Settings):
 
     def augment_of(self, epoch: int) -> Augment:
         """Return what happens to the images of an epoch, counted from 0."""
-        last = epoch >= self.epochs - self.last_epochs
-        return self.last_augment if last and self.last_augment else self.augment
+        if not self.last_epochs or epoch < self.epochs - self.last_epochs:
+            return self.augment
+        unmixed = self.augment.model_copy(update={"mosaic": None, "mixup": None})
+        return self.last_augment or unmixed
 
 
 def load(name_or_path: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:

@@ -96,6 +96,12 @@ class Study(Settings):
         with _at(self.place("sweep")):
             return designs.variants(self.design, self.sweep, self.setup(), self.resolution)
 
+    def confounded(self) -> list[str]:
+        """Name the effects, equal signs between them, that a fraction of a grid mixes up."""
+        if self.design != "fractional_factorial" or not self.sweep:
+            return []
+        return designs.factorial.describe(list(self.sweep), self.resolution)
+
     def place(self, *path: str) -> str:
         """Return the file and line of a part."""
         return self._source.place(*path)

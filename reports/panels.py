@@ -145,7 +145,20 @@ def _curves(records: Sequence[Record]) -> list[Panel]:
     curves = {name: lines for name, lines in curves.items() if lines}
     if not curves:
         return []
-    return [Panel("curves", "Training", CURVES, figures.curves_figure(curves), True)]
+    note = CURVES + _validated_with(records)
+    return [Panel("curves", "Training", note, figures.curves_figure(curves), True)]
+
+
+def _validated_with(records: Sequence[Record]) -> str:
+    """Say which knobs of these trials are not those that their trainings were validated with."""
+    trainings = [record.details.get("training", {}) for record in records]
+    knobs = {path: v for told in trainings for path, v in told.get("validated_with", {}).items()}
+    if not knobs:
+        return ""
+    texts = (f"{path}={'none' if value is None else value}" for path, value in knobs.items())
+    return (
+        f" Validated with {', '.join(texts)}; trials that differ in nothing else share a training."
+    )
 
 
 def _latencies(records: Sequence[Record]) -> list[Panel]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
+import optuna
 import pytest
 import torch
 
@@ -19,7 +20,8 @@ from harness import complexity, library, plan, recipe, yaml_source
 from harness.data import Category, DataSet, Image, Split, load
 from harness.data.dataset import Annotations
 from harness.plan import Planned
-from harness.study import Study, expand
+from harness.search import plan as search
+from harness.study import Specs, Study, expand
 from harness.study import load as load_study
 from harness.train import train
 from tests.harness.studies import TOY, write
@@ -28,7 +30,8 @@ COCO_IMAGES = 117_266  # of train2017, those with a box
 SMALL = 292  # images of a small data set, such as BCCD's
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}
 MINUTES = 5e13  # MACs; the quickstart's 2e13 take seven minutes on two cores
-NAMES = library.names()
+SEARCHES = [name for name in library.names() if load_study(name).search]
+NAMES = [name for name in library.names() if name not in SEARCHES]
 ON_COCO = [name for name in NAMES if load_study(name).data == "coco2017"]
 RTMDET = [name for name in ON_COCO if name.startswith("rtmdet/")]
 RTDETR = [name for name in ON_COCO if name.startswith("rtdetr/")]
@@ -207,6 +210,18 @@ def test_every_trial_of_every_study_builds_for_coco(name: str) -> None:
     assert study.recipe in recipe.names()
 
 
+@pytest.mark.parametrize("name", SEARCHES)
+def test_what_a_search_draws_can_be_built_and_its_constraints_rule_some_out(name: str) -> None:
+    study = load_study(name)
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    drawn = optuna.create_study(directions=search.directions(study), sampler=sampler)
+    runs = [search.ask(study, drawn.ask()) for _ in range(6)]
+    specs = [Specs(study, lambda config: dataset(80, SMALL))(*run) for run in runs]
+    found = plan.plan(specs, Path("nowhere"), study.limits)
+    assert len({item.spec.trial for item in found}) == 6
+    assert 0 < sum(item.ruled_out is not None for item in found) < 6
+
+
 @pytest.mark.parametrize(
     "repeat", REPEATS, ids=lambda r: f"{r.study}: {', '.join(map(str, r.row.values()))}"
 )
@@ -289,7 +304,7 @@ def test_every_assigner_is_compared_once() -> None:
 
 def test_the_steps_to_rtmdet_have_the_printed_parameters() -> None:
     trials = list(on_coco("rtmdet/step_by_step").values())
-    rows = table("rtmdet/step_by_step")[2:5]
+    rows = table("rtmdet/step_by_step")[2:6]
     printed = [str(row["params"]) for row in rows]
     assert printed == [
         as_printed(item.params, 10**6, cell) for item, cell in zip(trials, printed, strict=True)

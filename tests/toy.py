@@ -12,6 +12,7 @@ from torchvision.ops import batched_nms
 
 from detectors.config import inference_only
 from detectors.interface import DenseOutputs, Detections, Detector, InputConfig, Target
+from detectors.losses import average_over_processes
 
 STRIDE = 8
 
@@ -104,7 +105,7 @@ class ToyCriterion(nn.Module):
             boxes.append(outputs.boxes[image, point])
             wanted.append(target.boxes[gt])
             positives += len(point)
-        count = max(positives, 1)
+        count = average_over_processes(outputs.boxes.new_tensor(positives)).clamp(min=1)
         loss = binary_cross_entropy_with_logits(outputs.logits, classes, reduction="sum")
         distance = l1_loss(torch.cat(boxes), torch.cat(wanted), reduction="sum") / STRIDE
         return {"loss_cls": loss / count, "loss_bbox": 0.2 * distance / count}

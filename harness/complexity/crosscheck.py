@@ -76,8 +76,9 @@ def reason(check: Mapping[str, Any]) -> str:
     if not modules:
         return "no module does"
     others = f" and {len(modules) - 1} more" if len(modules) > 1 else ""
-    why = ", ".join(check["missed"])
-    return f"in {modules[0]}{others}: " + (f"it has no formula for {why}" if why else "unexplained")
+    missed = ", ".join(check["missed"])
+    why = f"fvcore has no formula for {missed}" if missed else "unexplained"
+    return f"in {modules[0]}{others}: {why}"
 
 
 def _relative(other: int, ours: int) -> float:

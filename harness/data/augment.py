@@ -241,7 +241,7 @@ def _inside(
     """Say which boxes have their centre in a part; None if none overlaps enough."""
     corner, end = np.array(part[:2]), np.array(part[2:])
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside: NDArray[np.bool_] = ((corner < centers) & (centers < end)).all(axis=1)
+    inside = np.asarray(((corner < centers) & (centers < end)).all(axis=1))
     chosen = boxes[inside]
     low, high = np.maximum(chosen[:, :2], corner), np.minimum(chosen[:, 2:], end)
     common = np.clip(high - low, 0, None).prod(axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,8 +44,9 @@ def blank(count: int, size: Size) -> Tensor:
     shape = (count, 3, *size)
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)))  # as torch's own collate does
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)  # type: ignore[call-overload, no-any-return]
+    share: Any = torch.UntypedStorage._new_shared  # as torch's own collate does
+    images: Tensor = torch.empty(0, dtype=torch.uint8).set_(share(int(np.prod(shape))))
+    return images.view(shape)
 
 
 def pack(images: Tensor, made: Sequence[Made], unreadable: dict[int, str]) -> Packed:
@@ -57,7 +58,7 @@ def pack(images: Tensor, made: Sequence[Made], unreadable: dict[int, str]) -> Pa
         [len(item.labels) for item in made],
         [item.size for item in made],
         [item.original_size for item in made],
-        [item.index for item in made],
+        [item.photograph for item in made],
         dict(unreadable),
     )
 

@@ -43,7 +43,8 @@ class Shifts(NamedTuple):
         cv2.split(hsv, [hue, saturation, value])
         cv2.LUT(hue, ((np.arange(256) + self.hue) % 180).astype(np.uint8), dst=hue)
         for plane, shift in ((saturation, self.saturation), (value, self.value)):
-            (cv2.add if shift > 0 else cv2.subtract)(plane, abs(shift), dst=plane)
+            add = cv2.add if shift > 0 else cv2.subtract
+            add(plane, np.array([abs(shift)], np.uint8), dst=plane)
         cv2.merge([hue, saturation, value], hsv)
         cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=image)
 
@@ -65,13 +66,14 @@ class Distortion(NamedTuple):
     @classmethod
     def draw(cls, probability: float, rng: np.random.Generator) -> Distortion:
         """Draw each step with a probability, and its factor evenly."""
-        factors = [
+        brightness, contrast, saturation, hue = (
             float(rng.uniform(*limits)) if rng.random() < probability else None
             for limits in (BRIGHTNESS, CONTRAST, SATURATION, HUE)
-        ]
+        )
         first, permuted = bool(rng.random() < 0.5), bool(rng.random() < probability)
-        order = tuple(rng.permutation(3).tolist()) if permuted else None
-        return cls(*factors, first, order)  # type: ignore[arg-type]
+        red, green, blue = rng.permutation(3).tolist()
+        order = (red, green, blue) if permuted else None
+        return cls(brightness, contrast, saturation, hue, first, order)
 
     def apply(self, image: Pixels) -> Pixels:
         """Return the distorted image; the one given is left as it is."""

@@ -101,8 +101,7 @@ def cropped(layout: Layout, corner: tuple[int, int], size: Size) -> Layout:
 
 def tall_enough(boxes: Floats) -> NDArray[np.bool_]:
     """Say which boxes have no side below a pixel, [M]."""
-    kept: NDArray[np.bool_] = (boxes[:, 2:] - boxes[:, :2] >= SHORTEST).all(axis=1)
-    return kept
+    return np.asarray((boxes[:, 2:] - boxes[:, :2] >= SHORTEST).all(axis=1))
 
 
 def tiled(layouts: Sequence[Layout], center: tuple[int, int], size: Size) -> Layout:

@@ -283,7 +283,7 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _as_it_is(packed: Packed | DataError) -> Packed | DataError:
+def _as_it_is(packed: Any) -> Any:
     return packed
 
 

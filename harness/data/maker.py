@@ -28,7 +28,7 @@ class Made(NamedTuple):
     labels: NDArray[np.int64]  # [M]
     size: Size  # (h, w) of the real part inside the input
     original_size: Size
-    index: int  # of the first photograph in the split
+    photograph: int  # the first one, as index into the split
 
 
 class _UnreadableError(DataError):
@@ -60,11 +60,8 @@ class Maker:
     """What is wrong with the photographs that were passed over, by index."""
 
     def __post_init__(self) -> None:
-        """Reserve memory to work in, and find the composer of each stage."""
+        """Reserve memory to work in."""
         self._scratch = np.empty((4, *self.input.size, 3), np.uint8)
-        self._composers = [Composer(self.recipe.augment, self.input)]
-        if self.recipe.last_augment:
-            self._composers.append(Composer(self.recipe.last_augment, self.input))
         self._held: list[tuple[Store, Held]] = []
         self._stored = True
 
@@ -123,8 +120,7 @@ class Maker:
 
     def _compose(self, plan: Plan) -> Picture:
         seeds = [self.seed, PICTURE, plan.epoch, plan.position, plan.images[0]]
-        last = plan.epoch >= self.recipe.epochs - self.recipe.last_epochs
-        composer = self._composers[-1 if last and self.recipe.last_epochs else 0]
+        composer = Composer(self.recipe.augment_of(plan.epoch), self.input)
         images = tuple(self._good(image) for image in plan.images)
         return composer(images, self._layout, np.random.default_rng(seeds))
 
@@ -174,6 +170,5 @@ class Maker:
 
 
 def _mirrored(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    result = boxes.copy()
-    result[:, [0, 2]] = width - boxes[:, [2, 0]]
-    return result
+    left, top, right, bottom = boxes.T
+    return np.stack([width - right, top, width - left, bottom], axis=1).astype(np.float32)

@@ -148,7 +148,7 @@ class _Driver:
 
     def _fill(self) -> None:
         """Give work to every free slot, as long as there is some."""
-        if time.monotonic() < self.claim_after:
+        if self.halted or time.monotonic() < self.claim_after:
             return
         while len(self.running) < self.executor.slots:
             claim = patiently(self.ledger.claim, self.warn)

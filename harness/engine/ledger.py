@@ -68,8 +68,11 @@ class Ledger:
         self.records: dict[str, Record] = {}  # that Optuna was told of, by trial
         self.beaten = 0.0  # when heartbeats were last recorded
         self.contact = -math.inf  # since when they were without a gap
+        from optuna.storages import get_storage
+
         with self.lock:
-            self.storage = open_storage(where)
+            self.database = open_storage(where)
+            self.storage = get_storage(self.database)  # remembers the trials that are over
             try:
                 self.study = self._open()
             except BaseException:
@@ -83,7 +86,7 @@ class Ledger:
     def close(self) -> None:
         """Give back the connections to the storage."""
         self.storage.remove_session()
-        self.storage.engine.dispose()
+        self.database.engine.dispose()
 
     def adopt(self, records: Mapping[str, Record]) -> None:
         """Enter what stands, and list what is left to run.
@@ -129,7 +132,7 @@ class Ledger:
         from optuna.exceptions import UpdateFinishedTrialError
 
         for claim in claims:
-            self.storage.record_heartbeat(claim.id)
+            self.database.record_heartbeat(claim.id)
             with suppress(UpdateFinishedTrialError):
                 self.storage.set_trial_user_attr(
                     claim.id, "progress", progress.get(claim.spec.trial, {})
@@ -292,7 +295,7 @@ class Ledger:
 
         if self.storage.get_trial(key).state != TrialState.WAITING:
             return False
-        self.storage.record_heartbeat(key)
+        self.database.record_heartbeat(key)
         self.storage.set_trial_user_attr(key, "owner", list(owner.me()))
         self.mine.add(key)
         return self.storage.set_trial_state_values(key, TrialState.RUNNING)
@@ -311,7 +314,10 @@ class Ledger:
         """Return an entry as a search is asked about it; None if there is none."""
         from optuna import Trial
 
-        return None if self.agenda.search is None else Trial(self.study, key)
+        if self.agenda.search is None:
+            return None
+        self.study.get_trials(deepcopy=False)  # Optuna's cache must know what was entered beside it
+        return Trial(self.study, key)
 
     def _suggested(self, asked: Trial, known: str | None) -> TrialSpec | None:
         """Let a search choose; None if nothing comes of it."""
@@ -382,7 +388,7 @@ class Ledger:
         """Let trials wait again whose drivers are dead, or silent for too long."""
         silent: set[int] = set()
         if time.monotonic() - self.contact > GRACE_SECONDS:
-            silent = set(self.storage._get_stale_trial_ids(self.study_id))
+            silent = set(self.database._get_stale_trial_ids(self.study_id))
         for item in self._entries():
             who = entries.owner_of(item)
             if item.state.name != "RUNNING" or who is None:

@@ -10,11 +10,11 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
-from typing import NamedTuple
+from multiprocessing.process import BaseProcess
+from typing import NamedTuple, TypeAlias
 
 from harness import server
 from harness.engine import worker
@@ -22,10 +22,11 @@ from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Messag
 from harness.engine.failures import STOPPED
 from harness.engine.worker import Interrupted
 from harness.progress import Progress
-from harness.record import Failure
+from harness.record import Failure, Record
 
 SECONDS_BETWEEN_STEPS = 0.1
 SECONDS_TO_DIE = 3.0
+Perform: TypeAlias = Callable[..., Record]  # as `worker.perform`
 LEAVE_A_WORKER_SOUND = ("data", "not_finite")
 """Causes of failure after which a process may be trusted with another job."""
 
@@ -40,16 +41,18 @@ class Answer(NamedTuple):
 class LocalExecutor:
     """A process a slot, started when it is first needed and replaced when it cannot be trusted."""
 
-    def __init__(self, devices: Sequence[str]) -> None:
+    def __init__(self, devices: Sequence[str], perform: Perform = worker.perform) -> None:
         """Prepare the slots.
 
         Args:
             devices: the device of each slot; one may be named several times.
+            perform: carries out a job in a process; a function of a module.
 
         Raises:
             StudyError: the platform has no such processes.
         """
         server.warm_up()
+        self.perform = perform
         self.free = list(devices)
         self.slots = len(self.free)
         self.idle: list[_Worker] = []
@@ -60,9 +63,21 @@ class LocalExecutor:
         for item in [item for item in self.idle if not item.process.is_alive()]:
             self.idle.remove(item)
             self._retire(item)
-        chosen = self.idle.pop() if self.idle else _Worker(self.free.pop(0), self.slots)
+        chosen = self.idle.pop() if self.idle else self._start(self.free.pop(0))
         self.busy[job.trial] = chosen
         chosen.begin(job)
+
+    def _start(self, device: str) -> _Worker:
+        context = multiprocessing.get_context("forkserver")
+        pipe, theirs = context.Pipe()
+        process = context.Process(
+            target=_serve,
+            args=(theirs, self.perform, device, self.slots),
+            name=f"detbench worker on {device}",
+        )
+        process.start()
+        theirs.close()
+        return _Worker(device, pipe, process)
 
     def wait(self, timeout: float) -> list[Message]:
         """Return what the processes say, and what became of those that died."""
@@ -116,15 +131,8 @@ def _sound(message: Finished | Lost) -> bool:
 class _Worker:
     """A process that carries out one job after the other, seen from the driver."""
 
-    def __init__(self, device: str, share: int) -> None:
-        context = multiprocessing.get_context("forkserver")
-        self.device, self.trial = device, ""
-        self.pipe, theirs = context.Pipe()
-        self.process: ForkServerProcess = context.Process(
-            target=_serve, args=(theirs, device, share), name=f"detbench worker on {device}"
-        )
-        self.process.start()
-        theirs.close()
+    def __init__(self, device: str, pipe: Connection, process: BaseProcess) -> None:
+        self.device, self.pipe, self.process, self.trial = device, pipe, process, ""
 
     @property
     def handles(self) -> tuple[Connection, int]:
@@ -172,7 +180,7 @@ class _Worker:
         return Failure(cause="crash", message=f"the trial's process was ended by {name}{hint}")
 
 
-def _kill_group(process: ForkServerProcess) -> None:
+def _kill_group(process: BaseProcess) -> None:
     """Kill a worker, if it lives, and the loaders that it started, if they do."""
     if process.pid is None:
         return
@@ -183,7 +191,7 @@ def _kill_group(process: ForkServerProcess) -> None:
             process.kill()
 
 
-def _serve(pipe: Connection, device: str, share: int) -> None:
+def _serve(pipe: Connection, perform: Perform, device: str, share: int) -> None:
     """Carry out jobs, in the process that was made for it, as long as the driver lives."""
     os.setpgid(0, 0)  # only the driver hears Ctrl-C, and ends all of this group
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -191,17 +199,17 @@ def _serve(pipe: Connection, device: str, share: int) -> None:
     threading.Thread(target=line.listen, daemon=True).start()
     gc.freeze()  # what was imported is not looked through after every job
     while True:
-        line.say(carry_out(line.jobs.get(), line, device, share))
+        line.say(carry_out(line.jobs.get(), line, device, share, perform))
         _tidy(device)
 
 
-def carry_out(job: Job, line: Speaker, device: str, share: int) -> Finished | Lost:
+def carry_out(
+    job: Job, line: Speaker, device: str, share: int, perform: Perform = worker.perform
+) -> Finished | Lost:
     """Run a trial; what keeps it from leaving a record is told instead."""
     line.begin(job.trial)
     try:
-        result = worker.perform(
-            job, device=device, share=share, on_progress=line.advance, judge=line.ask
-        )
+        result = perform(job, device=device, share=share, on_progress=line.advance, judge=line.ask)
         return Finished(job.trial, result)
     except Interrupted:
         return Lost(job.trial, Failure(cause=STOPPED, message="ended on request"))
@@ -233,12 +241,11 @@ class Line:
         self.pipe = pipe
         self.jobs: queue.Queue[Job] = queue.Queue()
         self.answers: queue.Queue[Answer] = queue.Queue()
-        self.begin("")
+        self.trial, self.stopping, self.phase, self.sent = "", False, "", 0.0
 
     def begin(self, trial: str) -> None:
-        """Forget what was said about the last job."""
-        self.trial, self.stopping, self.phase, self.sent = trial, False, "", 0.0
-        self.answers = queue.Queue()
+        """Begin a job."""
+        self.trial, self.phase, self.sent = trial, "", 0.0
 
     def listen(self) -> None:
         """Sort what comes in, until the driver is gone."""
@@ -250,9 +257,9 @@ class Line:
                 return
             if isinstance(heard, Job):
                 self.jobs.put(heard)
-                continue
-            self.stopping = self.stopping or heard.stop
-            self.answers.put(heard)
+            else:
+                self.stopping = self.stopping or heard.stop
+                self.answers.put(heard)
 
     def say(self, message: Message) -> None:
         """Send a message."""

@@ -85,9 +85,12 @@ class Loop:
     def keep_in(self, folder: Path) -> None:
         """Go on from the checkpoint in a folder, if there is one, and write further ones there.
 
+        Of several processes, which may name folders of their own, that of the first counts.
+
         Raises:
             CheckpointError: the checkpoint is that of another training.
         """
+        folder = processes.gather(folder)[0]
         self.keeper = checkpoint.Keeper(folder, self.recipe.checkpoint_minutes)
         state = checkpoint.read(folder, self.identity)
         if state is not None:

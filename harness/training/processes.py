@@ -40,6 +40,13 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def local(device: str) -> str:
+    """Return the device of this process, where each process has one of a machine's GPUs."""
+    if count() > 1 and device.startswith("cuda"):
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return device
+
+
 def gather(value: T) -> list[T]:
     """Return what each process gave, in the order of ranks; all have to call it."""
     if not (distributed.is_available() and distributed.is_initialized()):

@@ -6,7 +6,15 @@ from typing import ClassVar, Literal
 import pytest
 
 import detectors
-from detectors.config import KnobError, alternatives, describe, flatten, inference_only, override
+from detectors.config import (
+    KnobError,
+    alternatives,
+    canonical,
+    describe,
+    flatten,
+    inference_only,
+    override,
+)
 
 
 @dataclass(frozen=True)
@@ -262,3 +270,17 @@ def test_input_size_must_fit_the_strides() -> None:
     with pytest.raises(KnobError) as caught:
         override(detectors.CONFIGS["rtmdet_s"], {"input.size": [550, 640]})
     assert str(caught.value) == "input: input size 550 is no multiple of 32; use 544 or 576"
+
+
+def test_configs_that_lead_to_one_training_have_one_canonical_copy() -> None:
+    base = detectors.CONFIGS["rtdetr_r18"]
+    shared = [
+        {"postprocess.score_threshold": 0.3, "head.layers_used": 2},
+        {"input.size": [320, 320], "input.train_size": [640, 640]},
+        {"input.train_size": [640, 640]},
+    ]
+    assert {canonical(override(base, changes)) for changes in shared} == {canonical(base)}
+    for changes in ({"input.size": [320, 320]}, {"head.num_layers": 4}):
+        assert canonical(override(base, changes)) == override(base, changes)
+    with pytest.raises(KnobError, match="input size 100 is no multiple of 32"):
+        override(base, {"input.train_size": [96, 100]})

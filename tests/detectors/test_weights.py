@@ -1,6 +1,7 @@
 """Weights on disk: ours, upstream's, and everything that is neither."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import detectors
 from detectors.config import KnobError
 from detectors.interface import Detector
 from detectors.rtmdet.weights import CHECKPOINTS, DROPPED, rename
-from detectors.weights import WeightsError, load, read, save
+from detectors.weights import WEIGHTS_FILE, WeightsError, load, read, save
 from tests.detectors import golden
 from tests.toy import TOY
 
@@ -174,3 +175,16 @@ def test_provenance_is_complete() -> None:
         assert f"/{name}_8xb32-300e_coco/" in checkpoint.url
         assert len(bytes.fromhex(checkpoint.sha256)) == 4
     assert all(prefix.endswith(".") for prefix in DROPPED)
+
+
+def test_saving_leaves_alone_what_another_folder_links_to(tmp_path: Path) -> None:
+    model = TOY.build()
+    save(model, tmp_path / "a", "tests.toy:TOY")
+    before = (tmp_path / "a" / WEIGHTS_FILE).read_bytes()
+    (tmp_path / "b").mkdir()
+    os.link(tmp_path / "a" / WEIGHTS_FILE, tmp_path / "b" / WEIGHTS_FILE)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    save(model, tmp_path / "b", "tests.toy:TOY")
+    assert (tmp_path / "a" / WEIGHTS_FILE).read_bytes() == before
+    assert (tmp_path / "b" / WEIGHTS_FILE).read_bytes() != before

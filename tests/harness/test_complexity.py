@@ -110,7 +110,7 @@ def test_a_disagreement_of_the_counters_names_the_module():
     assert check["relative_difference"] < -crosscheck.TOLERANCE
     assert check["missed"] == {"aten::scaled_dot_product_attention": 1}
     for metric in ("macs", "flops"):
-        assert "in backbone.layer.self_attn: it has" in result.caveats[metric]
+        assert "in backbone.layer.self_attn: fvcore has" in result.caveats[metric]
         assert "no formula for aten::scaled_dot_product_attention" in result.caveats[metric]
 
 
@@ -259,7 +259,7 @@ def test_the_second_counter_misses_the_attention_of_rtdetr_and_says_so():
     encoder, decoder = 2 * (10 * 10) ** 2 * 256, 3 * 2 * 300**2 * 256
     assert ours - check["macs"] == encoder + decoder
     assert check["missed"] == {"aten::scaled_dot_product_attention": 4}
-    assert "in head.layers.0.self_attn and 3 more: it has no" in result.caveats["macs"]
+    assert "in head.layers.0.self_attn and 3 more: fvcore has no" in result.caveats["macs"]
     assert "no formula for aten::scaled_dot_product_attention" in result.caveats["macs"]
     products = {"neck.intra.0.0.self_attn": -encoder}
     products |= {f"head.layers.{layer}.self_attn": -decoder // 3 for layer in range(3)}

@@ -37,12 +37,13 @@ def test_every_stage_is_found_and_the_whole_is_their_sum():
         "backbone_ms": 3 + 1,
         "neck_ms": 5 + 1,
         "head_ms": 7 + 1,
+        "weight_bytes": sum(part.nbytes for part in TOY.build().deploy().state_dict().values()),
     }
     assert timing.caveats == {}
     assert set(timing.absent) == {
         *("energy_j", "memory_bytes", "candidates", "busy_ms", "latency_p99_ms", "preprocess_ms"),
         *("reference_ratio", "reference_ratio_low", "reference_ratio_high", "roofline_fraction"),
-        "conditions",
+        *("conditions", "uncounted_fraction", "activation_bytes"),
     }
 
 

@@ -113,6 +113,22 @@ def test_trials_that_differ_at_inference_share_one_training(
     assert not (tmp_path / "alone" / trainings.SHELF).exists()
 
 
+def test_trials_that_differ_in_the_size_at_inference_share_one_training(
+    tmp_path: Path, counted: list[int]
+) -> None:
+    changes = {**TOY["set"], "detector.input.train_size": [64, 64]}
+    sweep = {"detector.input.size": [[32, 32], [64, 64]]}
+    specs = specs_of(tmp_path, set=changes, sweep=sweep, measure=["complexity", "accuracy"])
+    results = [trial.run(spec, tmp_path / spec.trial, shelf=tmp_path / "s") for spec in specs]
+    assert [result.failure for result in results] == [None] * 2
+    assert counted == [0]
+    small, large = (result.metrics["macs"] for result in results)
+    assert large == 4 * small
+    assert results[0].details["training"]["validated_with"]["input.size"] == (64, 64)
+    plain = specs_of(tmp_path, measure=["accuracy"], sweep={"detector.width": [8, 4]})[0]
+    assert plain.training == specs[0].training
+
+
 def test_who_trains_does_not_matter(tmp_path: Path) -> None:
     specs = specs_of(tmp_path, sweep=THRESHOLDS)
     orders = {"up": specs, "down": specs[::-1]}

@@ -1,16 +1,21 @@
 """Batches: complete, reproducible, and the same whatever the number of processes."""
 
+import json
+import multiprocessing
 import os
 import pickle
+import re
 import warnings
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from detectors.interface import InputConfig
-from harness.augmentation import Augment
+from harness.augmentation import Augment, IoUCrop, MixUp, Mosaic, ZoomOut
 from harness.data import (
     Batch,
     DataConfig,
@@ -27,15 +32,15 @@ from tests.harness.data.folders import box, document, write
 INPUT = InputConfig(size=(64, 96))
 
 
-def recipe(batch_size: int = 4, *, workers: int = 0, accumulate: int = 1) -> Recipe:
-    return Recipe(
-        epochs=2,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        lr=0.1,
-        workers=workers,
-        augment=Augment(resize_range=(0.5, 2.0), hsv=(5, 30, 30)),
-    )
+MIXED = Augment(
+    mosaic=Mosaic(cache_size=6), mixup=MixUp(cache_size=4), resize_range=(0.5, 2.0), hsv=(5, 30, 30)
+)
+
+
+def recipe(batch_size: int = 4, **changes: Any) -> Recipe:
+    plain = Augment(resize_range=(0.5, 2.0), hsv=(5, 30, 30))
+    values = {"epochs": 9, "lr": 0.1, "workers": 0, "augment": plain, **changes}
+    return Recipe(batch_size=batch_size, **values)
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +73,190 @@ def test_a_batch_is_what_the_seam_says(data: DataSet) -> None:
         assert target.labels.tolist() == [0]
 
 
-def test_the_number_of_processes_changes_nothing(data: DataSet) -> None:
-    alone = train_loader(data.train, INPUT, recipe(), seed=5)
+QUERIES = Augment(distort=0.5, zoom_out=ZoomOut(), iou_crop=IoUCrop(), multi_scale=(1.0, 1.5))
+UNCACHED = Augment(mosaic=Mosaic(cached=False), mixup=MixUp(cached=False), resize_range=(0.5, 2.0))
+
+
+@pytest.mark.parametrize("augment", [recipe().augment, MIXED, UNCACHED, QUERIES])
+def test_the_number_of_processes_and_the_memory_change_nothing(
+    data: DataSet, augment: Augment
+) -> None:
+    alone = train_loader(data.train, INPUT, recipe(augment=augment), seed=5)
     expected = [list(alone.epoch(epoch)) for epoch in (0, 1)]
-    for workers in (1, 2, 64):
-        loader = train_loader(data.train, INPUT, recipe(workers=workers), seed=5)
+    for workers, memory in ((1, 1 << 24), (2, 1 << 20), (64, 0), (0, 0), (0, 200_000)):
+        changed = recipe(workers=workers, cache_bytes=memory, augment=augment)
+        loader = train_loader(data.train, INPUT, changed, seed=5)
         for epoch in (0, 1):
             assert_equal(list(loader.epoch(epoch)), expected[epoch])
+
+
+@pytest.mark.parametrize("augment", [recipe().augment, MIXED, QUERIES])
+def test_ranks_together_see_what_one_alone_would(data: DataSet, augment: Augment) -> None:
+    mixed = recipe(4, augment=augment)
+    alone = list(train_loader(data.train, INPUT, mixed, seed=5).epoch(1))
+    parts = [
+        list(train_loader(data.train, INPUT, mixed, 5, rank=rank, world=2).epoch(1))
+        for rank in (0, 1)
+    ]
+    for whole, first, second in zip(alone, *parts, strict=True):
+        assert torch.equal(whole.images, torch.cat([first.images, second.images]))
+        assert torch.equal(whole.indices, torch.cat([first.indices, second.indices]))
+        boxes = [target.boxes for part in (first, second) for target in part.targets]
+        assert all(map(torch.equal, [target.boxes for target in whole.targets], boxes))
+
+
+def test_ranks_that_cannot_share_evenly_are_refused(data: DataSet) -> None:
+    with pytest.raises(DataError, match="4 images a micro-batch cannot be split evenly over 3"):
+        train_loader(data.train, INPUT, recipe(4), 0, world=3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("augment", [recipe().augment, MIXED, QUERIES])
+def test_an_epoch_goes_on_in_its_middle(data: DataSet, augment: Augment, workers: int) -> None:
+    whole = train_loader(data.train, INPUT, recipe(2, augment=augment), seed=3)
+    batches = [list(whole.epoch(epoch)) for epoch in (0, 1, 2)]
+    assert len(whole) == 5
+    other = train_loader(data.train, INPUT, recipe(2, augment=augment, workers=workers), seed=3)
+    other.restore(json.loads(json.dumps(whole.state())))
+    assert_equal(list(other.epoch(2, start=3)), batches[2][3:])
+    assert_equal(list(other.epoch(1, start=5)), [])
+
+
+def test_a_state_of_another_training_is_refused(data: DataSet) -> None:
+    state = train_loader(data.train, INPUT, recipe(), seed=3).state()
+    for loader, name in (
+        (train_loader(data.train, INPUT, recipe(), seed=4), "seed"),
+        (train_loader(data.val, INPUT, recipe(), seed=3), "images"),
+        (train_loader(data.train, INPUT, recipe(augment=MIXED), seed=3), "recipe"),
+    ):
+        with pytest.raises(DataError, match=f"{name}: the training to go on with had"):
+            loader.restore(state)
+    train_loader(data.train, INPUT, recipe(workers=2, cache_bytes=0), seed=3).restore(state)
+
+
+def colours(image: torch.Tensor) -> int:
+    """Return how many values an image of uniform photographs shows, but for the padding."""
+    values, counts = image[0].unique(return_counts=True)
+    return int((counts[values != INPUT.pad_value] > 40).sum())
+
+
+@pytest.fixture(scope="module")
+def uniform(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """Photographs of one gray each, which tell whether pictures are mixed."""
+    folder = write(tmp_path_factory.mktemp("uniform"), document(12), document(2, first=50))
+    for k in range(12):
+        pixels = np.full((40 + k, 60, 3), 5 + 20 * k, np.uint8)
+        cv2.imwrite(str(folder / "train" / f"{k}.png"), pixels)
+    return load(DataConfig(source=str(folder)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("first", "last"), [(0, Augment()), (2, None), (3, Augment())])
+def test_the_last_epochs_reach_every_process(
+    uniform: DataSet, workers: int, first: int, last: Augment | None
+) -> None:
+    """Pixels are compared: Mosaic shows several grays at once, and the last epochs only one."""
+    two_stage = recipe(
+        6,
+        workers=workers,
+        epochs=5,
+        augment=Augment(mosaic=Mosaic(cache_size=6), resize_range=(0.5, 0.5)),
+        last_epochs=2,
+        last_augment=last,
+    )
+    loader = train_loader(uniform.train, INPUT, two_stage, seed=0)
+    for epoch in range(first, 5):  # from `first` on, as after a resume
+        shown = [colours(image) for batch in loader.epoch(epoch) for image in batch.images]
+        if epoch >= 3:
+            assert set(shown) == {1}, epoch
+        elif epoch:
+            assert np.mean(shown) > 2, epoch
+
+
+def test_mixup_of_two_mosaics_is_of_eight_images(uniform: DataSet) -> None:
+    augment = Augment(mosaic=Mosaic(), mixup=MixUp(), resize_range=(0.5, 0.5), flip=0)
+    loader = train_loader(uniform.train, INPUT, recipe(6, augment=augment), seed=0)
+    boxes = [len(target.boxes) for batch in loader.epoch(1) for target in batch.targets]
+    assert max(boxes) == 8  # each photograph has one
+    assert np.mean(boxes) > 5
+
+
+def test_multi_scale_gives_a_batch_one_size_and_the_nearest_pixels(data: DataSet) -> None:
+    plain, scales = Augment(distort=0.5), (0.75, 1.0, 1.5)
+    square = InputConfig(size=(64, 128))
+    usual = train_loader(data.train, square, recipe(2, augment=plain), seed=0)
+    changed = recipe(2, augment=plain.model_copy(update={"multi_scale": scales}))
+    other = train_loader(data.train, square, changed, seed=0)
+    sizes = set()
+    for epoch in range(4):
+        for one, two in zip(usual.epoch(epoch), other.epoch(epoch), strict=True):
+            size = tuple(two.images.shape[2:])
+            sizes.add(size)
+            nearest = torch.nn.functional.interpolate(one.images, size)
+            assert torch.equal(two.images, nearest)
+            ratio = torch.tensor([size[1] / 128, size[0] / 64] * 2)
+            for before, after in zip(one.targets, two.targets, strict=True):
+                torch.testing.assert_close(after.boxes, before.boxes * ratio)
+            expected = one.sizes * torch.tensor([size[0] / 64, size[1] / 128])
+            assert (two.sizes - expected).abs().max() <= 0.5
+    assert sizes == {(64, 96), (64, 128), (96, 192)}  # 48 is rounded to 64, half to even
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("augment", [recipe().augment, MIXED])
+def test_images_that_cannot_be_read_are_passed_over_and_named(
+    tmp_path: Path, augment: Augment, workers: int
+) -> None:
+    folder = write(tmp_path, document(10))
+    data = load(DataConfig(source=str(folder)))
+    for name in ("3.png", "4.png"):
+        (folder / "train" / name).write_bytes(b"no image")
+    skipping = recipe(5, augment=augment, workers=workers, on_corrupt="skip")
+    loader = train_loader(data.train, INPUT, skipping, seed=0)
+    batches = [batch for epoch in (0, 1) for batch in loader.epoch(epoch)]
+    assert {len(batch.images) for batch in batches} == {5}
+    seen = torch.cat([batch.indices for batch in batches]).tolist()
+    assert seen.count(5) == 6  # for itself, for 3 and for 4
+    assert not {3, 4} & set(seen)
+    stats = loader.stats()
+    assert stats["images_skipped"] == 2
+    assert [text.split(":")[0].rsplit("/")[-1] for text in stats["skipped"]] == ["3.png", "4.png"]
+    refusing = recipe(5, augment=augment, workers=workers)
+    with pytest.raises(DataError, match=r"[34]\.png: not an image"):
+        list(train_loader(data.train, INPUT, refusing, seed=0).epoch(0))
+
+
+def test_a_split_without_any_image_to_read_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, document(3))
+    data = load(DataConfig(source=str(folder)))
+    for file in (folder / "train").iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(DataError, match="no image can be read; restore the files"):
+        list(train_loader(data.train, INPUT, recipe(2, on_corrupt="skip"), seed=0).epoch(0))
+
+
+def resident(pid: int) -> int:
+    """Return the bytes of memory that a process holds for itself."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return sum(1024 * int(size) for size in re.findall(r"Rss(?:Anon|File):\s+(\d+) kB", text))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_memory_stays_flat_over_epochs(data: DataSet) -> None:
+    limit = 600_000
+    mixed = recipe(2, augment=MIXED, workers=1, cache_bytes=limit)
+    loader = train_loader(data.train, INPUT, mixed, seed=0)
+    others = set(multiprocessing.active_children())
+    for epoch in range(4):
+        list(loader.epoch(epoch))
+    (child,) = set(multiprocessing.active_children()) - others
+    assert child.pid is not None
+    used, before = loader.stats()["cache_bytes"], resident(child.pid)
+    for epoch in range(4, 24):
+        list(loader.epoch(epoch))
+    assert 0.5 * limit < used <= loader.stats()["cache_bytes"] <= limit
+    assert resident(child.pid) - before < 3_000_000
+    assert loader.stats()["picture_hits"] > 50
 
 
 def test_processes_that_live_on_see_the_epoch(data: DataSet) -> None:
@@ -88,8 +270,9 @@ def test_processes_that_live_on_see_the_epoch(data: DataSet) -> None:
 
 
 def test_each_image_has_draws_of_its_own(data: DataSet) -> None:
-    (batch,) = train_loader(data.train, INPUT, recipe(10), seed=0).epoch(0)
-    assert len({int(width) for width in batch.sizes[:, 1]}) >= 4
+    shrunk = recipe(10, augment=Augment(resize_range=(0.3, 1.0)))
+    (batch,) = train_loader(data.train, INPUT, shrunk, seed=0).epoch(0)
+    assert len({int(width) for width in batch.sizes[:, 1]}) >= 8
 
 
 def test_an_epoch_can_be_drawn_again_in_any_order(data: DataSet) -> None:

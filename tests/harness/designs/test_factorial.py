@@ -93,6 +93,9 @@ def test_a_study_runs_the_fraction_with_seeds_as_blocks(tmp_path: Path) -> None:
     assert [spec.seed for spec in specs] == [0] * 8 + [1] * 8
     specs = expand(load(write(tmp_path, sweep=sweep, design=design, resolution=5)))
     assert len(specs) == 16
+    assert load(write(tmp_path, sweep=sweep, design=design)).confounded()[0] == (
+        "detector.width x recipe.lr = recipe.weight_decay x detector.assigner.topk"
+    )
     three = {**sweep, "detector.width": [4, 8, 16]}
     with pytest.raises(StudyError, match=r"toy\.yaml:\d+: detector.width has 3 values"):
         load(write(tmp_path, sweep=three, design=design))

@@ -26,7 +26,7 @@ ALWAYS, NEVER = 1e-9, 1e9  # minutes between checkpoints
     ("detector", "workers", "minutes", "seed"),
     [
         ("toy", 0, NEVER, 0),
-        ("toy", 2, ALWAYS, 1),
+        pytest.param("toy", 2, ALWAYS, 1, marks=pytest.mark.slow),
         pytest.param("rtmdet", 0, ALWAYS, 2, marks=pytest.mark.slow),
         pytest.param("rtmdet", 2, NEVER, 3, marks=pytest.mark.slow),
     ],

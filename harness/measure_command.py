@@ -1,0 +1,199 @@
+"""The command `detbench measure`: what it does once its arguments are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import detectors
+from harness import (
+    complexity,
+    console,
+    data,
+    environment,
+    knobs,
+    latency,
+    locks,
+    model_commands,
+    record,
+    samples,
+)
+from harness import study as studies
+from harness.complexity import Complexity
+from harness.console import print_json
+from harness.latency import Subject, Timing
+from harness.runtimes import RuntimeConfig
+from harness.runtimes.config import Name
+from harness.study import StudyError
+
+TAIL = {
+    "preprocess_ms": "resize, normalise (ms)",
+    "busy_ms": "device busy (ms)",
+    "latency_p95_ms": "p95 (ms)",
+    "latency_p99_ms": "p99 (ms)",
+    "reference_ratio": "to the reference",
+    "roofline_fraction": "of the roofline (%)",
+    "uncounted_fraction": "not counted (% of time)",
+    "memory_bytes": "memory (bytes)",
+    "energy_j": "energy (J)",
+}
+
+
+def measure(
+    models: Sequence[str],
+    data_name: str,
+    sets: Sequence[str],
+    weights: str | None,
+    device: str,
+    *,
+    runtimes: Sequence[str] = (),
+    out: Path | None = None,
+    as_json: bool,
+) -> int:
+    """Count detectors, and time them in turns, by each of the runtimes or by that of the knobs.
+
+    Args:
+        models: names of detectors, or folders of saved ones.
+        data_name: where the images come from.
+        sets: knobs, `PATH=VALUE`.
+        weights: of the only model; None for those beside a saved one, or an untrained one.
+        device: as torch spells it.
+        runtimes: names; none for that of the knobs.
+        out: folder for the figures and the raw samples; None for neither.
+        as_json: whether to print JSON.
+    """
+    if weights is not None and len(models) > 1:
+        raise StudyError("--weights goes with one MODEL")
+    changes = studies.changes(sets)
+    by = _runtimes(runtimes)
+    setups = [model_commands.configured(model, changes) for model in models]
+    for setup in setups:
+        studies.check_size(setup.detector)
+    subjects = {
+        _unlike(models, index): _subject(
+            setup.detector, model_commands.weights_of(models[index], weights)
+        )
+        for index, setup in enumerate(setups)
+    }
+    dataset = data.load(setups[0].data.model_copy(update={"source": data_name}))
+    with locks.working(device):
+        counted = {
+            name: complexity.count(item.detector, item.detector.config.input.size)
+            for name, item in subjects.items()
+        }
+    about = {_by(name, runtime): name for name in subjects for runtime in by}
+    subjects = {
+        _by(name, runtime): item._replace(
+            macs=counted[name].metrics.get("macs_deployed"), runtime=runtime, optional=len(by) > 1
+        )
+        for name, item in subjects.items()
+        for runtime in by
+    }
+    with model_commands.one_line("measure", None) as on_progress:
+        timings = latency.measure(
+            subjects, dataset.val, setups[0].latency, device=device, on_progress=on_progress
+        )
+    rows = [_row(name, counted[model], timings[name]) for name, model in about.items()]
+    if out is not None:
+        _keep(rows, timings, record.make_folder(out), device)
+    _show_measured(rows, device, dataset.name, as_json=as_json)
+    return 0
+
+
+def _keep(
+    rows: Sequence[dict[str, Any]], timings: Mapping[str, Timing], folder: Path, device: str
+) -> None:
+    """Write what was measured, whole, and every raw sample beside it."""
+    facts = {"environment": environment.capture(device), "models": rows}
+    record.write_whole(folder / "measure.json", json.dumps(facts, indent=1, default=str))
+    samples.write(timings, folder)
+
+
+def _row(name: str, counted: Complexity, timing: Timing) -> dict[str, Any]:
+    return {
+        "model": name,
+        "metrics": counted.metrics | timing.metrics,
+        "absent": counted.absent | timing.absent,
+        "caveats": counted.caveats | timing.caveats,
+        "details": {"complexity": counted.details, "latency": timing.details},
+    }
+
+
+def _runtimes(names: Sequence[str]) -> list[Name | None]:
+    """Return runtimes by name, each once; None, which is that of the knobs, where none is named."""
+    known = get_args(Name)
+    for name in names:
+        if name not in known:
+            raise StudyError(
+                f"--runtimes: there is no runtime {name!r}{knobs.nearest(name, known)} "
+                f"There is {', '.join(known)}."
+            )
+    found = [RuntimeConfig.model_validate({"runtime": name}).runtime for name in names]
+    return [*dict.fromkeys(found)] or [None]
+
+
+def _by(model: str, runtime: str | None) -> str:
+    return model if runtime in (None, "eager") else f"{model}, {runtime}"
+
+
+def _subject(config: Any, source: str | None) -> Subject:
+    return Subject(detectors.create(config, weights=source), trained=source is not None)
+
+
+def _show_measured(
+    rows: Sequence[dict[str, Any]], device: str, data_name: str, *, as_json: bool
+) -> None:
+    if as_json:
+        print_json({"device": device, "data": data_name, "models": rows})
+        return
+    stages = {f"{stage}_ms": f"{stage} (ms)" for stage in ("backbone", "neck", "head")}
+    columns = {"model": "model", **console.METRICS, **stages, **TAIL}
+    columns.pop("mAP")
+    flat = [{"model": row["model"], **_shown(row["metrics"])} for row in rows]
+    out = console.stdout()
+    columns = {key: name for key, name in columns.items() if any(key in row for row in flat)}
+    out.print(console.table(columns, flat, f"on {device}, images of {data_name}"))
+    for text in _remarks(rows):
+        out.print(f"note: {text}", markup=False, highlight=False)
+    for row in rows:
+        if "latency_ms" not in row["metrics"]:
+            reason = row["absent"]["latency_ms"]
+            out.print(f"{row['model']}: no latency: {reason}", markup=False, highlight=False)
+
+
+def _shown(metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Return metrics as they are shown, those with an interval in words."""
+    found: dict[str, Any] = dict(metrics)
+    for name, low, high, digits in (
+        ("latency_ms", "latency_low_ms", "latency_high_ms", 2),
+        ("reference_ratio", "reference_ratio_low", "reference_ratio_high", 3),
+    ):
+        if low in metrics and high in metrics:
+            value, least, most = (f"{metrics[key]:.{digits}f}" for key in (name, low, high))
+            found[name] = f"{value} ({least} to {most})"
+    for name in ("roofline_fraction", "uncounted_fraction"):
+        if name in metrics:
+            found[name] = 100 * metrics[name]
+    return found
+
+
+def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Write each caveat of the models once, with whom it is about unless all timed are."""
+    timed = {row["model"] for row in rows if "latency_ms" in row["metrics"]}
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        texts = (part for text in row["caveats"].values() for part in text.split("; "))
+        for text in dict.fromkeys(texts):
+            about.setdefault(text, []).append(row["model"])
+    return [
+        text if timed and timed <= set(names) else f"{'; '.join(names)}: {text}"
+        for text, names in about.items()
+    ]
+
+
+def _unlike(models: Sequence[str], index: int) -> str:
+    """Name a model so that one that is named twice has two names."""
+    before = models[:index].count(models[index])
+    return f"{models[index]}#{before + 1}" if before else models[index]
