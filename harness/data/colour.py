@@ -43,10 +43,11 @@ class Shifts(NamedTuple):
             cv2.extractChannel(hsv, 0, dst=hue)
             cv2.LUT(hue, ((np.arange(256) + self.hue) % 180).astype(np.uint8), dst=hue)
             cv2.insertChannel(hue, hsv, 0)
-        if self.saturation > 0 or self.value > 0:
-            cv2.add(hsv, (0, max(self.saturation, 0), max(self.value, 0), 0), dst=hsv)
-        if self.saturation < 0 or self.value < 0:
-            cv2.subtract(hsv, (0, max(-self.saturation, 0), max(-self.value, 0), 0), dst=hsv)
+        shifts = np.array([0, self.saturation, self.value, 0], np.float64)  # as of four channels
+        if shifts.max() > 0:
+            cv2.add(hsv, shifts.clip(min=0), dst=hsv)
+        if shifts.min() < 0:
+            cv2.subtract(hsv, -shifts.clip(max=0), dst=hsv)
         cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=image)
 
 
