@@ -4,7 +4,7 @@ Beside ours stands the reference description step by step, `peer_pipeline`. Publ
 (not a hundred): Mosaic 24.0 ms cached and 87.1 not, MixUp 12.4 and 19.3; see
 studies/papers/rtmdet.yaml, rtmdet/cache_time. Whole, of ours `stage 1` keeps every photograph of
 so small a split in memory; `larger` is the same of a split that does not fit, so that each image is
-decoded when its turn comes, as the peer's is.
+decoded when its turn comes, as the peer's is. Where mmdetection is installed it runs, too.
 """
 
 import os
@@ -25,6 +25,7 @@ from harness.augmentation import Augment, MixUp, Mosaic
 from harness.data import DataConfig, Split, load, train_loader
 from harness.data.dataset import Annotations
 from harness.recipe import Recipe
+from tests.benchmarks import peer_mmdet
 from tests.benchmarks.peer_pipeline import Unfused
 
 SHARED = Path(os.environ.get("DETBENCH_SHARED", Path(__file__).parents[3] / "shared"))
@@ -103,18 +104,29 @@ def test_input_pipeline(
         benchmark.extra_info["images_per_second"] = IMAGES / seconds
 
 
+def reference(split: Split, steps: str, cached: bool) -> Callable[[], int]:
+    """Return what loads the next batch of the reference implementation; stage 1, cached."""
+    made = peer_mmdet.images(split)
+    return lambda: len([next(made) for _ in range(IMAGES)])
+
+
 @pytest.mark.parametrize("kind", ["stage 1", "larger"])
-def test_images_a_second_beside_the_peer(split: Split, kind: str) -> None:
-    """Both in turns; the ratio of CPU time is what the issue asks of us, or more."""
+@pytest.mark.parametrize("other", [peer, reference])
+@pytest.mark.filterwarnings("ignore")  # of the reference's packages, where they are
+def test_images_a_second_in_turns(split: Split, kind: str, other: Callable[..., Any]) -> None:
+    """The ratio of CPU time is at least that of the 70 and 28 images a second asked for."""
+    if other is reference:
+        pytest.importorskip("mmdet")
     if kind == "larger":
         mine = warmed(ours(larger(split), "stage 1", True, 1 << 30), 50)
     else:
         mine = warmed(ours(split, "stage 1", True), 30)
-    theirs = warmed(peer(split, "stage 1", True), 4)
+    theirs = warmed(other(split, "stage 1", True), 4)
     times = [(seconds(mine), seconds(theirs)) for _ in range(8)]
     rates = [IMAGES / median(each) for each in zip(*times, strict=True)]
     ratio = median(second / first for first, second in times)
-    print(f"{kind}: {rates[0]:.1f} against {rates[1]:.1f} images a second, ratio {ratio:.2f}")
+    found = f"{rates[0]:.1f} images a second against {rates[1]:.1f}, ratio {ratio:.2f}"
+    print(f"{kind} beside the {other.__name__}: {found}")
     assert ratio >= LEAST
 
 
