@@ -8,7 +8,8 @@ distortion, zoom-out and IoU crop, which are those of torchvision.transforms.v2.
 Differs: a chain of resizes is one interpolation, to whole pixels (`layout`); a random crop that
 finds no object in ten tries is taken as it is, where mmdetection takes another image; boxes below
 a pixel are dropped after every crop, where mmdetection drops those of no area; an IoU crop of an
-image without boxes leaves it whole, where torchvision never returns.
+image without boxes leaves it whole, where torchvision never returns; where all shifts of colour are
+0 nothing is done, while on its way to HSV and back a colour changes a little.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Picture(NamedTuple):
     labels: NDArray[np.int64]  # [M]
     fill: int  # value where no photograph is, inside the real part
     distortion: Distortion | None  # of the photographs
-    shifts: Shifts | None  # of the picture's hue, saturation and value
+    shifts: Shifts | None  # of the picture's hue, saturation and value, if not all are 0
     mirrored: bool
 
 
@@ -91,7 +92,7 @@ class Composer:
         fill = augment.zoom_out.fill if augment.zoom_out else self.input.pad_value
         return Picture(
             layout.size, pastes, boxes.astype(np.float32), layout.labels, fill,
-            distortion, shifts, mirrored,
+            distortion, shifts if shifts and any(shifts) else None, mirrored,
         )  # fmt: skip
 
     @property
@@ -126,8 +127,8 @@ def mosaic(
     `CachedMosaic`: the first image is the top-left one.
     """
     x, y = (int(rng.uniform(*center) * side) for side in size[::-1])
-    parts = [resized(part, _fit(part.size, size)) for part in layouts]
-    return _kept(tiled(parts, (x, y), (2 * size[0], 2 * size[1])))
+    sizes = [_fit(part.size, size) for part in layouts]
+    return _kept(tiled(layouts, sizes, (x, y), (2 * size[0], 2 * size[1])))
 
 
 @dataclass(frozen=True)

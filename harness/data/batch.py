@@ -43,7 +43,7 @@ def blank(count: int, size: Size) -> Tensor:
     """Return room for images, uint8 [count, 3, H, W], shared if this is a loading process."""
     shape = (count, 3, *size)
     if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
+        return torch.from_numpy(np.empty(shape, np.uint8))  # numpy asks for large pages
     share: Any = torch.UntypedStorage._new_shared  # as torch's own collate does
     images: Tensor = torch.empty(0, dtype=torch.uint8).set_(share(int(np.prod(shape))))
     return images.view(shape)

@@ -141,7 +141,7 @@ class Dealer:
             return Key(plan, kept=kept, size=size)
         tries = draws[8:]
         partners = (
-            tuple(_pick(pool, draw) for draw in tries)
+            tuple([pool[int(draw * len(pool))] for draw in tries])
             if pool is not None
             else tuple(self._fresh(plan, augment.mosaic, tries[k : k + 5]) for k in _FRESH)
         )

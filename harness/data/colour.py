@@ -34,18 +34,20 @@ class Shifts(NamedTuple):
         return cls(*shifts.astype(int).tolist())
 
     def apply(self, image: Pixels) -> None:
-        """Shift, in place; by planes, which takes half of a three-channel table's time."""
+        """Shift, in place; hue apart, which takes half of a three-channel table's time."""
         height, width = image.shape[:2]
-        hsv, planes = _room(height * width * 3)
-        hsv = hsv.reshape(height, width, 3)
-        hue, saturation, value = planes.reshape(3, height, width)
+        room, plane = _room(height * width)
+        hsv, hue = room.reshape(height, width, 3), plane.reshape(height, width)
         cv2.cvtColor(image, cv2.COLOR_BGR2HSV, dst=hsv)
-        cv2.split(hsv, [hue, saturation, value])
-        cv2.LUT(hue, ((np.arange(256) + self.hue) % 180).astype(np.uint8), dst=hue)
-        for plane, shift in ((saturation, self.saturation), (value, self.value)):
-            add = cv2.add if shift > 0 else cv2.subtract
-            add(plane, np.array([abs(shift)], np.uint8), dst=plane)
-        cv2.merge([hue, saturation, value], hsv)
+        if self.hue:
+            cv2.extractChannel(hsv, 0, dst=hue)
+            cv2.LUT(hue, ((np.arange(256) + self.hue) % 180).astype(np.uint8), dst=hue)
+            cv2.insertChannel(hue, hsv, 0)
+        shifts = np.array([0, self.saturation, self.value, 0], np.float64)  # as of four channels
+        if shifts.max() > 0:
+            cv2.add(hsv, shifts.clip(min=0), dst=hsv)
+        if shifts.min() < 0:
+            cv2.subtract(hsv, -shifts.clip(max=0), dst=hsv)
         cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=image)
 
 
@@ -101,8 +103,8 @@ class Distortion(NamedTuple):
 
 @lru_cache(maxsize=2)
 def _room(size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return room to work in, the same one for the same size: fresh memory is slow at first."""
-    return np.empty(size, np.uint8), np.empty(size, np.uint8)
+    """Return room for three and one channel, the same each time: fresh memory is slow at first."""
+    return np.empty(3 * size, np.uint8), np.empty(size, np.uint8)
 
 
 def _through(image: Pixels, factor: float, constant: float) -> Pixels:

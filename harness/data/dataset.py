@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,10 +122,19 @@ class Split:
         Returns:
             Boxes [M, 4] xyxy in original pixels, and labels [M].
         """
-        rows, image = self.annotations.rows(index), self.images[index]
-        usable = self.annotations.usable[rows]
-        boxes = to_corners(self.annotations.boxes[rows][usable], (image.height, image.width))
-        return boxes.astype(np.float32), self.annotations.labels[rows][usable]
+        offsets, boxes, labels = self._objects
+        rows = slice(int(offsets[index]), int(offsets[index + 1]))
+        return boxes[rows].copy(), labels[rows].copy()
+
+    @cached_property
+    def _objects(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """What `objects` returns of each image, one after another, and where each begins."""
+        table = self.annotations
+        usable = table.usable
+        sizes = np.array([(image.height, image.width) for image in self.images]).reshape(-1, 2)
+        boxes = to_corners(table.boxes[usable], sizes[table.image_of_row()[usable]])
+        before = np.concatenate([[0], np.cumsum(usable)])
+        return before[table.offsets], boxes.astype(np.float32), table.labels[usable]
 
     def ground_truth(self) -> dict[str, Any]:
         """Return this split in COCO's format, crowd and degenerate boxes included.

@@ -104,33 +104,31 @@ def tall_enough(boxes: Floats) -> NDArray[np.bool_]:
     return np.asarray((boxes[:, 2:] - boxes[:, :2] >= SHORTEST).all(axis=1))
 
 
-def tiled(layouts: Sequence[Layout], center: tuple[int, int], size: Size) -> Layout:
-    """Put four pictures around a point: top left, top right, bottom left, bottom right.
+def tiled(
+    photographs: Sequence[Layout], sizes: Sequence[Size], center: tuple[int, int], size: Size
+) -> Layout:
+    """Put four photographs around a point: top left, top right, bottom left, bottom right.
 
     Args:
-        layouts: each touches the point with a corner; what leaves the canvas is not shown.
+        photographs: each as it is; what leaves the canvas is not shown.
+        sizes: (h, w) at which each touches the point with a corner.
         center: (x, y) of the point.
         size: (h, w) of the canvas.
     """
-    x, y = center
-    corners = [
-        (x - layouts[0].size[1], y - layouts[0].size[0]),
-        (x, y - layouts[1].size[0]),
-        (x - layouts[2].size[1], y),
-        (x, y),
-    ]
-    parts = [
-        cropped(part, (-left, -top), size)
-        for part, (left, top) in zip(layouts, corners, strict=True)
-    ]
-    counts = np.cumsum([0, *(len(part.images) for part in parts[:-1])])
-    owners = [part.owners + start for part, start in zip(parts, counts, strict=True)]
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("sizes", "scale", "offset", "region", "boxes", "labels")
-    }
-    images = tuple(image for part in parts for image in part.images)
-    return Layout(size=size, images=images, owners=np.concatenate(owners), **columns)
+    (x, y), rows = center, []
+    for k, (part, (height, width)) in enumerate(zip(photographs, sizes, strict=True)):
+        left, top = (x, x - width)[k % 2 == 0], (y, y - height)[k < 2]
+        region = max(left, 0), max(top, 0), min(left + width, size[1]), min(top + height, size[0])
+        scale = width / part.size[1], height / part.size[0]
+        rows.append([*part.size[::-1], *scale * 2, left, top, left, top, *region])
+    table = np.array(rows, np.float64)
+    return Layout(
+        size, tuple(part.images[0] for part in photographs),
+        table[:, :2], table[:, 2:6], table[:, 6:10], table[:, 10:],
+        np.concatenate([part.boxes for part in photographs]),
+        np.concatenate([part.labels for part in photographs]),
+        np.arange(4).repeat([len(part.boxes) for part in photographs]),
+    )  # fmt: skip
 
 
 def snapped(layout: Layout) -> tuple[Layout, list[Paste]]:

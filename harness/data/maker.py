@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,10 +14,12 @@ from harness.data.caches import PICTURE, Key, Plan
 from harness.data.config import DataError
 from harness.data.dataset import Split
 from harness.data.layout import Layout, whole
-from harness.data.paint import Pixels, blend, paint, to_planes
+from harness.data.paint import Pixels, Planes, blend, mirror, paint, to_planes
 from harness.data.resize import Size
 from harness.data.store import Held, Store
 from harness.recipe import Recipe
+
+COMPOSED = 1 << 10  # pictures of which a process remembers what they look like; few bytes each
 
 
 class Made(NamedTuple):
@@ -61,7 +62,10 @@ class Maker:
 
     def __post_init__(self) -> None:
         """Reserve memory to work in."""
-        self._scratch = np.empty((4, *self.input.size, 3), np.uint8)
+        self._canvas = np.empty((*self.input.size, 3), np.uint8)
+        self._scratch = np.empty((3, 3, *self.input.size), np.uint8)
+        self._composed: dict[Plan, Picture] = {}
+        _ = self.split.objects(0)  # made ready here, once, to be shared by forked processes
         self._held: list[tuple[Store, Held]] = []
         self._stored = True
 
@@ -85,6 +89,7 @@ class Maker:
                 if self.recipe.on_corrupt == "refuse":
                     raise DataError(str(error)) from error
                 self.unreadable[error.index] = str(error)
+                self._composed.clear()
 
     def _make(self, key: Key, planes: NDArray[np.uint8]) -> Made:
         self._held.clear()
@@ -92,18 +97,18 @@ class Maker:
         pixels = self._painted(key.plan, picture, self._scratch[0], keep=key.kept)
         boxes, labels, size = picture.boxes, picture.labels, picture.size
         partner = self._partner(key)
-        if partner is not None:
+        if partner is None:
+            planes[:] = pixels
+        else:
             plan, other = partner
             second = self._painted(plan, other, self._scratch[1], keep=False)
-            added = other.boxes
+            added, size = other.boxes, self.input.size
             if key.mirrored:
-                second = np.asarray(cv2.flip(second, 1, dst=self._scratch[3]), np.uint8)
-                added = _mirrored(added, self.input.size[1])
-            blend(pixels, second, self._scratch[2])
-            pixels, size = self._scratch[2], self.input.size
+                mirror(second, self._scratch[2])
+                second, added = self._scratch[2], _mirrored(added, size[1])
+            blend(pixels, second, planes)
             boxes = np.concatenate([boxes, added])
             labels = np.concatenate([labels, other.labels])
-        to_planes(pixels, planes, self.input.channels)
         if not all(store.intact(held) for store, held in self._held):
             raise _OverwrittenError
         index = self._good(key.plan.images[0])
@@ -112,13 +117,22 @@ class Maker:
 
     def _partner(self, key: Key) -> tuple[Plan, Picture] | None:
         """Return the first partner that has a box."""
-        for plan in dict.fromkeys(key.partners):
+        for plan in key.partners:
             picture = self._compose(plan)
             if len(picture.boxes):
                 return plan, picture
         return None
 
     def _compose(self, plan: Plan) -> Picture:
+        """Return what a picture looks like; the latest ones are at hand."""
+        found = self._composed.get(plan)
+        if found is None:
+            if len(self._composed) >= COMPOSED:
+                del self._composed[next(iter(self._composed))]
+            found = self._composed[plan] = self._drawn(plan)
+        return found
+
+    def _drawn(self, plan: Plan) -> Picture:
         seeds = [self.seed, PICTURE, plan.epoch, plan.position, plan.images[0]]
         composer = Composer(self.recipe.augment_of(plan.epoch), self.input)
         images = tuple(self._good(image) for image in plan.images)
@@ -128,21 +142,22 @@ class Maker:
         image = self.split.images[index]
         return whole(index, (image.height, image.width), *self.split.objects(index))
 
-    def _painted(self, plan: Plan, picture: Picture, canvas: Pixels, *, keep: bool) -> Pixels:
+    def _painted(self, plan: Plan, picture: Picture, planes: Planes, *, keep: bool) -> Planes:
         """Return the pixels of a picture, from the store if they are there."""
         key = hash(plan)
         found = self.pictures.get(key) if self._stored and not keep else None
         if found is not None:
             self._held.append((self.pictures, found))
-            return found.image
+            return found.image.reshape(planes.shape)
         room = self.pictures.reserve(*self.input.size) if self._stored and keep else None
         if room is not None:
             self._held.append((self.pictures, room))
-            canvas = room.image
-        paint(picture, self._read, canvas, self.input.pad_value)
+            planes = room.image.reshape(planes.shape)
+        paint(picture, self._read, self._canvas, self.input.pad_value)
+        to_planes(self._canvas, planes, self.input.channels)
         if room is not None:
             self.pictures.publish(key, room)
-        return canvas
+        return planes
 
     def _read(self, index: int) -> Pixels:
         """Return the pixels of a photograph, from the store if they are there."""

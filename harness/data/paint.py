@@ -13,6 +13,7 @@ from harness.data.layout import Paste
 from harness.data.resize import resize
 
 Pixels = NDArray[np.uint8]  # [H, W, 3] BGR
+Planes = NDArray[np.uint8]  # [3, H, W] in the order of the input's channels, contiguous
 
 
 def paint(picture: Picture, read: Callable[[int], Pixels], canvas: Pixels, pad_value: int) -> None:
@@ -33,25 +34,12 @@ def paint(picture: Picture, read: Callable[[int], Pixels], canvas: Pixels, pad_v
         pixels = read(paste.image)
         if picture.distortion is not None:
             pixels = picture.distortion.apply(pixels)
-        _paste(paste, pixels, part)
+        _paste(paste, pixels, part, picture.mirrored)
     if picture.shifts is not None:
         picture.shifts.apply(part)
-    if picture.mirrored:
-        part[:] = cv2.flip(part, 1)
 
 
-def blend(first: Pixels, second: Pixels, result: Pixels) -> None:
-    """Mix two pictures half and half, rounded down as the reference does.
-
-    Args:
-        first: [H, W, 3].
-        second: [H, W, 3].
-        result: [H, W, 3], written over.
-    """
-    cv2.addWeighted(first, 0.5, second, 0.5, -0.25, dst=result)
-
-
-def to_planes(picture: Pixels, planes: NDArray[np.uint8], channels: str) -> None:
+def to_planes(picture: Pixels, planes: Planes, channels: str) -> None:
     """Write a picture channel by channel.
 
     Args:
@@ -59,13 +47,43 @@ def to_planes(picture: Pixels, planes: NDArray[np.uint8], channels: str) -> None
         planes: [3, H, W] in the order of `channels`, written over.
         channels: `rgb` or `bgr`.
     """
-    for k, plane in enumerate(planes):
-        cv2.extractChannel(picture, 2 - k if channels == "rgb" else k, dst=plane)
+    cv2.split(picture, list(planes[::-1] if channels == "rgb" else planes))
 
 
-def _paste(paste: Paste, pixels: Pixels, part: Pixels) -> None:
+def mirror(planes: Planes, result: Planes) -> None:
+    """Mirror a picture.
+
+    Args:
+        planes: [3, H, W].
+        result: [3, H, W], written over.
+    """
+    cv2.flip(_rows(planes), 1, dst=_rows(result))
+
+
+def blend(first: Planes, second: Planes, result: Planes) -> None:
+    """Mix two pictures half and half, rounded down as the reference does.
+
+    Args:
+        first: [3, H, W].
+        second: [3, H, W].
+        result: [3, H, W], written over.
+    """
+    cv2.addWeighted(_rows(first), 0.5, _rows(second), 0.5, -0.25, dst=_rows(result))
+
+
+def _rows(planes: Planes) -> NDArray[np.uint8]:
+    """Return planes one below the other, as OpenCV takes them."""
+    return planes.reshape(-1, planes.shape[2])
+
+
+def _paste(paste: Paste, pixels: Pixels, part: Pixels, mirrored: bool) -> None:
     x1, y1, x2, y2 = paste.source
     left, top, right, bottom = paste.target
     patch = resize(pixels[y1:y2, x1:x2], (bottom - top, right - left))
     x1, y1, x2, y2 = paste.region
-    part[y1:y2, x1:x2] = patch[y1 - top : y2 - top, x1 - left : x2 - left]
+    shown = patch[y1 - top : y2 - top, x1 - left : x2 - left]
+    if mirrored:
+        width = part.shape[1]
+        cv2.flip(shown, 1, dst=part[y1:y2, width - x2 : width - x1])
+    else:
+        part[y1:y2, x1:x2] = shown

@@ -264,3 +264,9 @@ def test_the_steps_of_a_recipe() -> None:
     assert Composer(Augment(resize_range=(0.5, 2.0)), INPUT).transforms == cut
     tiled = Composer(Augment(mosaic=Mosaic(), resize_range=(0.5, 2.0)), INPUT).transforms
     assert tiled == [RandomResize((192, 256), (0.5, 2.0)), RandomCrop((96, 128))]
+
+
+def test_a_picture_without_any_shift_of_colour_keeps_its_pixels() -> None:
+    """The way to HSV and back would change colours a little."""
+    composer = Composer(Augment(hsv=(0.9, 0.9, 0.9)), INPUT)
+    assert composer((0,), FOUR.layout, rng(0)).shifts is None
