@@ -226,7 +226,9 @@ def turned(name: str, knob: Knob) -> Detector:
 def other_values(knob: Knob) -> Iterator[Any]:
     """Propose values beside a knob's own, by its type."""
     value = knob.value
-    if isinstance(value, bool):
+    if value is None and knob.path == "input.train_size":
+        yield (96, 128)
+    elif isinstance(value, bool):
         yield not value
     elif isinstance(value, int):
         yield from (value + 1, value + 2, max(value // 2, 1))
