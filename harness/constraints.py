@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple, cast
 
 from harness import knobs
-from harness.record import METRICS
+from harness.record import METRICS, Record
 
 NAMES = (
     *(name for group in METRICS.values() for name in group),
@@ -18,6 +18,7 @@ NAMES = (
 FREE = METRICS["complexity"]
 """Metrics that cost nothing to know."""
 _FORM = re.compile(r"\s*(<=|>=)\s*(\S+)\s*")
+_REASON = re.compile(r"\w+ is \S+, and has to be .+")
 
 
 class ConstraintError(ValueError):
@@ -87,6 +88,12 @@ def infeasible(metrics: Mapping[str, float], constraints: Mapping[str, str]) -> 
         if metric in metrics and constraint.broken_by(metrics[metric]):
             return f"{metric} is {metrics[metric]:.4g}, and has to be {text.strip()}"
     return None
+
+
+def is_lifted(result: Record, constraints: Mapping[str, str]) -> bool:
+    """Say whether a trial was given up for a constraint that does not rule it out any more."""
+    given_up = result.stopped is not None and _REASON.fullmatch(result.stopped) is not None
+    return given_up and infeasible(result.metrics, constraints) is None
 
 
 def needs_latency(metrics: Mapping[str, object]) -> bool:

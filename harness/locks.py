@@ -3,6 +3,7 @@
 Locks are `flock`s on files of the user's own, so a process that dies lets go of what it held.
 A lock is a pair of files. Whoever comes passes the turnstile first, and a measurement holds it
 while it waits: those that work finish their step, none begins another, and the wait is short.
+$DETBENCH_LOCKS names another folder for them, for a device that several users share, or for tests.
 """
 
 from __future__ import annotations
@@ -94,6 +95,10 @@ def _physical(device: str) -> str:
 
 
 def _folder() -> Path:
+    given = os.environ.get("DETBENCH_LOCKS")
+    if given:
+        Path(given).mkdir(parents=True, exist_ok=True)
+        return Path(given)
     user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
     folder = Path(tempfile.gettempdir()) / f"detbench-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -11,7 +11,7 @@ import torch
 
 from detectors.config import KnobError, canonical
 from harness import complexity, environment, record, reuse, trainings
-from harness.constraints import infeasible
+from harness.constraints import infeasible, is_lifted
 from harness.recipe import Recipe
 from harness.record import Record, RecordError
 from harness.reuse import Earlier
@@ -173,7 +173,7 @@ def _planned(
         spec,
         params=int(own.metrics["params"]),
         macs=int(own.metrics["macs"]),
-        stands=stands_in(spec, out),
+        stands=stands_in(spec, out, constraints),
         images=images,
         epochs=epochs,
         steps=epochs * _steps_per_epoch(images, recipe) if recipe else 0,
@@ -208,11 +208,12 @@ def _steps_per_epoch(images: int, recipe: Recipe) -> int:
     return batches // min(recipe.accumulate, batches)
 
 
-def stands_in(spec: TrialSpec, out: Path) -> bool:
+def stands_in(spec: TrialSpec, out: Path, limits: Mapping[str, str]) -> bool:
     """Say whether a trial's record makes running it needless."""
     from harness.engine.standing import standing
 
-    return standing(out / spec.study, spec.trial) is not None
+    found = standing(out / spec.study, spec.trial)
+    return found is not None and not is_lifted(found, limits)
 
 
 class _Trained(NamedTuple):

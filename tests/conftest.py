@@ -18,6 +18,11 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep rendered data and fingerprints of tests out of the user's cache."""
-    folder = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("DETBENCH_CACHE", str(folder))
+    """Keep rendered data and fingerprints of tests out of the user's cache, and locks apart.
+
+    Tests take turns at measuring with each other, not with what else the machine does.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    together = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    monkeypatch.setenv("DETBENCH_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("DETBENCH_LOCKS", str(together / "locks"))

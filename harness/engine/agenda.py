@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from harness import constraints
 from harness.progress import Judge
 from harness.record import Record
 from harness.specification import TrialSpec, short
@@ -59,6 +60,8 @@ class Agenda:
     judge: Callable[[Sequence[Record], Trial | None], Judge] | None = None
     retries: Mapping[str, int] = field(default_factory=dict)  # by cause
     timeout: float | None = None  # seconds an attempt
+    outdated: Callable[[Record], bool] = lambda record: False
+    """Whether a trial was given up for a reason that the study has no more."""
 
     @property
     def total(self) -> int:
@@ -134,7 +137,11 @@ def _of_search(study: Study) -> Agenda:
 
 def _rules(study: Study) -> dict[str, Any]:
     hours = study.timeout_hours
-    return {"retries": study.retries, "timeout": None if hours is None else 3600 * hours}
+    return {
+        "retries": study.retries,
+        "timeout": None if hours is None else 3600 * hours,
+        "outdated": lambda record: constraints.is_lifted(record, study.limits),
+    }
 
 
 def _choices(specs: Sequence[TrialSpec]) -> dict[str, list[Scalar]]:

@@ -140,7 +140,7 @@ class _Driver:
         if wrong:
             self.warn(wrong)
         found = standing.standing(self.folder, trial)
-        if found is None:
+        if found is None or self.agenda.outdated(found):
             return False
         self.records[trial] = found
         self.on_event(Event("skipped", trial, record=found))

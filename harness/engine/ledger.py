@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-import uuid
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,16 +19,17 @@ from filelock import FileLock
 
 from harness.engine import entries, owner
 from harness.engine.agenda import Agenda, Params
-from harness.engine.storage import GRACE_SECONDS, HEARTBEAT_SECONDS, StorageError, open_storage
-from harness.record import Record, write_whole
+from harness.engine.opening import open_study
+from harness.engine.storage import GRACE_SECONDS, HEARTBEAT_SECONDS, open_storage
+from harness.record import Record
 from harness.specification import TrialSpec
 from harness.yaml_source import StudyError
 
 if TYPE_CHECKING:
-    from optuna import Study, Trial
+    from optuna import Trial
     from optuna.trial import FrozenTrial
 
-LOCK, TOKEN = ".lock", ".study"
+LOCK = ".lock"
 AHEAD = 200  # trials that are entered before their turn, and shown as waiting
 FRUITLESS = 50  # suggestions in a row that are known already, after which a search is over
 
@@ -74,7 +73,7 @@ class Ledger:
             self.database = open_storage(where)
             self.storage = get_storage(self.database)  # remembers the trials that are over
             try:
-                self.study = self._open()
+                self.study = open_study(agenda, folder, self.storage)
             except BaseException:
                 self.close()
                 raise
@@ -171,61 +170,6 @@ class Ledger:
         """Return all trials that were ever entered, in that order."""
         found = (entries.trial_of(item) for item in self._entries())
         return list(dict.fromkeys(trial for trial in found if trial))
-
-    def _open(self) -> Study:
-        """Open the study; one of other objectives or values is made anew from the records."""
-        import optuna
-
-        plain = optuna.samplers.RandomSampler()  # for a search, `prepare` sets another
-        name, wanted = self.agenda.study, self._identity()
-        if name in optuna.get_all_study_names(self.storage):
-            study = optuna.load_study(study_name=name, storage=self.storage, sampler=plain)
-            self._check_token(study)
-            if study.user_attrs.get("identity") == wanted:
-                return study
-            self._check_unused(study)
-            optuna.delete_study(study_name=name, storage=self.storage)
-        study = optuna.create_study(
-            storage=self.storage,
-            study_name=name,
-            sampler=plain,
-            directions=[*self.agenda.directions.values()],
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(list(self.agenda.directions))
-        study.set_user_attr("token", self._token())
-        study.set_user_attr("identity", wanted)
-        return study
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "directions": [list(item) for item in self.agenda.directions.items()],
-            "space": self.agenda.space,
-        }
-
-    def _token(self) -> str:
-        """Return what tells this folder's study from one of the same name elsewhere."""
-        file = self.folder / TOKEN
-        if not file.exists():
-            write_whole(file, uuid.uuid4().hex)
-        return file.read_text(encoding="utf-8")
-
-    def _check_token(self, study: Study) -> None:
-        if study.user_attrs.get("token", self._token()) != self._token():
-            raise StorageError(
-                f"the storage holds another study named {study.study_name!r}, whose records are not"
-                f" in {self.folder}; name yours differently, or use the --out of that one"
-            )
-
-    def _check_unused(self, study: Study) -> None:
-        for item in study.get_trials(deepcopy=False):
-            who = entries.owner_of(item)
-            if item.state.name == "RUNNING" and who and not owner.is_dead(who):
-                raise StorageError(
-                    f"{self.folder}: another run, {who.title}, is at work on other values or"
-                    " objectives of this study; let it end"
-                )
 
     def _entries(self) -> Sequence[FrozenTrial]:
         return self.storage.get_all_trials(self.study_id, deepcopy=False)

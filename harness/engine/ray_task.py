@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Message, Stage
-from harness.engine.ledger import TOKEN
 from harness.engine.local import carry_out
+from harness.engine.opening import TOKEN
 from harness.engine.worker import Interrupted
 from harness.progress import Progress
 

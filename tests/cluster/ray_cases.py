@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -148,27 +149,28 @@ def test_a_process_that_dies_is_a_crash_and_is_tried_again(
 def test_a_question_is_answered_and_a_job_ends_on_request(tmp_path: Path, cluster: Cluster) -> None:
     out = tmp_path / "runs" / "toy"
     out.mkdir(parents=True)
-    executor = RayExecutor({})
-    spec = agenda(tmp_path, [4], measure=["accuracy"]).specs[0]
-    executor.submit(Job(spec, out, judged=True))
-    asked = until(executor, Asked)
-    assert asked.stage == "cheap"
-    assert asked.metrics["params"] > 0
-    executor.answer(spec.trial, "too large")
-    finished = until(executor, Finished)
-    assert isinstance(finished, Finished)
-    assert finished.record.state == "pruned"
-    executor.submit(Job(spec, out, judged=True))
-    until(executor, Asked)
-    executor.stop(spec.trial)
-    lost = until(executor, Lost)
-    assert isinstance(lost, Lost)
-    assert lost.failure.cause == "stopped"
-    executor.submit(Job(spec, out, judged=True))
-    until(executor, Asked)
-    executor.kill(spec.trial)
-    assert executor.busy == {}
-    executor.close()
+    spec = agenda(tmp_path, [4], measure=["complexity", "accuracy"]).specs[0]
+    job = Job(spec, out, judged=True)
+    with closing(RayExecutor({})) as executor:
+        executor.submit(job)
+        asked = until(executor, Asked)
+        assert isinstance(asked, Asked)
+        assert asked.stage == "cheap"
+        assert asked.metrics["params"] > 0
+        executor.answer(spec.trial, "too large")
+        finished = until(executor, Finished)
+        assert isinstance(finished, Finished)
+        assert finished.record.state == "pruned"
+        executor.submit(job)
+        until(executor, Asked)
+        executor.stop(spec.trial)
+        lost = until(executor, Lost)
+        assert isinstance(lost, Lost)
+        assert lost.failure.cause == "stopped"
+        executor.submit(job)
+        until(executor, Asked)
+        executor.kill(spec.trial)
+        assert executor.busy == {}
     assert not ray.is_initialized()
 
 

@@ -50,13 +50,15 @@ def states(url: str) -> Counter[str]:
     return found
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "workers"), [(12, 2), pytest.param(300, 4, marks=pytest.mark.slow)]
+)
 def test_each_trial_runs_once_and_none_is_lost(
-    tmp_path: Path, postgres: Postgres, count: int
+    tmp_path: Path, postgres: Postgres, count: int, workers: int
 ) -> None:
     url, out, warned = postgres.database(), tmp_path / "runs", list[str]()
     todo = agenda(tmp_path, range(2, 2 + count))
-    summary, events = run(todo, out, workers=4, storage=url, warned=warned)
+    summary, events = run(todo, out, workers=workers, storage=url, warned=warned)
     assert warned == []
     assert [item.state for item in summary.records] == ["done"] * count
     started = Counter(event.trial for event in events if event.kind == "started")

@@ -33,6 +33,7 @@ def inside(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_a_study_outlives_a_node() -> None:
     inside("-k", "outlives_a_node")
 

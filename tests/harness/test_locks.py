@@ -1,7 +1,6 @@
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 import time
 from contextlib import ExitStack
@@ -18,8 +17,7 @@ PATIENCE = 30.0
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("DETBENCH_LOCKS", str(tmp_path))
 
 
 def hold(name, parent):

@@ -210,6 +210,21 @@ def test_the_judge_is_asked_and_what_it_gives_up_is_pruned(tmp_path: Path) -> No
     assert status("toy", 2, tmp_path / "runs" / "toy", None)["counts"]["pruned"] == 1
 
 
+@pytest.mark.parametrize(("limit", "states"), [("<= 4000", ["done", "pruned"]),
+                                               ("<= 6000", ["done", "done"])])  # fmt: skip
+def test_what_a_limit_ruled_out_is_run_once_the_limit_is_lifted(
+    tmp_path: Path, limit: str, states: list[str]
+) -> None:
+    for text in ("<= 3000", limit):
+        todo = agenda(tmp_path, [1, 5], constraints={"macs": text})
+        executor = LocalExecutor(["cpu"], instant.perform)
+        summary, events = run(todo, tmp_path / "runs", executor=executor)
+    assert [item.state for item in summary.records] == states
+    assert [item.trial for item in events if item.kind == "started"] == [
+        item.trial for item in summary.records[1:] if item.state == "done"
+    ]
+
+
 SEARCH = {
     "space": {"detector.width": {"low": 1, "high": 6}},
     "objectives": {"macs": "minimize"},

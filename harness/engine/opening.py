@@ -1,0 +1,85 @@
+"""Opens the Optuna study behind a study, unless it is somebody else's."""
+
+from __future__ import annotations
+
+import uuid
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.engine import entries, owner
+from harness.engine.agenda import Agenda
+from harness.engine.storage import StorageError
+from harness.record import write_whole
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.storages import BaseStorage
+
+TOKEN = ".study"  # file that tells a folder's study from one of the same name elsewhere
+
+
+def open_study(agenda: Agenda, folder: Path, storage: BaseStorage) -> Study:
+    """Open a study; one of other objectives or values is made anew, to be filled from the records.
+
+    Args:
+        agenda: what is to be run.
+        folder: of the records.
+        storage: that holds the study, or will.
+
+    Raises:
+        StorageError: the study is another's, or a driver is at work on it with other values.
+    """
+    import optuna
+
+    plain = optuna.samplers.RandomSampler()  # a search sets another
+    name, wanted = agenda.study, _identity(agenda)
+    if name in optuna.get_all_study_names(storage):
+        study = optuna.load_study(study_name=name, storage=storage, sampler=plain)
+        _check_token(study, folder)
+        if study.user_attrs.get("identity") == wanted:
+            return study
+        _check_unused(study, folder)
+        optuna.delete_study(study_name=name, storage=storage)
+    directions = [*agenda.directions.values()]
+    study = optuna.create_study(
+        storage=storage, study_name=name, sampler=plain, directions=directions
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(agenda.directions))
+    study.set_user_attr("token", _token(folder))
+    study.set_user_attr("identity", wanted)
+    return study
+
+
+def _identity(agenda: Agenda) -> dict[str, Any]:
+    """Return what all entries of a study have to share."""
+    directions = [list(item) for item in agenda.directions.items()]
+    return {"directions": directions, "space": agenda.space}
+
+
+def _token(folder: Path) -> str:
+    file = folder / TOKEN
+    if not file.exists():
+        write_whole(file, uuid.uuid4().hex)
+    return file.read_text(encoding="utf-8")
+
+
+def _check_token(study: Study, folder: Path) -> None:
+    token = _token(folder)
+    if study.user_attrs.get("token", token) != token:
+        raise StorageError(
+            f"the storage holds another study named {study.study_name!r}, whose records are not"
+            f" in {folder}; name yours differently, or use the --out of that one"
+        )
+
+
+def _check_unused(study: Study, folder: Path) -> None:
+    for item in study.get_trials(deepcopy=False):
+        who = entries.owner_of(item)
+        if item.state.name == "RUNNING" and who and not owner.is_dead(who):
+            raise StorageError(
+                f"{folder}: another run, {who.title}, is at work on other values or objectives"
+                " of this study; let it end"
+            )
