@@ -91,17 +91,17 @@ def test_ten_percent_more_are_called_slower():
     assert np.median([item.ratio for item in found]) == pytest.approx(1.1, rel=0.01)
 
 
-class Sleeps(nn.Module):
-    """A stage that sleeps, and knows by a clock of its own how long it really took."""
+class Spends(nn.Module):
+    """A stage that spends a machine's time, and notes how much of it each call really took."""
 
-    def __init__(self, milliseconds):
+    def __init__(self, machine, milliseconds):
         super().__init__()
-        self.milliseconds, self.log = milliseconds, []
+        self.machine, self.milliseconds, self.log = machine, milliseconds, []
 
     def forward(self, value, sizes=None):
-        start = time.perf_counter_ns()
-        time.sleep(self.milliseconds / 1e3)
-        self.log.append((start, time.perf_counter_ns()))
+        start = self.machine.now
+        self.machine.spend(self.milliseconds)
+        self.log.append((start, self.machine.now))
         return value if sizes is None else nothing_found()
 
     def median_ms(self, windows):
@@ -113,6 +113,18 @@ class Sleeps(nn.Module):
         ]
         assert len(inside) == 16
         return float(np.median(inside))
+
+
+class Sleeps(nn.Module):
+    """A stage that sleeps."""
+
+    def __init__(self, milliseconds):
+        super().__init__()
+        self.milliseconds = milliseconds
+
+    def forward(self, value, sizes=None):
+        time.sleep(self.milliseconds / 1e3)
+        return value if sizes is None else nothing_found()
 
 
 class Works(nn.Module):
@@ -143,15 +155,17 @@ def staged(**stages):
     return of_stages(model, INPUTS, trained=True)
 
 
-def slept(milliseconds):
-    stages = {name: Sleeps(time) for name, time in zip(STAGES, milliseconds, strict=True)}
+def sixteen_passes(stages, timer):
     config = REAL.model_copy(update={"min_samples": 16, "max_samples": 16, "block": 2})
     quick = config.model_copy(update={"warmup_seconds": 0.0, "seconds": 10.0})
-    return stages, measure_prepared({"a": staged(**stages)}, quick, Bench("cpu", CpuTimer()))["a"]
+    return measure_prepared({"a": staged(**stages)}, quick, Bench("cpu", timer))["a"]
 
 
 def test_stages_are_found_to_take_what_they_took():
-    stages, timing = slept((24, 16, 20, 28))
+    machine = Machine(0)
+    known = zip(STAGES, (24, 16, 20, 28), strict=True)
+    stages = {name: Spends(machine, milliseconds) for name, milliseconds in known}
+    timing = sixteen_passes(stages, CpuTimer(machine))
     for name, metric, part in (
         ("backbone", "backbone_ms", "stages"),
         ("neck", "neck_ms", "stages"),
@@ -159,13 +173,14 @@ def test_stages_are_found_to_take_what_they_took():
         ("postprocess", "nms_ms", "parts"),
     ):
         took = stages[name].median_ms(timing.passes[part].windows)
-        assert timing.metrics[metric] == pytest.approx(took, rel=0.02), name
+        assert timing.metrics[metric] == pytest.approx(took, rel=1e-4), name
 
 
 @pytest.mark.slow
 def test_on_this_machine_stages_of_known_duration_are_found():
     known = (120.0, 60.0, 80.0, 100.0)
-    _, timing = slept(known)
+    stages = {name: Sleeps(took) for name, took in zip(STAGES, known, strict=True)}
+    timing = sixteen_passes(stages, CpuTimer())
     found = [timing.metrics[f"{name}_ms"] for name in ("backbone", "neck", "head", "nms")]
     assert found == pytest.approx(known, rel=0.02)
     assert timing.metrics["network_ms"] == pytest.approx(260, rel=0.02)
