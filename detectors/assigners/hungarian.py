@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detectors.assigners.scene import DenseAssigner, Scene, places
+from detectors.assigners.scene import DenseAssigner, Scene
 from detectors.boxes import boxes_to_shares
 from detectors.interface import BACKGROUND
-from detectors.rtdetr.matcher import HungarianMatcher
-from detectors.rtdetr.queries import Objects, Predictions
+from detectors.matching import HungarianMatcher
+from detectors.queries import Objects, Predictions, places
 
 
 @dataclass(frozen=True)

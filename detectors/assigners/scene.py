@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from detectors.boxes import iou
 from detectors.interface import BACKGROUND, Assignment, Target
+from detectors.queries import places
 
 
 class Objects(NamedTuple):
@@ -84,15 +84,6 @@ def pad(targets: list[Target]) -> Objects:
         real,
         counts,
     )
-
-
-def places(counts: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the image of each of T objects and its place there, [T] each, image after image."""
-    sizes = np.array(counts)
-    image = np.arange(len(sizes)).repeat(sizes)
-    place = np.arange(len(image)) - (sizes.cumsum() - sizes).repeat(sizes)
-    both = torch.from_numpy(np.stack((image, place))).to(device)
-    return both[0], both[1]
 
 
 def of_objects(values: Tensor, index: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from detectors.boxes import iou, shares_to_boxes
 from detectors.interface import as_float32
 from detectors.losses import average_over_processes, giou_loss, varifocal_loss
-from detectors.rtdetr.matcher import HungarianMatcher
-from detectors.rtdetr.queries import Matches, Noise, Objects, Predictions, TrainingOutputs
+from detectors.matching import HungarianMatcher
+from detectors.queries import Matches, Objects, Predictions
+from detectors.rtdetr.queries import Noise, TrainingOutputs
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from detectors.boxes import inverse_sigmoid
-from detectors.rtdetr.queries import Matches, Noise, Objects, pad_objects, places
+from detectors.queries import Matches, Objects, pad_objects, places
+from detectors.rtdetr.queries import Noise
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _shift(boxes: Tensor, far: Tensor, scale: float) -> Tensor:
 
 def _positives(objects: Objects, groups: int, queries: int) -> Matches:
     """Pair the near queries of all groups, each of so many queries, with their objects."""
-    image, place = places(objects)
+    image, place = places(objects.counts, objects.labels.device)
     first = torch.arange(groups, device=place.device) * queries
     index = torch.arange(len(place), device=place.device)
     query = (place + first[:, None]).flatten()

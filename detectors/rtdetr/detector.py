@@ -28,13 +28,13 @@ from detectors.backbones.cspnext import CSPNeXtConfig
 from detectors.backbones.hgnetv2 import HGNetv2Config
 from detectors.backbones.presnet import PResNetConfig
 from detectors.interface import Detector, InputConfig, Target, as_float32
+from detectors.matching import HungarianMatcher
 from detectors.postprocess import TopKConfig
+from detectors.queries import gather_objects
 from detectors.rtdetr.criterion import RTDETRCriterionConfig
 from detectors.rtdetr.denoising import make_noise
 from detectors.rtdetr.head import RTDETRHead, RTDETRHeadConfig
-from detectors.rtdetr.matcher import HungarianMatcher
 from detectors.rtdetr.neck import HybridEncoderConfig
-from detectors.rtdetr.queries import gather_objects
 from detectors.rtdetr.weights import translate
 
 

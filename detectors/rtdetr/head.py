@@ -12,6 +12,7 @@ from detectors.boxes import shares_to_boxes
 from detectors.config import inference_only
 from detectors.interface import QueryOutputs, fuse
 from detectors.layers import ConvNormAct
+from detectors.queries import Predictions
 from detectors.rtdetr.attention import Sizes
 from detectors.rtdetr.decoder import (
     MLP,
@@ -21,7 +22,7 @@ from detectors.rtdetr.decoder import (
     start_without_moving,
 )
 from detectors.rtdetr.denoising import DenoisingConfig, attention_mask
-from detectors.rtdetr.queries import Noise, Predictions, TrainingOutputs
+from detectors.rtdetr.queries import Noise, TrainingOutputs
 from detectors.rtdetr.selection import QuerySelection, Selected
 
 

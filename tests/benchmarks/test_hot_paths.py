@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from detectors.matching import HungarianMatcher
+from detectors.queries import Objects
 from detectors.rtdetr.criterion import RTDETRCriterionConfig
-from detectors.rtdetr.matcher import HungarianMatcher
-from detectors.rtdetr.queries import Objects, TrainingOutputs
+from detectors.rtdetr.queries import TrainingOutputs
 from tests.detectors.rtdetr_cases import plain_losses, random_objects, random_outputs
 
 

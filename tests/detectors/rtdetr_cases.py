@@ -13,7 +13,8 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import box_convert, box_iou, generalized_box_iou
 
-from detectors.rtdetr.queries import Objects, Predictions, TrainingOutputs
+from detectors.queries import Objects, Predictions
+from detectors.rtdetr.queries import TrainingOutputs
 from tests.golden.golden_inputs import detr_outputs, normalised_targets
 
 CLASSES = 80

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from detectors.matching import HungarianMatcher
+from detectors.queries import Matches, Objects, Predictions
 from detectors.rtdetr import criterion as module
 from detectors.rtdetr.criterion import RTDETRCriterion, RTDETRCriterionConfig
 from detectors.rtdetr.denoising import DenoisingConfig, make_noise
-from detectors.rtdetr.matcher import HungarianMatcher
-from detectors.rtdetr.queries import Matches, Objects, Predictions, TrainingOutputs
+from detectors.rtdetr.queries import TrainingOutputs
 from tests.detectors import golden
 from tests.detectors.rtdetr_cases import (
     CLASSES,

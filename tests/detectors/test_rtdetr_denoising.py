@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from detectors.queries import Objects, pad_objects, places
 from detectors.rtdetr.denoising import DenoisingConfig, attention_mask, make_noise
-from detectors.rtdetr.queries import Noise, Objects, pad_objects, places
+from detectors.rtdetr.queries import Noise
 from tests.detectors import golden
 from tests.detectors.rtdetr_cases import CLASSES, count_waits, golden_objects, random_objects
 
@@ -79,7 +80,7 @@ def test_mask_of_two_groups_of_one_object() -> None:
 
 def test_places_and_padding() -> None:
     objects = random_objects(2, 0, 3)
-    image, place = places(objects)
+    image, place = places(objects.counts, objects.labels.device)
     assert image.tolist() == [0, 0, 2, 2, 2]
     assert place.tolist() == [0, 1, 0, 1, 2]
     labels, boxes = pad_objects(objects, 7)

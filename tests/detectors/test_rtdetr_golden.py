@@ -12,7 +12,8 @@ from torchvision.ops import box_convert
 
 import detectors
 from detectors.interface import Detections, Detector, QueryOutputs, Target
-from detectors.rtdetr.queries import Matches, Noise, Objects, Predictions, TrainingOutputs
+from detectors.queries import Matches, Objects, Predictions
+from detectors.rtdetr.queries import Noise, TrainingOutputs
 from detectors.rtdetr.weights import rename
 from tests.detectors import golden
 from tests.golden.golden_inputs import align_detections, align_rows, train_targets

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from detectors.interface import Target
+from detectors.queries import gather_objects
 from detectors.rtdetr.denoising import DenoisingConfig, make_noise
 from detectors.rtdetr.head import RTDETRHead, RTDETRHeadConfig
-from detectors.rtdetr.queries import Noise, gather_objects
+from detectors.rtdetr.queries import Noise
 from detectors.rtdetr.selection import make_anchors
 
 SIZES = [(8, 12), (4, 6), (2, 3)]  # 126 cells, more wide than high

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detectors.boxes import giou, shares_to_boxes
 from detectors.interface import as_float32
-from detectors.rtdetr.queries import Matches, Objects, Predictions, pad_objects, upload
+from detectors.queries import Matches, Objects, Predictions, pad_objects, upload
 
 EPS = 1e-8  # smallest probability whose logarithm is taken
 LOWEST = -1e8  # far below any cost
