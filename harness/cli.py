@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from harness.lists import data_app, list_app
+from harness.options import (
+    Data,
+    Device,
+    Json,
+    Out,
+    Sets,
+    Size,
+    Storage,
+    StudyName,
+    TrackingUri,
+    Weights,
+)
 
 EPILOG = (
     "Exit status: 0 all done; 1 some trials failed, or something essential is broken;"
@@ -45,37 +58,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # importing rich would be half of the time of --help
 )
-list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
-data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
 app.add_typer(list_app, name="list")
 app.add_typer(data_app, name="data")
-
-StudyName = Annotated[str, typer.Argument(help="A file, or a name such as rtmdet/expand_ratio.")]
-Data = Annotated[
-    str | None, typer.Option(help="shapes, coco2017 or a folder in COCO layout.", metavar="D")
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Turn a knob; may be repeated."),
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu or cuda:0; a GPU when there is one.", show_default=False)
-]
-Out = Annotated[Path, typer.Option(help="Folder of the records.")]
-Storage = Annotated[
-    str | None,
-    typer.Option(help="The study's state, as SQLAlchemy's URL; else a file by the records."),
-]
-TrackingUri = Annotated[
-    str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Size = Annotated[
-    tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
-]
-Weights = Annotated[
-    str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
-]
 
 
 @app.command()
@@ -205,14 +189,13 @@ def measure(
     from harness.engine import devices
 
     sets = _sized(set_, size)
-    chosen = {
-        "--runtimes": runtimes is not None,
-        "--nms-frontier": nms_frontier,
-        "--count-only": count_only,
-    }
-    if sum(chosen.values()) > 1:
-        first, second = [name for name, given in chosen.items() if given][:2]
-        raise typer.BadParameter(f"{first} does not go with {second}")
+    _at_most_one(
+        {
+            "--runtimes": runtimes is not None,
+            "--nms-frontier": nms_frontier,
+            "--count-only": count_only,
+        }
+    )
     if exported and not count_only:
         raise typer.BadParameter("--exported goes with --count-only")
     if count_only:
@@ -251,6 +234,13 @@ def measure(
         out=out,
         as_json=as_json,
     )
+
+
+def _at_most_one(options: Mapping[str, bool]) -> None:
+    """Refuse two options, each by its name, that were both given."""
+    given = [name for name, used in options.items() if used]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{given[0]} does not go with {given[1]}")
 
 
 def _sized(sets: Sequence[str] | None, size: tuple[int, int] | None) -> list[str]:
@@ -370,68 +360,6 @@ def doctor(as_json: Json = False) -> int:
     from harness import doctor as examination
 
     return examination.run(as_json=as_json)
-
-
-@list_app.command("detectors")
-def list_detectors(as_json: Json = False) -> int:
-    """Names of all detectors."""
-    import detectors
-
-    return _names(detectors.names(), as_json=as_json)
-
-
-@list_app.command("studies")
-def list_studies(as_json: Json = False) -> int:
-    """Names of the studies that come with the package."""
-    from harness import library
-
-    return _names(library.names(), as_json=as_json)
-
-
-@list_app.command("recipes")
-def list_recipes(as_json: Json = False) -> int:
-    """Names of the recipes that come with the package."""
-    from harness import recipe
-
-    return _names(recipe.names(), as_json=as_json)
-
-
-@list_app.command("knobs")
-def list_knobs(
-    detector: Annotated[str, typer.Argument(help="A name from `detbench list detectors`.")],
-    as_json: Json = False,
-) -> int:
-    """Everything that a study can turn, with type, default and meaning."""
-    from harness import model_commands
-
-    return model_commands.list_knobs(detector, as_json=as_json)
-
-
-@data_app.command("check")
-def data_check(
-    path: Annotated[str, typer.Argument(help="A folder in COCO layout.")], as_json: Json = False
-) -> int:
-    """Report what is wrong with a data set, before anything trains."""
-    from harness import model_commands
-
-    return model_commands.check_data(path, as_json=as_json)
-
-
-@data_app.command("show")
-def data_show(
-    name: Annotated[str, typer.Argument(metavar="D", help="shapes, coco2017 or a folder.")],
-    set_: Sets = None,
-    as_json: Json = False,
-) -> int:
-    """Describe a data set: images, classes, sizes, fingerprint."""
-    from harness import model_commands
-
-    return model_commands.show_data(name, set_ or [], as_json=as_json)
-
-
-def _names(names: Sequence[str], *, as_json: bool) -> int:
-    print(json.dumps(list(names)) if as_json else "\n".join(names))
-    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,76 @@
+"""The subcommands of `detbench list` and `detbench data`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from harness.options import Json, Sets
+
+list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
+data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
+
+
+@list_app.command("detectors")
+def list_detectors(as_json: Json = False) -> int:
+    """Names of all detectors."""
+    import detectors
+
+    return _names(detectors.names(), as_json=as_json)
+
+
+@list_app.command("studies")
+def list_studies(as_json: Json = False) -> int:
+    """Names of the studies that come with the package."""
+    from harness import library
+
+    return _names(library.names(), as_json=as_json)
+
+
+@list_app.command("recipes")
+def list_recipes(as_json: Json = False) -> int:
+    """Names of the recipes that come with the package."""
+    from harness import recipe
+
+    return _names(recipe.names(), as_json=as_json)
+
+
+@list_app.command("knobs")
+def list_knobs(
+    detector: Annotated[str, typer.Argument(help="A name from `detbench list detectors`.")],
+    as_json: Json = False,
+) -> int:
+    """Everything that a study can turn, with type, default and meaning."""
+    from harness import model_commands
+
+    return model_commands.list_knobs(detector, as_json=as_json)
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[str, typer.Argument(help="A folder in COCO layout.")], as_json: Json = False
+) -> int:
+    """Report what is wrong with a data set, before anything trains."""
+    from harness import model_commands
+
+    return model_commands.check_data(path, as_json=as_json)
+
+
+@data_app.command("show")
+def data_show(
+    name: Annotated[str, typer.Argument(metavar="D", help="shapes, coco2017 or a folder.")],
+    set_: Sets = None,
+    as_json: Json = False,
+) -> int:
+    """Describe a data set: images, classes, sizes, fingerprint."""
+    from harness import model_commands
+
+    return model_commands.show_data(name, set_ or [], as_json=as_json)
+
+
+def _names(names: Sequence[str], *, as_json: bool) -> int:
+    print(json.dumps(list(names)) if as_json else "\n".join(names))
+    return 0

@@ -1,0 +1,35 @@
+"""The options that several subcommands of `detbench` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StudyName = Annotated[str, typer.Argument(help="A file, or a name such as rtmdet/expand_ratio.")]
+Data = Annotated[
+    str | None, typer.Option(help="shapes, coco2017 or a folder in COCO layout.", metavar="D")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Turn a knob; may be repeated."),
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu or cuda:0; a GPU when there is one.", show_default=False)
+]
+Out = Annotated[Path, typer.Option(help="Folder of the records.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="The study's state, as SQLAlchemy's URL; else a file by the records."),
+]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Size = Annotated[
+    tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
+]
+Weights = Annotated[
+    str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
+]
