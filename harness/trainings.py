@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detectors import weights
@@ -100,7 +100,7 @@ def obtain(
     if not processes.is_first():  # of those that train together: the first keeps what comes out
         make(partial_folder(shelf, training))
         return _placed(shelf, training)
-    lock = FileLock(shelf / f".{training}.lock")  # a flock: the system releases a dead owner's
+    lock = _lock(shelf, training)
     while not lock.is_locked:
         try:
             lock.acquire(timeout=SECONDS_BETWEEN_LOOKS)
@@ -110,6 +110,23 @@ def obtain(
         return find(shelf, training) or _make(shelf, training, make)
     finally:
         lock.release()
+
+
+def is_being_made(shelf: Path, training: str) -> bool:
+    """Say whether a process is making a training right now."""
+    lock = _lock(shelf, training)
+    if not Path(lock.lock_file).exists() or find(shelf, training) is not None:
+        return False
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _lock(shelf: Path, training: str) -> BaseFileLock:
+    return FileLock(shelf / f".{training}.lock")  # a flock: the system releases a dead owner's
 
 
 def _make(shelf: Path, training: str, make: Callable[[Path], Story]) -> Stored:

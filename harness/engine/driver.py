@@ -20,6 +20,7 @@ from harness.engine.storage import HEARTBEAT_SECONDS, StorageError, patiently, u
 from harness.engine.worker import partial_folder
 from harness.progress import Progress
 from harness.record import Failure, Record
+from harness.specification import TrialSpec
 
 SECONDS_A_ROUND = 0.5
 SECONDS_BETWEEN_CLAIMS = 5.0  # when nothing was left to claim, but other drivers may die
@@ -95,6 +96,7 @@ class _Driver:
         self.ledger = Ledger(agenda, self.folder, url(place.storage, self.folder))
         self.records: dict[str, Record] = {}
         self.running: dict[str, _Running] = {}
+        self.trained_by: dict[str, str | None] = {}
         self.halted: str | None = None
         self.beaten, self.claim_after = 0.0, 0.0
 
@@ -151,12 +153,29 @@ class _Driver:
         if self.halted or time.monotonic() < self.claim_after:
             return
         while len(self.running) < self.executor.slots:
-            claim = patiently(self.ledger.claim, self.warn)
+            claim = patiently(lambda: self.ledger.claim(self._comes_later), self.warn)
             if claim is not None:
                 self._begin(claim)
             elif not self._enlist():
                 self.claim_after = time.monotonic() + SECONDS_BETWEEN_CLAIMS
                 return
+
+    def _comes_later(self, spec: TrialSpec) -> bool:
+        """Say whether a trial would only wait for a training that is under way."""
+        training = self._training(spec)
+        if training is None:
+            return False
+        shelf = self.place.out / trainings.SHELF
+        begun = any(self._training(item.claim.spec) == training for item in self.running.values())
+        if begun and trainings.find(shelf, training) is None:
+            return True
+        return trainings.is_being_made(shelf, training)
+
+    def _training(self, spec: TrialSpec) -> str | None:
+        """Return the hash of the training that a trial needs, if it needs one."""
+        if spec.trial not in self.trained_by:
+            self.trained_by[spec.trial] = spec.training if "accuracy" in spec.measure else None
+        return self.trained_by[spec.trial]
 
     def _enlist(self) -> bool:
         """Say whether the outcomes so far call for further trials, and enter those."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,6 +44,13 @@ class Claim(NamedTuple):
     asked: Trial | None  # Optuna's, of a search
 
 
+class Waiting(NamedTuple):
+    """A trial that anybody may claim."""
+
+    id: int  # Optuna's
+    trial: str | None  # None if a search has not chosen it yet
+
+
 class Ledger:
     """The state of one study, as one driver sees it."""
 
@@ -61,7 +68,7 @@ class Ledger:
         self.agenda, self.folder = agenda, folder
         self.specs = {spec.trial: spec for spec in agenda.specs}
         self.lock = FileLock(folder / LOCK)
-        self.waiting: deque[int] = deque()
+        self.waiting: deque[Waiting] = deque()
         self.unlisted: deque[tuple[str, Params, dict[str, Any]]] = deque()
         self.mine: set[int] = set()
         self.records: dict[str, Record] = {}  # that Optuna was told of, by trial
@@ -117,13 +124,17 @@ class Ledger:
             known = {entries.trial_of(item) for item in self._entries()}
             self.unlisted.extend(_candidate(self.agenda, s) for s in specs if s.trial not in known)
 
-    def claim(self) -> Claim | None:
-        """Take a trial that waits, or a new one of a search; None if there is none."""
+    def claim(self, later: Callable[[TrialSpec], bool] = lambda spec: False) -> Claim | None:
+        """Take a trial that waits, or a new one of a search; None if there is none.
+
+        Args:
+            later: says of a trial that it is to be taken only if all others that wait are so, too.
+        """
         with self.lock:
-            found = self._next()
+            found = self._next(later)
             if found is None:
                 self._refresh()
-                found = self._next()
+                found = self._next(later)
             return found or self._asked()
 
     def beat(self, claims: Iterable[Claim], progress: Mapping[str, Mapping[str, Any]]) -> None:
@@ -146,7 +157,7 @@ class Ledger:
         with self.lock:
             if self._is_mine(claim.id):
                 self._release(claim.id, cause)
-                self.waiting.appendleft(claim.id)
+                self.waiting.appendleft(Waiting(claim.id, claim.spec.trial))
         self.mine.discard(claim.id)
 
     def tell(self, claim: Claim, record: Record) -> None:
@@ -216,19 +227,22 @@ class Ledger:
         waits = [item for item in found if item.state.name == "WAITING" and self._is_ours(item)]
         order = {trial: place for place, trial in enumerate(self.specs)}
         waits.sort(key=lambda item: order.get(str(entries.trial_of(item)), item.number))
-        self.waiting = deque(item._trial_id for item in waits)
+        self.waiting = deque(Waiting(item._trial_id, entries.trial_of(item)) for item in waits)
         while self.unlisted and len(self.waiting) < AHEAD:
             trial, params, attributes = self.unlisted.popleft()
             if trial not in since:
-                self.waiting.append(self._create(params, attributes))
+                self.waiting.append(Waiting(self._create(params, attributes), trial))
 
     def _is_ours(self, entry: FrozenTrial) -> bool:
         return self.agenda.search is not None or entries.trial_of(entry) in self.specs
 
-    def _next(self) -> Claim | None:
+    def _next(self, later: Callable[[TrialSpec], bool]) -> Claim | None:
         """Take the next trial that waits."""
         while self.waiting:
-            key = self.waiting.popleft()
+            known = (self.specs.get(item.trial or "") for item in self.waiting)
+            at = next((at for at, spec in enumerate(known) if spec is None or not later(spec)), 0)
+            key = self.waiting[at].id
+            del self.waiting[at]
             if self._take(key):
                 return self._chosen(key)
         return None

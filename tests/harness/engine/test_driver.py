@@ -6,14 +6,18 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from harness import record, server
+from harness import record, server, trainings
 from harness.engine import devices, driver, local, worker
 from harness.engine.driver import Place
 from harness.engine.events import Event
+from harness.engine.executor import Message
 from harness.engine.local import Line, LocalExecutor
 from harness.progress import Progress
 from harness.study import StudyError
+from tests.harness.engine import instant
+from tests.harness.engine.instant import Inline
 from tests.harness.engine.running import agenda, run
 from tests.harness.studies import TOY
 
@@ -50,6 +54,36 @@ def test_trials_run_in_workers_and_finished_ones_stand(tmp_path: Path) -> None:
     assert [event.kind for event in events] == ["skipped", "skipped"]
     assert summary.skipped == 2
     assert [file.stat().st_mtime_ns for file in files] == before
+
+
+class Slow(Inline):
+    """Has two jobs at a time, and ends the older one each time it is asked."""
+
+    slots = 2
+
+    def wait(self, timeout: float) -> list[Message]:
+        """Return what came of the older job."""
+        said, self.messages = self.messages[:1], self.messages[1:]
+        return said
+
+
+def test_no_slot_waits_for_a_training_while_there_is_something_else_to_do(tmp_path: Path) -> None:
+    sweep = {"recipe.lr": [0.1, 0.2], "detector.postprocess.score_threshold": [0.1, 0.2]}
+    todo = agenda(tmp_path, [], sweep=sweep, measure=["accuracy"], recipe="smoke")
+    first, its_second, other, others_second = (spec.trial for spec in todo.specs)
+    executor = Slow(lambda job: instant.made(job.spec))
+    run(todo, tmp_path / "runs", executor=executor)
+    assert [job.trial for job in executor.jobs] == [first, other, its_second, others_second]
+
+
+def test_a_training_that_another_process_makes_is_waited_for_last(tmp_path: Path) -> None:
+    todo = agenda(tmp_path, [4, 8], measure=["accuracy"], recipe="smoke")
+    shelf = record.make_folder(tmp_path / "runs" / trainings.SHELF)
+    first, second = todo.specs
+    executor = Inline(lambda job: instant.made(job.spec))
+    with FileLock(shelf / f".{first.training}.lock"):
+        run(todo, tmp_path / "runs", executor=executor)
+    assert [job.trial for job in executor.jobs] == [second.trial, first.trial]
 
 
 def test_a_process_that_dies_is_a_failed_trial_and_is_tried_again(
@@ -96,9 +130,12 @@ def test_an_interrupt_ends_the_trials_under_way(tmp_path: Path) -> None:
         tmp_path, [4, 8], set={**TOY["set"], "recipe.epochs": 100_000}, measure=["accuracy"]
     )
 
+    interrupts = iter([KeyboardInterrupt])
+
     def interrupt(event: Event) -> None:
         if event.progress is not None and event.progress.phase == "train":
-            raise KeyboardInterrupt
+            for once in interrupts:
+                raise once
 
     with pytest.raises(KeyboardInterrupt):
         driver.run(todo, LocalExecutor(["cpu"] * 2), Place(tmp_path / "runs"), interrupt)

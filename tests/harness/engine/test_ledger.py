@@ -50,6 +50,15 @@ def test_trials_are_taken_in_order_with_params_that_can_be_read(tmp_path: Path) 
     assert {item.state.name for item in trials} == {"RUNNING"}
 
 
+def test_what_comes_later_is_taken_when_nothing_else_waits(tmp_path: Path) -> None:
+    book = make(tmp_path, [1, 2, 3, 4])
+    book.adopt({})
+    taken = []
+    while (claim := book.claim(later=lambda spec: spec.knobs["width"] % 2 == 1)) is not None:
+        taken.append(claim.spec.knobs["width"])
+    assert taken == [2, 4, 1, 3]
+
+
 def test_outcomes_are_told_as_objectives(tmp_path: Path) -> None:
     book = make(tmp_path, [1, 2, 3], measure=["complexity", "accuracy"], recipe="smoke")
     book.adopt({})
