@@ -136,6 +136,15 @@ def _refused(arguments: tuple[object, ...], part: str, capfd: pytest.CaptureFixt
     assert part in captured.err
 
 
+def test_a_study_is_not_run_by_torchrun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    file = write(tmp_path)
+    _refused(("run", file, "--device", "cpu", "--out", tmp_path), "`detbench train`", capfd)
+
+
 @pytest.mark.parametrize(
     ("what", "part"),
     [
