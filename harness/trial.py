@@ -51,6 +51,7 @@ class Trial:
     folder: Path
     device: str
     reference: Path | None
+    find_reference: Callable[[], Path | None]  # for later, where there is none yet
     shelf: Path
     shared: bool  # whether the shelf is that of a folder of studies
     judge: Judge | None
@@ -68,6 +69,7 @@ def run(
     *,
     device: str = "cpu",
     reference: Path | None = None,
+    find_reference: Callable[[], Path | None] = lambda: None,
     share: int = 1,
     on_progress: OnProgress = ignore,
     shelf: Path | None = None,
@@ -82,6 +84,7 @@ def run(
         folder: where the record, the weights and the detections go.
         device: as torch spells it.
         reference: folder of the finished trial that latency is compared with; None for the first.
+        find_reference: asked, if there was none, when it is time to measure.
         share: number of trials that run at a time, and share the processor's cores.
         on_progress: called at every step of every phase.
         shelf: where trainings stand that trials share; its folder holds the studies whose results
@@ -96,6 +99,7 @@ def run(
         folder=folder,
         device=device,
         reference=reference,
+        find_reference=find_reference,
         shelf=shelf or own,
         shared=shelf is not None,
         judge=judge,

@@ -17,7 +17,6 @@ from harness.engine.events import Event, OnEvent, Summary
 from harness.engine.executor import Advanced, Asked, Executor, Finished, Job, Lost, Message
 from harness.engine.ledger import Claim, Ledger
 from harness.engine.storage import HEARTBEAT_SECONDS, StorageError, patiently, url
-from harness.engine.worker import partial_folder
 from harness.progress import Progress
 from harness.record import Failure, Record
 from harness.specification import TrialSpec
@@ -209,13 +208,10 @@ class _Driver:
         self.on_event(Event("started", spec.trial, spec))
 
     def _reference(self) -> Path | None:
-        """Return the folder of the first trial that is done and can be timed again."""
-        trials = self.records if self.agenda.search else self.ledger.specs
-        for trial in trials:
-            found = self.records.get(trial) or standing.standing(self.folder, trial)
-            if found and found.state == "done" and "weights" in found.artifacts:
-                return self.folder / trial
-        return None
+        """Return the folder of the trial that was done first and can be timed again."""
+        found = [item for item in self.records.values() if standing.can_be_reference(item)]
+        first = min(found, key=lambda item: item.timings["finished"], default=None)
+        return self.folder / first.trial if first else None
 
     def _round(self) -> None:
         """Hear what the jobs say, and look after those that are too slow."""
@@ -261,7 +257,7 @@ class _Driver:
     def _lost(self, trial: str, failure: Failure) -> None:
         """See to a job that left no record: try again, or write down why there is none."""
         item = self.running[trial]
-        shutil.rmtree(partial_folder(self.folder, item.claim.spec), ignore_errors=True)
+        shutil.rmtree(standing.partial_folder(self.folder, item.claim.spec), ignore_errors=True)
         if failure.cause == failures.STOPPED:
             self._give_back(trial)
         elif not self._is_tried_again(trial, failure):

@@ -21,7 +21,7 @@ from harness.engine.executor import Job, Lost, Message
 from harness.engine.local import failure_of
 from harness.engine.post import Post
 from harness.engine.ray_task import Outcome, Sent
-from harness.engine.worker import partial_folder, place
+from harness.engine.standing import partial_folder, place
 from harness.record import Failure
 from harness.yaml_source import StudyError
 

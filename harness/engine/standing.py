@@ -8,10 +8,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from harness import record
-from harness.engine.worker import PARTIAL, REPLACED
 from harness.record import Record, RecordError
+from harness.specification import TrialSpec
 
-UNREADABLE = ".unreadable-"
+PARTIAL, REPLACED, UNREADABLE = ".partial-", ".replaced-", ".unreadable-"
 
 
 def read(folder: Path, trial: str) -> Record | None:
@@ -38,6 +38,18 @@ def standing(folder: Path, trial: str) -> Record | None:
     return found if found is not None and found.state != "failed" else None
 
 
+def can_be_reference(result: Record) -> bool:
+    """Say whether latencies can be compared with a trial's."""
+    return result.state == "done" and "weights" in result.artifacts
+
+
+def first_done(folder: Path) -> Path | None:
+    """Return the folder of the trial of a study that was done first and can be timed again."""
+    found = (standing(folder, trial) for trial in names(folder))
+    first = next((item for item in found if item is not None and can_be_reference(item)), None)
+    return folder / first.trial if first else None
+
+
 def names(folder: Path) -> list[str]:
     """Return the trials that have a folder, in the order they were put there."""
     files = (item for item in folder.glob(f"*/{record.FILE}") if item.parent.name[0] != ".")
@@ -60,6 +72,21 @@ def set_aside(folder: Path, trial: str) -> str | None:
         reason = str(error).partition("; remove")[0]
         return f"{reason}; it was moved to {aside}, and the trial is run anew"
     return None
+
+
+def partial_folder(folder: Path, spec: TrialSpec) -> Path:
+    """Return where a trial's files gather until it is over."""
+    return folder / f"{PARTIAL}{spec.trial}"
+
+
+def place(partial: Path, folder: Path) -> None:
+    """Put a finished trial's folder in its place, in one go."""
+    old = folder.with_name(f"{REPLACED}{folder.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def sweep(folder: Path, busy: Collection[str | None]) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
 
+from harness.engine import standing
 from harness.engine.executor import Job
 from harness.progress import Judge, OnProgress
 from harness.record import Record
-
-if TYPE_CHECKING:
-    from harness.specification import TrialSpec
-
-PARTIAL, REPLACED = ".partial-", ".replaced-"
 
 
 class Interrupted(BaseException):
@@ -37,32 +31,18 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
     """
     from harness import trial
 
-    partial = partial_folder(job.folder, job.spec)
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = standing.partial_folder(job.folder, job.spec)
+    shutil.rmtree(unfinished, ignore_errors=True)
     result = trial.run(
         job.spec,
-        partial,
+        unfinished,
         device=device,
         reference=job.reference,
+        find_reference=partial(standing.first_done, job.folder),
         share=share,
         on_progress=on_progress,
         shelf=job.shelf,
         judge=judge if job.judged else None,
     )
-    place(partial, job.folder / job.trial)
+    standing.place(unfinished, job.folder / job.trial)
     return result
-
-
-def partial_folder(folder: Path, spec: TrialSpec) -> Path:
-    """Return where a trial's files gather until it is over."""
-    return folder / f"{PARTIAL}{spec.trial}"
-
-
-def place(partial: Path, folder: Path) -> None:
-    """Put a finished trial's folder in its place, in one go."""
-    old = folder.with_name(f"{REPLACED}{folder.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)

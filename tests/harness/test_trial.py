@@ -1,5 +1,8 @@
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import torch
 
 from detectors import weights
 from harness import data, detections, latency, learn, locks, record, samples, trial
+from harness.engine import standing
 from harness.progress import Progress
 from harness.record import Failure
 from harness.runtimes import Verdict
@@ -182,6 +186,40 @@ def test_a_sweep_over_how_latency_is_measured_claims_no_ratio(tmp_path: Path) ->
     assert second.failure is None
     assert "latency_ratio" not in second.metrics
     assert "other knobs" in second.absent["latency_ratio"]
+
+
+def test_a_reference_that_is_done_meanwhile_is_found_when_it_is_time(tmp_path: Path) -> None:
+    specs = expand(load(write(tmp_path, measure=["latency"])))
+    folder = tmp_path / "study"
+    find = partial(standing.first_done, folder)
+    first = trial.run(specs[0], folder / specs[0].trial, find_reference=find)
+    assert first.absent["latency_ratio"] == "timed before any other trial was finished"
+    second = trial.run(specs[1], folder / ".partial-b", find_reference=find)
+    assert second.details["reference"] == first.trial
+    assert second.metrics["latency_ratio"] > 0
+
+
+def test_a_trial_that_lets_go_of_the_device_is_given_time_to_be_written(
+    specs: list[TrialSpec], tmp_path: Path
+) -> None:
+    spec = specs[0].model_copy(update={"measure": ("latency",)})
+    first = trial.run(spec, tmp_path / "first")
+    answers = iter([None, None, tmp_path / "first"])
+
+    held = threading.Event()
+
+    def measure_for_a_moment() -> None:
+        with locks.measuring("cpu"):
+            held.set()
+            time.sleep(0.5)
+
+    def show(progress: Progress) -> None:
+        if progress.phase == "latency" and not held.is_set():
+            threading.Thread(target=measure_for_a_moment).start()
+            held.wait()
+
+    second = trial.run(spec, tmp_path / "b", find_reference=lambda: next(answers), on_progress=show)
+    assert second.details["reference"] == first.trial
 
 
 def test_an_unavailable_runtime_fails_the_trial(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.engine.executor import Finished, Job, Lost, Message
-from harness.engine.worker import partial_folder, place
+from harness.engine.standing import partial_folder, place
 from harness.progress import Judge, OnProgress, Progress
 from harness.record import Failure, Record
 from harness.specification import TrialSpec

@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from harness import record, server, trainings
-from harness.engine import devices, driver, local, worker
+from harness.engine import devices, driver, local, standing
 from harness.engine.driver import Place
 from harness.engine.events import Event
 from harness.engine.executor import Message
@@ -117,7 +117,7 @@ def test_a_process_that_dies_is_a_failed_trial_and_is_tried_again(
 def test_what_a_killed_run_left_is_swept_up(tmp_path: Path) -> None:
     todo = agenda(tmp_path, [4])
     specs = todo.specs
-    left = tmp_path / "runs" / "toy" / f"{worker.PARTIAL}{specs[0].trial}"
+    left = tmp_path / "runs" / "toy" / f"{standing.PARTIAL}{specs[0].trial}"
     left.mkdir(parents=True)
     (left / "weights.safetensors").write_bytes(b"half")
     run(todo, tmp_path / "runs")

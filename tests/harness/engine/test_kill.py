@@ -28,7 +28,7 @@ from tests.harness.engine import instant
 from tests.harness.engine.running import agenda
 
 WIDTHS, WORKERS, KILLS = range(1, 9), 2, 3
-SECONDS_A_TRIAL, LONGEST_LIFE = 0.1, 1.2
+SECONDS_A_TRIAL, LONGEST_LIFE = 0.3, 1.2
 
 
 def drive(file: Path, out: Path, tracker: str) -> None:
@@ -63,7 +63,8 @@ def kill(driver: BaseProcess, folder: Path, draw: random.Random) -> str:
     time.sleep(draw.uniform(0, LONGEST_LIFE))
     victim = draw.choice(("worker", "driver", "both"))
     if victim != "driver":
-        for pid in draw.sample(sorted(instant.noted(folder, instant.PIDS)), 1):
+        workers = sorted(instant.noted(folder, instant.PIDS))  # none if nothing was left to do
+        for pid in draw.sample(workers, min(1, len(workers))):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
     if victim != "worker":
