@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,8 +61,7 @@ def train(study: Study, weights: str | None, out: Path, device: str, *, as_json:
         spec = started_from(spec, Path(weights))
     device = processes.local(device)
     if not processes.is_first():
-        with tempfile.TemporaryDirectory() as folder:
-            return 1 if trial.run(spec, Path(folder), device=device).failure else 0
+        return 1 if trial.run(spec, out, device=device).failure else 0
     record.make_folder(out)
     with one_line(spec.detector, spec.recipe) as on_progress:
         result = trial.run(spec, out, device=device, on_progress=on_progress)

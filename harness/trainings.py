@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detectors import weights
 from harness import record
-from harness.training import processes
 
 SHELF = ".trainings"
 STORY_FILE = "training.json"
@@ -97,9 +96,6 @@ def obtain(
     if found is not None:
         return found
     record.make_folder(shelf)
-    if not processes.is_first():  # of those that train together: the first keeps what comes out
-        make(partial_folder(shelf, training))
-        return _placed(shelf, training)
     lock = _lock(shelf, training)
     while not lock.is_locked:
         try:
@@ -139,15 +135,9 @@ def _make(shelf: Path, training: str, make: Callable[[Path], Story]) -> Stored:
     record.write_whole(partial / STORY_FILE, story.model_dump_json(indent=1, by_alias=True) + "\n")
     shutil.rmtree(folder, ignore_errors=True)  # there if it is damaged
     os.replace(partial, folder)
-    return _placed(shelf, training)
-
-
-def _placed(shelf: Path, training: str) -> Stored:
-    """Wait for the processes that trained together, and return what the first put in place."""
-    processes.gather(None)
     found = find(shelf, training)
     if found is None:
-        raise OSError(f"{shelf / training}: the training that was put there is not whole")
+        raise OSError(f"{folder}: the training that was put there is not whole")
     return found
 
 

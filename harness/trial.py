@@ -114,7 +114,8 @@ def run(
             with _timed(trial, phase), _beside_others(trial, phase):
                 work(trial)
         trial.record.state = "done"
-        shutil.rmtree(own, ignore_errors=True)
+        if processes.is_first():
+            shutil.rmtree(own, ignore_errors=True)
     except Stopped as stop:
         trial.record.state, trial.record.stopped = "pruned", str(stop)
     except Exception as error:  # whatever a trial runs into, the study goes on
@@ -265,6 +266,10 @@ def _train(trial: Trial) -> None:
     def wait() -> None:
         trial.on_progress(Progress("wait", 0, 1, {}))
 
+    if not processes.is_first():  # which keeps what comes out, unless it has that already
+        if trainings.find(trial.shelf, spec.training) is None:
+            make(trainings.partial_folder(trial.shelf, spec.training))
+        return
     stored = trainings.obtain(trial.shelf, spec.training, make, wait)
     weights.fill(trial.detector, stored.folder)
     trial.detector.eval()

@@ -38,7 +38,6 @@ SETS = [
 ]
 
 
-@pytest.mark.slow
 def test_two_processes_have_the_curve_and_the_accuracy_of_one(tmp_path: Path) -> None:
     """The toy has no norms, whose statistics a CPU cannot share."""
     recipe = tmp_path / "recipe.yaml"
