@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -296,28 +295,26 @@ def test_of_processes_that_train_together_the_first_keeps_what_comes_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (spec, *_) = specs_of(tmp_path)
-    first = trial.run(spec, tmp_path / "first", shelf=tmp_path / "shelf")
-    stored = find(tmp_path / "shelf", spec.training)
-    assert stored is not None
-    shutil.rmtree(stored.folder)
-    monkeypatch.setattr(trainings.processes, "is_first", lambda: False)
-    original = trainings._placed
+    shelf, trained = tmp_path / "shelf", []
+    monkeypatch.setattr(learn.Learner, "learn", lambda self, folder: trained.append(folder))
+    monkeypatch.setattr(trainings.record, "write_whole", None)
+    monkeypatch.setattr(trial.processes, "is_first", lambda: False)
+    shelf.mkdir()
+    with FileLock(shelf / f".{spec.training}.lock"):  # which the first holds
+        result = trial.run(spec, tmp_path / "out", shelf=shelf)
+    assert result.failure is None
+    assert trained == [trainings.partial_folder(shelf, spec.training)]
+    assert list((tmp_path / "out").iterdir()) == []
 
-    def placed(shelf: Path, training: str) -> trainings.Stored:
-        """Do what the first does meanwhile."""
-        stored.folder.mkdir()
-        for name in (weights.WEIGHTS_FILE, weights.CONFIG_FILE):
-            shutil.copy(tmp_path / "first" / name, stored.folder / name)
-        text = stored.story.model_dump_json(by_alias=True)
-        (stored.folder / trainings.STORY_FILE).write_text(text)
-        return original(shelf, training)
 
-    monkeypatch.setattr(trainings, "_placed", placed)
-    with FileLock(tmp_path / "shelf" / f".{spec.training}.lock"):  # which the first holds
-        result = trial.run(spec, tmp_path / "second", shelf=tmp_path / "shelf")
-    assert (result.failure, result.curves) == (None, first.curves)
-    assert not (tmp_path / "second" / record.FILE).exists()
-    assert not (tmp_path / "second" / "detections.npz").exists()
+def test_of_processes_that_would_train_together_none_does_what_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spec, *_) = specs_of(tmp_path)
+    trial.run(spec, tmp_path / "first", shelf=tmp_path / "shelf")
+    monkeypatch.setattr(learn.Learner, "learn", None)
+    monkeypatch.setattr(trial.processes, "is_first", lambda: False)
+    assert trial.run(spec, tmp_path / "out", shelf=tmp_path / "shelf").failure is None
 
 
 def test_the_judge_is_asked_after_each_validation_but_the_last(tmp_path: Path) -> None:
