@@ -96,6 +96,11 @@ def run(
     """Run a study: every trial whose record does not stand yet."""
     from harness import server
 
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise typer.BadParameter(
+            "torchrun starts the processes of one training: use it with `detbench train`;"
+            " `detbench run` starts its own, --workers of them"
+        )
     here = executor is Where.LOCAL
     if here:
         server.warm_up()

@@ -23,7 +23,6 @@ from harness.engine.local import LocalExecutor
 from harness.record import Record
 from harness.study import Study, StudyError
 from harness.tracking import Outbox
-from harness.training import processes
 
 if TYPE_CHECKING:
     from reports.search import Goal
@@ -48,16 +47,7 @@ class Options:
 def run(
     name: str, data_name: str | None, sets: Sequence[str], options: Options, *, as_json: bool
 ) -> int:
-    """Run a study, log it, write its page, and print its table.
-
-    Raises:
-        StudyError: a study that cannot be run, or several processes that would each run it.
-    """
-    if processes.count() > 1:
-        raise StudyError(
-            "torchrun starts the processes of one training: use it with `detbench train`;"
-            " `detbench run` starts its own, --workers of them"
-        )
+    """Run a study, log it, write its page, and print its table."""
     study = studies.load(name, data=data_name, sets=sets)
     todo = agenda.of(study)
     folder = options.out / study.name

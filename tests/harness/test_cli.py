@@ -140,7 +140,6 @@ def test_a_study_is_not_run_by_torchrun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    monkeypatch.setenv("WORLD_SIZE", "2")
     file = write(tmp_path)
     _refused(("run", file, "--device", "cpu", "--out", tmp_path), "`detbench train`", capfd)
 
