@@ -1,12 +1,7 @@
 import hashlib
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +9,6 @@ import numpy as np
 import pytest
 
 from harness import cli, library, locks, record, samples
-from harness.console import Board, clock, difference
-from harness.progress import Progress
 from tests.harness.studies import TOY, write
 
 LOCKS = (".turn", ".lock")
@@ -24,24 +17,6 @@ ROOT = Path(__file__).parents[2]
 
 def detbench(*arguments: object) -> int:
     return cli.main([str(item) for item in arguments])
-
-
-def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    """Run the command in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness.cli", *map(str, arguments)],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "TMPDIR": str(folder),  # the lock of the device is then not the machine's
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -421,105 +396,3 @@ def test_a_mistake_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cli, "app", fail)
     with pytest.raises(ValueError, match="not the user's fault"):
         detbench("run", "quickstart")
-
-
-def test_the_line_of_a_trial_says_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.console import stderr
-    from harness.recipe import Recipe
-
-    board = Board(stderr())
-    with board:
-        board.begin("a", "width=4", Recipe(epochs=12, batch_size=4, lr=0.1))
-        board.update("a", Progress("train", 30, 60, {"loss": 1.5, "mAP": 0.25, "eta_s": 61.0}))
-        board.update("a", Progress("train", 31, 60, {"loss": 1.4}))
-        board.end("a")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == ["width=4: train  epoch 6/12  loss 1.500  mAP 0.250  ETA 1:01"]
-
-
-def test_differences_are_shown_with_their_interval() -> None:
-    row = {"mAP_delta": 1.25, "params_delta": -3.0, "latency_ratio": 1.01}
-    interval = {"latency_ratio_low": 0.99, "latency_ratio_high": 1.03, "latency_tie": True}
-    assert difference({**row, **interval}) == (
-        "mAP +1.2 points, params -3.0 %, latency tied, x1.01 (0.99 to 1.03)"
-    )
-    assert difference({"mAP_delta": None}) is None
-    assert clock(3725) == "1:02:05"
-
-
-def _processes(group: int) -> Iterator[int]:
-    """Yield the living processes that mention a group's leader or belong to it."""
-    for folder in Path("/proc").iterdir():
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except (OSError, ValueError):
-            continue
-        if folder.name.isdigit() and int(fields[3]) == group and fields[0] != "Z":
-            yield int(folder.name)
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
-def test_a_killed_run_is_taken_up_again(tmp_path: Path) -> None:
-    write(tmp_path, set={**TOY["set"], "recipe.epochs": 40, "recipe.validate_every": 40})
-    command = ("run", "toy.yaml", "--device", "cpu", "--no-report", "--json")
-    first = start(tmp_path, *command)
-    study_folder = tmp_path / "runs" / "toy"
-    try:
-        deadline = time.monotonic() + 180
-        while not (
-            list(study_folder.glob("[!.]*/record.json")) and list(study_folder.glob(".partial-*"))
-        ):
-            assert first.poll() is None, first.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert len(list(_processes(first.pid))) >= 3
-    finally:
-        os.kill(first.pid, signal.SIGKILL)
-        first.communicate()
-    deadline = time.monotonic() + 60
-    while list(_processes(first.pid)):
-        assert time.monotonic() < deadline, "a process outlived its parent"
-        time.sleep(0.05)
-    (done,) = study_folder.glob("[!.]*/record.json")
-    before = done.stat().st_mtime_ns
-    _leave_a_run_open(tmp_path)
-
-    second = start(tmp_path, *command)
-    out, errors = second.communicate(timeout=240)
-    assert second.returncode == 0, errors
-    found = json.loads(out)
-    assert [item["state"] for item in found["trials"]] == ["done", "done"]
-    assert found["skipped"] == 1
-    assert done.stat().st_mtime_ns == before
-    assert not list(study_folder.glob(".partial-*"))
-    runs = _runs(tmp_path)
-    finished = [trial for trial, status in runs if status == "FINISHED"]
-    assert sorted(finished) == sorted(item["trial"] for item in found["trials"])
-    assert "RUNNING" not in {status for _, status in runs}
-    assert ("killed", "KILLED") in runs
-
-
-def _client(folder: Path) -> Any:
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
-
-
-def _leave_a_run_open(folder: Path) -> None:
-    """Leave what a process leaves that is killed while it logs a trial."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        client = _client(folder)
-        experiment = client.get_experiment_by_name("toy")
-        number = experiment.experiment_id if experiment else client.create_experiment("toy")
-        client.create_run(number, tags={"detbench.trial": "killed"})
-
-
-def _runs(folder: Path) -> list[tuple[str, str]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        client = _client(folder)
-        experiment = client.get_experiment_by_name("toy").experiment_id
-        runs = client.search_runs([experiment])
-        tags = ((run.data.tags, run.info.status) for run in runs)
-        return [(t["detbench.trial"], status) for t, status in tags if "detbench.trial" in t]
