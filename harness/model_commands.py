@@ -11,6 +11,7 @@ from typing import Any
 import detectors
 from detectors import config as detector_config
 from detectors import weights as detector_weights
+from detectors.interface import Detector
 from harness import (
     console,
     data,
@@ -22,7 +23,7 @@ from harness import (
 from harness import evaluate as evaluation
 from harness import study as studies
 from harness.console import Board, print_json
-from harness.data import DataConfig
+from harness.data import DataConfig, DataSet
 from harness.knobs import Setup
 from harness.latency import LatencyConfig
 from harness.progress import OnProgress
@@ -43,6 +44,30 @@ def configured(name: str, changes: Mapping[str, Any]) -> Setup:
 def weights_of(name: str, weights: str | None) -> str | None:
     """Return where a model's weights come from; None for an untrained one."""
     return weights or (name if is_saved(name) else None)
+
+
+def opened(
+    name: str, data_name: str, changes: Mapping[str, Any], weights: str | None
+) -> tuple[Detector, DataSet, Setup]:
+    """Make a detector and open a data set, whose classes it must tell apart.
+
+    Raises:
+        StudyError: it tells others apart.
+    """
+    setup = configured(name, changes)
+    dataset = data.load(setup.data.model_copy(update={"source": data_name}))
+    classes, path = len(dataset.categories), "detector.num_classes"
+    if not is_saved(name) and path not in changes:
+        setup = knobs.turn(setup, {path: classes})
+    studies.check_size(setup.detector)
+    detector = detectors.create(setup.detector, weights=weights_of(name, weights))
+    known = detector.config.num_classes
+    if known != classes:
+        raise StudyError(
+            f"{name} tells {known} classes apart, data set {dataset.name} has {classes}; "
+            "name weights that were trained on it, or --set detector.num_classes"
+        )
+    return detector, dataset, setup
 
 
 def is_saved(name: str) -> bool:
@@ -87,20 +112,7 @@ def evaluate(
     as_json: bool,
 ) -> int:
     """Evaluate one detector."""
-    changes = studies.changes(sets)
-    setup = configured(model, changes)
-    dataset = data.load(setup.data.model_copy(update={"source": data_name}))
-    classes, path = len(dataset.categories), "detector.num_classes"
-    if not is_saved(model) and path not in changes:
-        setup = knobs.turn(setup, {path: classes})
-    studies.check_size(setup.detector)
-    detector = detectors.create(setup.detector, weights=weights_of(model, weights))
-    known = detector.config.num_classes
-    if known != classes:
-        raise StudyError(
-            f"{model} tells {known} classes apart, data set {dataset.name} has {classes}; "
-            "name weights that were trained on it, or --set detector.num_classes"
-        )
+    detector, dataset, _ = opened(model, data_name, studies.changes(sets), weights)
     with one_line(model, None) as show, trial.sharing(device, show) as on_progress:
         result = evaluation.evaluate(detector, dataset.val, device=device, on_progress=on_progress)
     if as_json:

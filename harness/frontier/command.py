@@ -6,14 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import detectors
-from detectors import weights as detector_weights
-from harness import console, data, environment, frontier, knobs
+from harness import console, environment, frontier, knobs, model_commands
 from harness import study as studies
 from harness.console import Board, print_json
-from harness.data import DataSet
 from harness.frontier import Frontier, FrontierError, Row
-from harness.knobs import Setup
 from harness.latency import Subject
 
 ROOT = "frontier."  # of the knobs that belong to this command alone
@@ -50,7 +46,8 @@ def measure(
         path.removeprefix(ROOT): value for path, value in changes.items() if path.startswith(ROOT)
     }
     others = {path: value for path, value in changes.items() if not path.startswith(ROOT)}
-    subject, dataset, setup = _open(name, data_name, others, weights)
+    detector, dataset, setup = model_commands.opened(name, data_name, others, weights)
+    subject = Subject(detector, model_commands.weights_of(name, weights) is not None)
     plan = frontier.plan(subject.detector, own)
     with Board(console.stderr()) as board:
         board.begin(name, name, None)
@@ -75,28 +72,6 @@ def measure(
     else:
         _show(found, f"{name} on {device}, {len(found.rows)} settings, {dataset.name}", page)
     return 0
-
-
-def _open(
-    name: str, data_name: str, changes: Mapping[str, Any], weights: str | None
-) -> tuple[Subject, DataSet, Setup]:
-    """Make the detector and open the data set, whose classes it must tell apart."""
-    saved = Path(name, detector_weights.CONFIG_FILE).is_file()
-    config = detector_weights.load(Path(name)).config if saved else detectors.resolve(name)
-    setup = knobs.turn(knobs.start(config, None, "shapes"), changes)
-    dataset = data.load(setup.data.model_copy(update={"source": data_name}))
-    classes, path = len(dataset.categories), "detector.num_classes"
-    source = weights or (name if saved else None)
-    if source is None and path not in changes:
-        setup = knobs.turn(setup, {path: classes})
-    studies.check_size(setup.detector)
-    detector = detectors.create(setup.detector, weights=source)
-    if detector.config.num_classes != classes:
-        raise FrontierError(
-            f"{name} tells {detector.config.num_classes} classes apart, data set {dataset.name} has"
-            f" {classes}; name weights that were trained on it, or --set {path}"
-        )
-    return Subject(detector, trained=source is not None), dataset, setup
 
 
 COLUMNS = {
