@@ -114,7 +114,7 @@ def test_a_study_outlives_a_node_and_each_record_is_there_once(
     assert len(record.read_all(tmp_path / "runs" / "toy")) == 6
     assert sorted(kinds(events, "finished")) == sorted(set(kinds(events, "started")))
     causes = {event.failure.cause for event in events if event.failure}
-    assert causes <= {"lost_worker"}
+    assert causes <= {"lost_worker", "crash"}  # the latter if its worker is missed before the node
     assert "progress" in {event.kind for event in events}
 
 

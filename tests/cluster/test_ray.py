@@ -28,7 +28,8 @@ def inside(*arguments: str) -> None:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no network of the test's own: `unshare --net` is not permitted here")
     cases = str(ROOT / "tests" / "cluster" / "ray_cases.py")
-    command = [*ALONE, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", cases]
+    options = ["-q", "--show-capture=no", "-p", "no:cacheprovider"]  # Ray talks too much
+    command = [*ALONE, sys.executable, "-m", "pytest", *options, cases]
     done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 
