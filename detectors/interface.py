@@ -15,6 +15,10 @@ BACKGROUND = -1  # of a prediction that has to find nothing
 IGNORED = -2  # of a prediction that no loss looks at
 
 
+class WeightsError(ValueError):
+    """Weights that cannot be read, or that do not fit the detector."""
+
+
 class Target(NamedTuple):
     """The objects of one image."""
 

@@ -14,14 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from detectors.config import flatten, override
-from detectors.interface import Detector
+from detectors.configs import resolve
+from detectors.interface import Detector, WeightsError
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be read, or that do not fit the detector."""
 
 
 def save(detector: Detector, folder: Path, name: str) -> Path:
@@ -62,8 +59,6 @@ def load(folder: Path) -> Detector:
         WeightsError: a file of the two is missing or damaged, or they do not fit together.
         KnobError: the config names a detector or a knob that does not exist.
     """
-    from detectors import resolve  # it imports this module
-
     file = Path(folder) / CONFIG_FILE
     try:
         description = json.loads(file.read_text(encoding="utf-8"))

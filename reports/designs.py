@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from harness.record import Record
+from harness.records import Record
 from reports import theme
 from reports.canvas import View, axis, categories, figure, safe, shorten, tall
 from reports.display import DASH, MINUS, Cell, Column, Table

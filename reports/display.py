@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from harness.record import Record
+from harness.records import Record
 from reports import protocols, tables
 
 DASH = "–"

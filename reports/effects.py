@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from harness.record import Record
+from harness.records import Record
 from reports import points, tables
 
 Floats = NDArray[np.float64]

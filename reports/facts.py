@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import NamedTuple
 
-from harness.record import Record
+from harness.records import Record
 from reports import protocols, tables
 
 RECIPE = ("epochs", "batch_size", "lr", "schedule", "ema_decay", "precision")

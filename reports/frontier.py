@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from harness.record import write_whole
+from harness.records import write_whole
 from reports import display, figures, points, tables, theme
 from reports.canvas import View, axis, figure, legend, safe
 from reports.display import Cell, Column, Table

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from harness.record import Record
+from harness.records import Record
 from reports import designs, effects, figures, points, search, tables
 from reports.search import Goal
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from harness.record import Record
+from harness.records import Record
 from reports import tables
 
 STAGES = ("backbone_ms", "neck_ms", "head_ms", "nms_ms")

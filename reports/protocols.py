@@ -6,7 +6,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from harness.record import Record
+from harness.records import Record
 
 SHARED = ("input.", "postprocess.")  # keys of a protocol that are knobs of the detector
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.record import Record
+from harness.records import Record
 
 Gains = NDArray[np.float64]
 

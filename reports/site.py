@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from harness.record import FILE, Record, write_whole
+from harness.records import FILE, Record, write_whole
 from reports import designs, display, effects, facts, panels, protocols, tables, theme
 from reports.search import Goal
 

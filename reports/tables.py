@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.record import Record
+from harness.records import Record
 from reports import protocols
 
 METRICS = (

@@ -55,7 +55,7 @@ def test_reports_read_records_only() -> None:
         text
         for text, module in imports_of("reports")
         if belongs(module, forbidden)
-        or (belongs(module, {"harness"}) and module != "harness.record")
+        or (belongs(module, {"harness"}) and module != "harness.records.record")
     ]
     assert wrong == []
 

@@ -16,14 +16,16 @@ import torch
 
 import detectors
 from detectors.assigners import AnyAssigner, DynamicSoftLabel, SimOTA
-from harness import complexity, library, plan, recipe, yaml_source
+from harness.config import library, recipe, yaml_source
 from harness.data import Category, DataSet, Image, Split, load
 from harness.data.dataset import Annotations
-from harness.plan import Planned
-from harness.search import plan as search
+from harness.measure import complexity
 from harness.study import Specs, Study, expand
 from harness.study import load as load_study
-from harness.train import train
+from harness.study.search import plan as search
+from harness.training.train import train
+from harness.trials import plan
+from harness.trials.plan import Planned
 from tests.harness.studies import TOY, write
 
 COCO_IMAGES = 117_266  # of train2017, those with a box

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from detectors.weights import WeightsError
+from detectors.interface import WeightsError
 
 REPOSITORY = "https://github.com/lyuwenyu/RT-DETR/tree/068dfde/rtdetr_pytorch"
 RELEASES = "https://github.com/lyuwenyu/storage/releases/download/v0.1"

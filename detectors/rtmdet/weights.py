@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from detectors.weights import WeightsError
+from detectors.interface import WeightsError
 
 REPOSITORY = "https://github.com/open-mmlab/mmdetection/tree/v3.3.0/configs/rtmdet"
 BASE_URL = "https://download.openmmlab.com/mmdetection/v3.0/rtmdet"

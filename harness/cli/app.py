@@ -1,18 +1,19 @@
-"""The command `detbench`: results on stdout, everything else on stderr."""
+"""Every command of `detbench` with its arguments and options.
+
+Each imports what carries it out when it is called, so that `--help` loads no torch.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from harness.lists import data_app, list_app
-from harness.options import (
+from harness.cli.lists import data_app, list_app
+from harness.cli.options import (
     Data,
     Device,
     Json,
@@ -23,18 +24,14 @@ from harness.options import (
     StudyName,
     TrackingUri,
     Weights,
+    at_most_one,
+    sized,
 )
 
 EPILOG = (
     "Exit status: 0 all done; 1 some trials failed, or something essential is broken;"
     " 2 refused before anything started."
 )
-INTERRUPTED = 130
-OURS = ("detectors", "harness", "reports")
-SPINS = "10000"
-"""How long a thread of an operator spins for the others before it sleeps, unless the user says so:
-OpenMP's own 300000 slows training down tenfold beside one other busy process, none at all slows it
-by two fifths when alone."""
 
 
 class Format(str, Enum):
@@ -94,7 +91,7 @@ def run(
     as_json: Json = False,
 ) -> int:
     """Run a study: every trial whose record does not stand yet."""
-    from harness import server
+    from harness.engine import server
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise typer.BadParameter(
@@ -104,13 +101,13 @@ def run(
     here = executor is Where.LOCAL
     if here:
         server.warm_up()
-    from harness import study_commands
+    from harness.cli import run as command
     from harness.engine import devices, ray
     from harness.tracking import uri
 
     if here and (resources or measure_on):
         raise typer.BadParameter("--resources and --measure-on need --executor ray")
-    options = study_commands.Options(
+    options = command.Options(
         devices=devices.slots(device, workers) if here else ["cpu"],
         cluster=None if here else ray.demand(resources, measure_on, device),
         workers=workers,
@@ -120,7 +117,7 @@ def run(
         tracker=uri(tracking_uri) if tracking else None,
         report=report,
     )
-    return study_commands.run(study, data, set_ or [], options, as_json=as_json)
+    return command.run(study, data, set_ or [], options, as_json=as_json)
 
 
 @app.command()
@@ -133,9 +130,9 @@ def status(
     as_json: Json = False,
 ) -> int:
     """Say how far a study is, who runs what, and what failed."""
-    from harness import status_command
+    from harness.cli import status as command
 
-    return status_command.status(study, data, set_ or [], out, storage, as_json=as_json)
+    return command.status(study, data, set_ or [], out, storage, as_json=as_json)
 
 
 @app.command()
@@ -151,11 +148,11 @@ def check(
     as_json: Json = False,
 ) -> int:
     """Validate studies, build every trial, print the plan: hours and disk included."""
-    from harness import check_command
+    from harness.cli import check as command
     from harness.engine import devices
 
-    options = check_command.Options(devices.device(device), out, probe)
-    return check_command.check(studies, data, set_ or [], options, as_json=as_json)
+    options = command.Options(devices.device(device), out, probe)
+    return command.check(studies, data, set_ or [], options, as_json=as_json)
 
 
 @app.command()
@@ -190,11 +187,11 @@ def measure(
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
-    from harness import measure_command
+    from harness.cli import measure as command
     from harness.engine import devices
 
-    sets = _sized(set_, size)
-    _at_most_one(
+    sets = sized(set_, size)
+    at_most_one(
         {
             "--runtimes": runtimes is not None,
             "--nms-frontier": nms_frontier,
@@ -204,10 +201,10 @@ def measure(
     if exported and not count_only:
         raise typer.BadParameter("--exported goes with --count-only")
     if count_only:
-        from harness.complexity import command as count_command
+        from harness.cli import count
         from reports import tables
 
-        return count_command.count(
+        return count.count(
             models,
             sets,
             exported=exported,
@@ -216,10 +213,10 @@ def measure(
             as_json=as_json,
         )
     if nms_frontier:
-        from harness.frontier import command as frontier_command
+        from harness.cli import frontier
         from reports import frontier as page
 
-        return frontier_command.measure(
+        return frontier.measure(
             models,
             data or "shapes",
             sets,
@@ -229,7 +226,7 @@ def measure(
             write=page.write,
             as_json=as_json,
         )
-    return measure_command.measure(
+    return command.measure(
         models,
         data or "shapes",
         sets,
@@ -239,18 +236,6 @@ def measure(
         out=out,
         as_json=as_json,
     )
-
-
-def _at_most_one(options: Mapping[str, bool]) -> None:
-    """Refuse two options, each by its name, that were both given."""
-    given = [name for name, used in options.items() if used]
-    if len(given) > 1:
-        raise typer.BadParameter(f"{given[0]} does not go with {given[1]}")
-
-
-def _sized(sets: Sequence[str] | None, size: tuple[int, int] | None) -> list[str]:
-    """Add the knob of the input's size to the others."""
-    return [*(sets or ()), *([f"detector.input.size=[{size[0]}, {size[1]}]"] if size else [])]
 
 
 @app.command()
@@ -266,11 +251,12 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train one detector and evaluate it."""
-    from harness import model_commands, study
+    from harness import study
+    from harness.cli import train as command
     from harness.engine import devices
 
     plan = study.single(detector, recipe, data, set_ or [], seed)
-    return model_commands.train(plan, weights, out, devices.device(device), as_json=as_json)
+    return command.train(plan, weights, out, devices.device(device), as_json=as_json)
 
 
 @app.command()
@@ -283,10 +269,10 @@ def evaluate(
     as_json: Json = False,
 ) -> int:
     """Evaluate one detector on a data set's validation split."""
-    from harness import model_commands
+    from harness.cli import evaluate as command
     from harness.engine import devices
 
-    return model_commands.evaluate(
+    return command.evaluate(
         model, data, weights, set_ or [], devices.device(device), as_json=as_json
     )
 
@@ -307,12 +293,10 @@ def export(
     as_json: Json = False,
 ) -> int:
     """Write one deployed detector to a file, once it was seen to predict the same."""
-    from harness import model_commands
+    from harness.cli import export as command
 
     del format_  # there is one
-    return model_commands.export_model(
-        model, weights, _sized(set_, size), out, opset, as_json=as_json
-    )
+    return command.export(model, weights, sized(set_, size), out, opset, as_json=as_json)
 
 
 @app.command()
@@ -325,9 +309,9 @@ def compare(
     as_json: Json = False,
 ) -> int:
     """Say whether B is better than A: over images, seeds, and in time."""
-    from harness.compare import command as compare_command
+    from harness.cli import compare as command
 
-    return compare_command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)
+    return command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)
 
 
 @app.command()
@@ -341,9 +325,9 @@ def report(
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records."""
-    from harness import study_commands
+    from harness.cli import report as command
 
-    return study_commands.report(studies, out, runs, mixed=mixed, as_json=as_json)
+    return command.report(studies, out, runs, mixed=mixed, as_json=as_json)
 
 
 @app.command()
@@ -354,7 +338,8 @@ def sync(
     as_json: Json = False,
 ) -> int:
     """Send to MLflow whatever it lacks, such as after an outage."""
-    from harness.tracking import command, uri
+    from harness.cli import sync as command
+    from harness.tracking import uri
 
     return command.sync(study, out, uri(tracking_uri), as_json=as_json)
 
@@ -362,46 +347,6 @@ def sync(
 @app.command()
 def doctor(as_json: Json = False) -> int:
     """Say what this machine can and cannot support, and which claims follow."""
-    from harness import doctor as examination
+    from harness.cli import doctor as examination
 
     return examination.run(as_json=as_json)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; user errors become one line and exit status 2."""
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # for detectors of one's own, named package.module:ATTRIBUTE
-    try:
-        status: Any = app(arguments, standalone_mode=False)
-    except Exception as error:
-        if not isinstance(error.__cause__, KeyboardInterrupt):
-            message = _user_message(error)
-            if message is None:
-                raise
-            return _refuse(message, 2) if message else 2  # empty after help that nobody asked for
-        status = INTERRUPTED  # which newer versions of typer return by themselves
-    if status == INTERRUPTED:
-        return _refuse("interrupted; finished trials stand", INTERRUPTED)
-    return int(status or 0)
-
-
-def _user_message(error: Exception) -> str | None:
-    """Return what to tell a user; None for a mistake of our own."""
-    if hasattr(error, "format_message"):
-        text = str(error.format_message())
-        if type(error).__name__ != "NoArgsIsHelpError":
-            return text
-        print(text, file=sys.stderr)
-        return ""
-    ours = type(error).__module__.partition(".")[0] in OURS
-    return str(error) if ours and isinstance(error, ValueError) else None
-
-
-def _refuse(message: str, status: int) -> int:
-    print("detbench: error:", " ".join(message.split()), file=sys.stderr)
-    return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import console, environment, plan
 from harness import study as studies
-from harness.console import print_json
-from harness.plan import Cost, Planned
-from harness.probe import Probe, probe
-from harness.specification import TrialSpec
+from harness.cli import console
+from harness.cli.console import print_json
+from harness.machine import environment
 from harness.study import Study, StudyError
+from harness.study.specification import TrialSpec
+from harness.trials import plan
+from harness.trials.plan import Cost, Planned
+from harness.trials.probe import Probe, probe
 
 COLUMNS = {"trial": "trial", "name": "name", "seed": "seed", "params": "params (M)"}
 COLUMNS |= {"macs": "MACs (G)", "steps": "steps", "training": "training", "fate": "what happens"}
@@ -61,9 +63,9 @@ def _trials(study: Study) -> list[TrialSpec]:
     """
     if study.search is None:
         return studies.expand(study)
-    import optuna
+    import optuna  # slow to import
 
-    from harness.search.plan import ask
+    from harness.study.search.plan import ask  # imports optuna, too
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler, make = optuna.samplers.RandomSampler(study.search.seed), studies.Specs(study)

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import compare as comparing
-from harness import console, data, knobs
-from harness.compare import Comparison, runs
-from harness.compare.differences import Difference
-from harness.compare.runs import CompareError, Run
-from harness.console import Board, print_json
+from harness import data
+from harness.analysis import compare as comparing
+from harness.analysis.compare import Comparison, runs
+from harness.analysis.compare.differences import Difference
+from harness.analysis.compare.runs import CompareError, Run
+from harness.cli import console
+from harness.cli.console import Board, print_json
+from harness.config import knobs
 from harness.data import DataSet
-from harness.record import Record
+from harness.records import Record
 
 CLASSES_SHOWN = 10
 

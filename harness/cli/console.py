@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -16,11 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.progress import Progress as Step
-
-if TYPE_CHECKING:
-    from harness.engine.events import Event
-    from harness.recipe import Recipe
+from harness.config.recipe import Recipe
+from harness.engine.events import Event
+from harness.records.progress import Progress as Step
 
 SECONDS_BETWEEN_LINES = 15.0
 WIDTH_OF_A_FILE = 200  # of a table, when nobody knows how wide the reader's screen is

@@ -11,11 +11,16 @@ import detectors
 from detectors import weights as detector_weights
 from detectors.config import flatten
 from detectors.interface import Detector
-from harness import complexity, console, export, knobs, locks, record
 from harness import study as studies
-from harness.complexity import crosscheck, published
-from harness.console import Board, print_json
-from harness.progress import Progress
+from harness.cli import console
+from harness.cli.console import Board, print_json
+from harness.config import knobs
+from harness.machine import locks
+from harness.measure import complexity
+from harness.measure.complexity import crosscheck, published
+from harness.measure.runtimes import export
+from harness.records import record
+from harness.records.progress import Progress
 
 COLUMNS = {
     "model": "model",

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import console, environment, frontier, knobs, model_commands
 from harness import study as studies
-from harness.console import Board, print_json
-from harness.frontier import Frontier, FrontierError, Row
-from harness.latency import Subject
+from harness.analysis import frontier
+from harness.analysis.frontier import Frontier, FrontierError, Row
+from harness.cli import console
+from harness.cli import models as model_commands
+from harness.cli.console import Board, print_json
+from harness.config import knobs
+from harness.machine import environment
+from harness.measure.latency import Subject
 
 ROOT = "frontier."  # of the knobs that belong to this command alone
 Write = Callable[[Mapping[str, Any], Path], Path]  # `reports.frontier.write`

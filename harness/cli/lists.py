@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.options import Json, Sets
+from harness.cli.options import Json, Sets
 
 list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
 data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
@@ -25,7 +25,7 @@ def list_detectors(as_json: Json = False) -> int:
 @list_app.command("studies")
 def list_studies(as_json: Json = False) -> int:
     """Names of the studies that come with the package."""
-    from harness import library
+    from harness.config import library
 
     return _names(library.names(), as_json=as_json)
 
@@ -33,7 +33,7 @@ def list_studies(as_json: Json = False) -> int:
 @list_app.command("recipes")
 def list_recipes(as_json: Json = False) -> int:
     """Names of the recipes that come with the package."""
-    from harness import recipe
+    from harness.config import recipe
 
     return _names(recipe.names(), as_json=as_json)
 
@@ -44,9 +44,9 @@ def list_knobs(
     as_json: Json = False,
 ) -> int:
     """Everything that a study can turn, with type, default and meaning."""
-    from harness import model_commands
+    from harness.cli import knobs as command
 
-    return model_commands.list_knobs(detector, as_json=as_json)
+    return command.list_knobs(detector, as_json=as_json)
 
 
 @data_app.command("check")
@@ -54,9 +54,9 @@ def data_check(
     path: Annotated[str, typer.Argument(help="A folder in COCO layout.")], as_json: Json = False
 ) -> int:
     """Report what is wrong with a data set, before anything trains."""
-    from harness import model_commands
+    from harness.cli import data as command
 
-    return model_commands.check_data(path, as_json=as_json)
+    return command.check_data(path, as_json=as_json)
 
 
 @data_app.command("show")
@@ -66,9 +66,9 @@ def data_show(
     as_json: Json = False,
 ) -> int:
     """Describe a data set: images, classes, sizes, fingerprint."""
-    from harness import model_commands
+    from harness.cli import data as command
 
-    return model_commands.show_data(name, set_ or [], as_json=as_json)
+    return command.show_data(name, set_ or [], as_json=as_json)
 
 
 def _names(names: Sequence[str], *, as_json: bool) -> int:

@@ -8,24 +8,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import detectors
-from harness import (
-    complexity,
-    console,
-    data,
-    environment,
-    knobs,
-    latency,
-    locks,
-    model_commands,
-    record,
-    samples,
-)
+from harness import data
 from harness import study as studies
-from harness.complexity import Complexity
-from harness.console import print_json
-from harness.latency import Subject, Timing
-from harness.runtimes import RuntimeConfig
-from harness.runtimes.config import Name
+from harness.cli import console
+from harness.cli import models as model_commands
+from harness.cli.console import print_json
+from harness.config import knobs
+from harness.config.runtime import Name
+from harness.machine import environment, locks
+from harness.measure import complexity, latency
+from harness.measure.complexity import Complexity
+from harness.measure.latency import Subject, Timing, samples
+from harness.measure.runtimes import RuntimeConfig
+from harness.records import record
 from harness.study import StudyError
 
 TAIL = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -33,3 +34,15 @@ Size = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
 ]
+
+
+def at_most_one(options: Mapping[str, bool]) -> None:
+    """Refuse two options, each by its name, that were both given."""
+    given = [name for name, used in options.items() if used]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{given[0]} does not go with {given[1]}")
+
+
+def sized(sets: Sequence[str] | None, size: tuple[int, int] | None) -> list[str]:
+    """Add the knob of the input's size to the others."""
+    return [*(sets or ()), *([f"detector.input.size=[{size[0]}, {size[1]}]"] if size else [])]

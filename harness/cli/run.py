@@ -1,4 +1,4 @@
-"""The commands about studies: what each does once its arguments are read."""
+"""`detbench run`: run a study, log it, write its page, and print its table."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from harness import console, constraints, record
 from harness import study as studies
-from harness.console import Board, print_json
+from harness.cli import console
+from harness.cli.console import Board, print_json
+from harness.cli.report import goal_of
 from harness.engine import agenda, driver
 from harness.engine.agenda import Agenda
 from harness.engine.driver import Place
 from harness.engine.events import Event, Summary
 from harness.engine.executor import Executor
 from harness.engine.local import LocalExecutor
-from harness.record import Record
+from harness.records import Record, record
 from harness.study import Study, StudyError
 from harness.tracking import Outbox
-
-if TYPE_CHECKING:
-    from reports.search import Goal
 
 PAGE = "report.html"
 
@@ -81,7 +78,7 @@ def _executor(options: Options) -> Executor:
     """
     if options.cluster is None:
         return LocalExecutor(options.devices)
-    from harness.engine.ray import RayExecutor
+    from harness.engine.ray import RayExecutor  # optional
 
     return RayExecutor(options.cluster, options.workers)
 
@@ -140,7 +137,7 @@ def _page(
     study: Study, records: list[Record], file: Path, warn: Callable[[str], None]
 ) -> Path | None:
     """Write the study's page; a page that fails does not take the records with it."""
-    from reports import site
+    from reports import site  # slow to import
 
     try:
         command = shlex.join(["detbench", *sys.argv[1:]])
@@ -151,7 +148,7 @@ def _page(
             question=study.question,
             source=study.source or "",
             command=command,
-            goal=_goal(study, records),
+            goal=goal_of(study, records),
         )
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")
@@ -185,57 +182,10 @@ def _show(
         skipped, report = summary.skipped, str(page) if page else None
         print_json({"study": study.name, "skipped": skipped, "trials": trials, "report": report})
         return
-    from reports import tables
+    from reports import tables  # slow to import
 
     out = console.stdout()
     out.print(console.trials(tables.trial_rows(summary.records), study.question or study.name))
     out.print(f"records: {folder}", markup=False, highlight=False)
     if page:
         out.print(f"page:    {page}", markup=False, highlight=False)
-
-
-def _goal(study: Study | None, records: Sequence[Record]) -> Goal | None:
-    """Say what a search looked for, and which trials are beyond its constraints."""
-    if study is None or study.search is None:
-        return None
-    from reports.search import Goal
-
-    beyond = (r.trial for r in records if constraints.infeasible(r.metrics, study.limits))
-    return Goal(study.search.objectives, study.search.reference, frozenset(beyond))
-
-
-def report(
-    names: Sequence[str], out: Path, runs: Path, *, mixed: bool = False, as_json: bool
-) -> int:
-    """Write pages from records that stand.
-
-    Raises:
-        StudyError: there are no records.
-        MixedProtocols: they were measured differently, and `mixed` does not allow it.
-    """
-    from reports import designs, site
-
-    pages, lines = [], []
-    for name in names:
-        folder = Path(name)
-        study = None if folder.is_dir() else studies.load(name)
-        folder = folder if study is None else runs / study.name
-        records = record.read_all(folder) if folder.is_dir() else []
-        if not records:
-            raise StudyError(f"{folder}: no records there; run the study first")
-        title, goal = records[0].study, _goal(study, records)
-        file = record.make_folder(out) / f"{title}.html"
-        question, source = (study.question, study.source or "") if study else ("", "")
-        page = site.write(
-            records,
-            file,
-            title=title,
-            question=question,
-            source=source,
-            goal=goal,
-            mixed=mixed,
-        )
-        pages.append(str(page))
-        lines += [str(page), *designs.summary(records, goal)]
-    print_json(pages) if as_json else print("\n".join(lines))
-    return 0

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import console
 from harness import study as studies
-from harness.console import print_json
+from harness.cli import console
+from harness.cli.console import print_json
 from harness.engine import status as engine_status
 
 COLUMNS = {"name": "trial", "seed": "seed", "phase": "phase", "share": "of it", "mAP": "mAP"}

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import harness.tracking.contents as contents
-from harness import record
-from harness.console import print_json
-from harness.record import Record
+from harness.cli.console import print_json
+from harness.config.yaml_source import StudyError
+from harness.records import Record, record
 from harness.tracking.marks import remember
 from harness.tracking.tracker import Tracker
-from harness.yaml_source import StudyError
 
 ALL = "all"
 TRIED_IN_VAIN = 3  # failures in a row after which the tracker is taken to be away
@@ -112,7 +111,7 @@ def _study_name(name: str, out: Path) -> str:
     """Return the name of a study that is named by its folder, its file or its place in studies/."""
     if (out / name).is_dir():
         return name
-    from harness import study
+    from harness import study  # imports torch, which is slow
 
     return study.load(name).name
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from harness.settings import Settings
+from harness.config.settings import Settings
 
 
 class Mosaic(Settings):

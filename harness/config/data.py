@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 from pydantic import Field, PositiveInt, model_validator
 
-from harness.settings import Settings
+from harness.config.settings import Settings
 
 SHAPES = "shapes"
 COCO2017 = "coco2017"

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 from detectors import config as detector_config
 from detectors.config import KnobError
 from detectors.config import flatten as _flatten_config
-from harness.data import DataConfig
-from harness.latency import LatencyConfig
-from harness.recipe import Recipe
-from harness.settings import group as _group
+from harness.config.data import DataConfig
+from harness.config.latency import LatencyConfig
+from harness.config.recipe import Recipe
+from harness.config.settings import group as _group
 
 ROOTS = ("detector", "recipe", "data", "latency")
 SettingsT = TypeVar("SettingsT", bound=BaseModel)

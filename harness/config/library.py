@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from harness.yaml_source import StudyError
+from harness.config.yaml_source import StudyError
 
-FOLDER = Path(__file__).parents[1] / "studies"
+FOLDER = Path(__file__).parents[2] / "studies"
 NOT_STUDIES = ("papers", "recipes")
 
 

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from harness.augmentation import Augment
-from harness.settings import Settings, knobs
+from harness.config.augmentation import Augment
+from harness.config.settings import Settings, knobs
 
 LEAVES_RESULT = ("workers", "cache_bytes", "checkpoint_minutes")
-FOLDER = Path(__file__).parents[1] / "studies" / "recipes"
+FOLDER = Path(__file__).parents[2] / "studies" / "recipes"
 
 
 _Share = Annotated[float, Field(ge=0, lt=1)]

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 from pydantic import model_validator as whole_validator
 
-from harness.knobs import nearest, validate
-from harness.settings import Settings
+from harness.config.knobs import nearest, validate
+from harness.config.settings import Settings
 
 Number: TypeAlias = int | float
 Direction = Literal["maximize", "minimize"]

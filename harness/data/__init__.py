@@ -2,11 +2,7 @@
 
 from pathlib import Path
 
-from harness.data import fingerprint, shapes
-from harness.data.batch import Batch
-from harness.data.check import Finding, Report, check
-from harness.data.coco import check_same_categories, read_split
-from harness.data.config import (
+from harness.config.data import (
     COCO2017,
     SHAPES,
     DataConfig,
@@ -15,6 +11,10 @@ from harness.data.config import (
     cache_dir,
     coco2017_folder,
 )
+from harness.data import fingerprint, shapes
+from harness.data.batch import Batch
+from harness.data.check import Finding, Report, check
+from harness.data.coco import check_same_categories, read_split
 from harness.data.dataset import Category, DataSet, Image, Split, describe
 from harness.data.loader import TrainLoader, ValLoader, train_loader, val_loader
 from harness.data.resize import normalize, to_original

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.interface import InputConfig
-from harness.augmentation import Augment, IoUCrop, ZoomOut
+from harness.config.augmentation import Augment, IoUCrop, ZoomOut
 from harness.data.colour import Distortion, Shifts
 from harness.data.layout import (
     Floats,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.config import cache_dir
+from harness.config.data import cache_dir
 from harness.data.dataset import Annotations, Category, Image, Split
 from harness.data.fingerprint import digests
 

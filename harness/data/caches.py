@@ -22,9 +22,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.augmentation import Augment, MixUp, Mosaic
+from harness.config.augmentation import Augment, MixUp, Mosaic
+from harness.config.recipe import Recipe
 from harness.data.resize import Size
-from harness.recipe import Recipe
 
 LANES = 8  # loading processes of a device in the reference's sense; 1, 2, 4 or 8 are fastest here
 PART = 32  # images of a micro-batch that share a cache, at most: a device's batch in the reference

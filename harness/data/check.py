@@ -16,6 +16,7 @@ from hotcoco import COCO
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from harness.config.data import DataError
 from harness.data.coco import (
     SMALLEST_SIDE,
     Source,
@@ -26,7 +27,6 @@ from harness.data.coco import (
     read_document,
     worth_training_on,
 )
-from harness.data.config import DataError
 from harness.data.dataset import Image, Split, decode
 
 EXAMPLES = 3

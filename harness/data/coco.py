@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.config.data import DataConfig, DataError
 from harness.data.cache import parsed
-from harness.data.config import DataConfig, DataError
 from harness.data.dataset import Annotations, Category, Image, Split, to_corners
 
 LAYOUT = (

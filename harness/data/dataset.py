@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.config import DataError
+from harness.config.data import DataError
 
 
 class Category(NamedTuple):

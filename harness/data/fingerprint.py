@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness.data.config import cache_dir
+from harness.config.data import cache_dir
 from harness.data.dataset import Split
-from harness.record import digest, write_whole
+from harness.records import digest, write_whole
 
 _CHUNK = 1 << 20
 

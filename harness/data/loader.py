@@ -17,15 +17,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detectors.interface import InputConfig
-from harness.augmentation import Augment
+from harness.config.augmentation import Augment
+from harness.config.data import DataError
+from harness.config.recipe import Recipe
 from harness.data.batch import Batch, Packed, blank, pack, rescaled, unpack
 from harness.data.caches import LANES, Dealer, Key, Plan
-from harness.data.config import DataError
 from harness.data.dataset import Split
 from harness.data.maker import Maker
 from harness.data.store import Store
-from harness.recipe import Recipe
-from harness.record import digest
+from harness.records import digest
 
 ROOM = 3  # times the pictures that MixUp's caches hold; what else is there is for photographs
 

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.interface import InputConfig
+from harness.config.data import DataError
+from harness.config.recipe import Recipe
 from harness.data.augment import Composer, Picture
 from harness.data.caches import PICTURE, Key, Plan
-from harness.data.config import DataError
 from harness.data.dataset import Split
 from harness.data.layout import Layout, whole
 from harness.data.paint import Pixels, Planes, blend, mirror, paint, to_planes
 from harness.data.resize import Size
 from harness.data.store import Held, Store
-from harness.recipe import Recipe
 
 COMPOSED = 1 << 10  # pictures of which a process remembers what they look like; few bytes each
 

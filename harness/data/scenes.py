@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.config import ShapesConfig
+from harness.config.data import ShapesConfig
 
 Pixels = NDArray[np.uint8]
 Outline = list[NDArray[np.float64]]  # polygons [P, 2] in [-1, 1]; an inner one is a hole

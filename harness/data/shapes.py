@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
-from harness.data.config import DataError, ShapesConfig, cache_dir
+from harness.config.data import DataError, ShapesConfig, cache_dir
 from harness.data.scenes import CLASSES, Scene, draw
-from harness.record import digest
+from harness.records import digest
 
 VERSION = 1  # counts up whenever the same config would draw something else
 QUALITY = 90  # of the JPEG files

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from harness import constraints
-from harness.progress import Judge
-from harness.record import Record
-from harness.specification import TrialSpec, short
-from harness.study import Specs, Study, expand
+from harness.records import Record
+from harness.records.progress import Judge
+from harness.study import Specs, Study, constraints, expand
+from harness.study.specification import TrialSpec, short
 
 if TYPE_CHECKING:
     import optuna
@@ -76,7 +75,7 @@ def of(study: Study) -> Agenda:
         StudyError: a sweep that cannot be run.
         DataError: a data set that cannot be used.
     """
-    from harness.search import plan
+    from harness.study.search import plan  # imports optuna, which is slow
 
     made = _of_search(study) if study.search else of_sweep(study, expand(study))
     if not plan.is_judged(study):
@@ -86,13 +85,13 @@ def of(study: Study) -> Agenda:
 
 def of_sweep(study: Study, specs: Sequence[TrialSpec]) -> Agenda:
     """Make the agenda of a study whose trials are known, but for those that racing adds."""
-    from harness.search import plan
+    from harness.study.search import plan  # imports optuna, which is slow
 
     directions = dict(OBJECTIVES[part] for part in OBJECTIVES if part in study.measure)
     choices, write = _choices(specs), Specs(study)
 
     def params(overrides: Mapping[str, Any]) -> Params:
-        from optuna.distributions import CategoricalDistribution
+        from optuna.distributions import CategoricalDistribution  # slow to import
 
         values = {path: readable(value) for path, value in overrides.items()}
         return Params(values, {path: CategoricalDistribution(choices[path]) for path in values})
@@ -105,9 +104,9 @@ def of_sweep(study: Study, specs: Sequence[TrialSpec]) -> Agenda:
 
 def _of_search(study: Study) -> Agenda:
     """Make the agenda of a study that Optuna finds the trials of."""
-    from optuna.trial import FixedTrial
+    from optuna.trial import FixedTrial  # slow to import
 
-    from harness.search import plan
+    from harness.study.search import plan  # imports optuna, which is slow
 
     search, write = study.search, Specs(study)
     assert search is not None

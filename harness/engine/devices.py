@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.yaml_source import StudyError
+from harness.config.yaml_source import StudyError
 
 
 def device(given: str | None) -> str:

@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import record, trainings
-from harness.engine import failures, interrupt, standing
+from harness.engine import failures, interrupt
 from harness.engine.agenda import Agenda
 from harness.engine.events import Event, OnEvent, Summary
 from harness.engine.executor import Advanced, Asked, Executor, Finished, Job, Lost, Message
 from harness.engine.ledger import Claim, Ledger
 from harness.engine.storage import HEARTBEAT_SECONDS, StorageError, patiently, url
-from harness.progress import Progress
-from harness.record import Failure, Record
-from harness.specification import TrialSpec
+from harness.records import Failure, Record, record
+from harness.records.progress import Progress
+from harness.study.specification import TrialSpec
+from harness.trials import folders as standing
+from harness.trials import trainings
 
 SECONDS_A_ROUND = 0.5
 SECONDS_BETWEEN_CLAIMS = 5.0  # when nothing was left to claim, but other drivers may die
@@ -261,7 +262,7 @@ class _Driver:
         if failure.cause == failures.STOPPED:
             self._give_back(trial)
         elif not self._is_tried_again(trial, failure):
-            from harness.trial import blank_failure
+            from harness.trials.outcome import blank_failure  # imports lightning, which is slow
 
             result = blank_failure(item.claim.spec, failure, item.started)
             result.write(self.folder / trial)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine.agenda import Directions
 from harness.engine.owner import Owner
-from harness.record import Record
-from harness.specification import TrialSpec
+from harness.records import Record
+from harness.study.specification import TrialSpec
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

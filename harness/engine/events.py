@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from harness.progress import Progress
-from harness.record import Failure, Record
-from harness.specification import TrialSpec
+from harness.records import Failure, Record
+from harness.records.progress import Progress
+from harness.study.specification import TrialSpec
 
 
 class Event(NamedTuple):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-from harness.progress import Progress
-from harness.record import Failure, Record
-from harness.specification import TrialSpec
+from harness.records import Failure, Record
+from harness.records.progress import Progress
+from harness.study.specification import TrialSpec
 
 Stage = Literal["cheap", "epoch"]
 

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Mapping
 
-from harness.record import Failure
+from harness.records import Failure
 
 RETRIES = {"crash": 1, "lost_worker": 3}
 """Further attempts by cause, unless the study's `retries` says otherwise; others get none."""

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
+from harness.config.yaml_source import StudyError
 from harness.engine import entries, owner
 from harness.engine.agenda import Agenda, Params
 from harness.engine.opening import open_study
 from harness.engine.storage import GRACE_SECONDS, HEARTBEAT_SECONDS, open_storage
-from harness.record import Record
-from harness.specification import TrialSpec
-from harness.yaml_source import StudyError
+from harness.records import Record
+from harness.study.specification import TrialSpec
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -74,7 +74,7 @@ class Ledger:
         self.records: dict[str, Record] = {}  # that Optuna was told of, by trial
         self.beaten = 0.0  # when heartbeats were last recorded
         self.contact = -math.inf  # since when they were without a gap
-        from optuna.storages import get_storage
+        from optuna.storages import get_storage  # slow to import
 
         with self.lock:
             self.database = open_storage(where)
@@ -139,7 +139,7 @@ class Ledger:
 
     def beat(self, claims: Iterable[Claim], progress: Mapping[str, Mapping[str, Any]]) -> None:
         """Tell that trials are worked on, and how far they are."""
-        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.exceptions import UpdateFinishedTrialError  # slow to import
 
         for claim in claims:
             self.database.record_heartbeat(claim.id)
@@ -198,7 +198,7 @@ class Ledger:
 
     def _create(self, params: Params, attributes: dict[str, Any]) -> int:
         """Enter a trial that waits."""
-        from optuna.trial import TrialState, create_trial
+        from optuna.trial import TrialState, create_trial  # slow to import
 
         template = create_trial(
             state=TrialState.WAITING,
@@ -249,7 +249,7 @@ class Ledger:
 
     def _take(self, key: int) -> bool:
         """Let a trial run here, if it still waits."""
-        from optuna.trial import TrialState
+        from optuna.trial import TrialState  # slow to import
 
         if self.storage.get_trial(key).state != TrialState.WAITING:
             return False
@@ -270,7 +270,7 @@ class Ledger:
 
     def _trial(self, key: int) -> Trial | None:
         """Return an entry as a search is asked about it; None if there is none."""
-        from optuna import Trial
+        from optuna import Trial  # slow to import
 
         if self.agenda.search is None:
             return None
@@ -359,7 +359,7 @@ class Ledger:
 
 
 def _states() -> Any:
-    from optuna.trial import TrialState
+    from optuna.trial import TrialState  # slow to import
 
     return TrialState
 

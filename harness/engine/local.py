@@ -16,13 +16,12 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple, TypeAlias
 
-from harness import server
-from harness.engine import worker
+from harness.engine import server, worker
 from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Message, Speaker, Stage
 from harness.engine.failures import STOPPED
 from harness.engine.worker import Interrupted
-from harness.progress import Progress
-from harness.record import Failure, Record
+from harness.records import Failure, Record
+from harness.records.progress import Progress
 
 SECONDS_BETWEEN_STEPS = 0.1
 SECONDS_TO_DIE = 3.0
@@ -228,7 +227,7 @@ def _tidy(device: str) -> None:
     """Give back the memory of the last job, so that the next finds as much as a new process."""
     gc.collect()
     if device.startswith("cuda"):
-        import torch
+        import torch  # slow to import
 
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

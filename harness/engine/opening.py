@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.engine import entries, owner
 from harness.engine.agenda import Agenda
 from harness.engine.storage import StorageError
-from harness.record import write_whole
+from harness.records import write_whole
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -30,7 +30,7 @@ def open_study(agenda: Agenda, folder: Path, storage: BaseStorage) -> Study:
     Raises:
         StorageError: the study is another's, or a driver is at work on it with other values.
     """
-    import optuna
+    import optuna  # slow to import
 
     plain = optuna.samplers.RandomSampler()  # a search sets another
     name, wanted = agenda.study, _identity(agenda)

@@ -16,14 +16,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.config.yaml_source import StudyError
 from harness.engine import ray_task
 from harness.engine.executor import Job, Lost, Message
 from harness.engine.local import failure_of
 from harness.engine.post import Post
 from harness.engine.ray_task import Outcome, Sent
-from harness.engine.standing import partial_folder, place
-from harness.record import Failure
-from harness.yaml_source import StudyError
+from harness.records import Failure
+from harness.trials.folders import partial_folder, place
 
 TOUCH = 0.001  # of a resource that only says which kind of node a trial is to run on
 SECONDS_TO_LISTEN = 30.0
@@ -123,7 +123,7 @@ class RayExecutor:
 
     def _post(self) -> Any:
         """Start the actor that messages go through, on this node: nothing else is sure to last."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # optional
 
         here = NodeAffinitySchedulingStrategy(
             self.ray.get_runtime_context().get_node_id(), soft=False
@@ -236,7 +236,7 @@ def _connected() -> Any:
         StudyError: Ray is not installed, or there is no cluster.
     """
     try:
-        import ray
+        import ray  # optional
     except ImportError as error:
         raise StudyError(
             "--executor ray needs the extra: pip install 'detbench[cluster]'"
@@ -263,7 +263,7 @@ def _quiet() -> Iterator[None]:
 
 def _failure(error: Exception) -> Failure:
     """Say by Ray's words why a task left nothing."""
-    from ray import exceptions
+    from ray import exceptions  # optional
 
     text = str(error).strip().partition("\n")[0]
     details = "".join(traceback.format_exception(error))

@@ -18,7 +18,7 @@ from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Messag
 from harness.engine.local import carry_out
 from harness.engine.opening import TOKEN
 from harness.engine.worker import Interrupted
-from harness.progress import Progress
+from harness.records.progress import Progress
 
 SECONDS_BETWEEN_STEPS = 0.2
 Files = dict[str, bytes]
@@ -50,7 +50,7 @@ def work(sent: Sent, post: Any) -> Outcome:
         sent: the job.
         post: the actor that the driver listens to.
     """
-    import ray
+    import ray  # optional
 
     if sent.place.is_dir():
         os.chdir(sent.place)
@@ -71,7 +71,7 @@ def _home(sent: Sent) -> Iterator[Job]:
     if token(sent.job.folder) == sent.token:
         yield sent.job
         return
-    import ray
+    import ray  # optional
 
     with tempfile.TemporaryDirectory(prefix="detbench-") as name:
         folder, reference = Path(name, sent.job.folder.name), None
@@ -137,7 +137,7 @@ class Wire:
         Raises:
             Interrupted: the driver wants the job to end.
         """
-        import ray
+        import ray  # optional
 
         question = _pickled(Asked(self.trial, stage, metrics, curves))
         reason, stop = ray.get(self.post.ask.remote(self.attempt, question))
@@ -148,7 +148,7 @@ class Wire:
 
     def _heed(self) -> None:
         """End the job if the reply to the last step, which is not waited for, says so."""
-        import ray
+        import ray  # optional
 
         if self.reply is not None and ray.wait([self.reply], timeout=0)[0]:
             reply, self.reply = self.reply, None

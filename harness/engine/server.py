@@ -11,9 +11,9 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import forkserver
 
-from harness.yaml_source import StudyError
+from harness.config.yaml_source import StudyError
 
-PRELOAD = ["harness.trial", "lightning_fabric"]
+PRELOAD = ["harness.trials.trial", "lightning_fabric"]
 
 
 def warm_up() -> None:

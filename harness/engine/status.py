@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.engine import entries, owner, standing, storage
+from harness.engine import entries, owner, storage
+from harness.trials import folders as standing
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -55,7 +56,7 @@ def status(study: str, total: int, folder: Path, given: str | None) -> dict[str,
 
 
 def _entries(study: str, where: str, folder: Path) -> Sequence[FrozenTrial]:
-    import optuna
+    import optuna  # slow to import
 
     if where == storage.url(None, folder) and not (folder / storage.FILE).is_file():
         return []

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.yaml_source import StudyError
+from harness.config.yaml_source import StudyError
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -41,7 +41,7 @@ def open_storage(where: str) -> RDBStorage:
     Raises:
         StorageError: nothing can be kept there, or another version of Optuna wrote it.
     """
-    import optuna
+    import optuna  # slow to import
 
     optuna.logging.set_verbosity(logging.WARNING)
     optuna.logging.disable_propagation()
@@ -68,7 +68,7 @@ def _engine(where: str) -> dict[str, Any]:
 
 def _speed_up(storage: RDBStorage) -> None:
     """Let a file be written without waiting for the disk: what is lost follows from the records."""
-    from sqlalchemy import event
+    from sqlalchemy import event  # slow to import
 
     if storage.engine.dialect.name != "sqlite":
         return
@@ -104,8 +104,8 @@ def patiently(work: Callable[[], T], warn: Callable[[str], None]) -> T:
     Raises:
         StorageError: it is away for too long, or full.
     """
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import DBAPIError
+    from optuna.exceptions import StorageInternalError  # slow to import
+    from sqlalchemy.exc import DBAPIError  # slow to import
 
     pause, until = 1.0, time.monotonic() + SECONDS_OF_PATIENCE
     while True:

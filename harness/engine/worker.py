@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from functools import partial
 
-from harness.engine import standing
 from harness.engine.executor import Job
-from harness.progress import Judge, OnProgress
-from harness.record import Record
+from harness.records import Record
+from harness.records.progress import Judge, OnProgress
+from harness.trials import folders as standing
 
 
 class Interrupted(BaseException):
@@ -29,7 +29,7 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
         Interrupted: `on_progress` did.
         OSError: the record cannot be written.
     """
-    from harness import trial
+    from harness.trials import trial  # slow to import
 
     unfinished = standing.partial_folder(job.folder, job.spec)
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -51,7 +51,7 @@ def capture(device: str) -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "torch": _torch(),
         "gpu": _gpu(device) if torch.device(device).type == "cuda" else None,
-        "git": _git(Path(__file__).resolve().parents[1]),
+        "git": _git(Path(__file__).resolve().parents[2]),
     }
     return _present(facts)
 

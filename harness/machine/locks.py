@@ -15,10 +15,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock
+
+from harness.records.progress import OnProgress, Progress
 
 try:
     import fcntl
@@ -77,6 +79,24 @@ def working(device: str) -> Iterator[None]:
             yield
         finally:
             del _held[key]
+
+
+@contextmanager
+def sharing(device: str, on_progress: OnProgress) -> Iterator[OnProgress]:
+    """Work on a device, and let a measurement go first between any two steps.
+
+    Yields:
+        What to call at every step.
+    """
+    with ExitStack() as held:
+        held.enter_context(working(device))
+
+        def step(progress: Progress) -> None:
+            held.close()
+            held.enter_context(working(device))
+            on_progress(progress)
+
+        yield step
 
 
 def _key(device: str) -> tuple[int, str]:

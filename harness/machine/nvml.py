@@ -121,7 +121,7 @@ def device_count() -> int:
 @contextmanager
 def _library() -> Iterator[Any]:
     try:
-        import pynvml
+        import pynvml  # only with a GPU
 
         pynvml.nvmlInit()
     except Exception as error:  # no package, no library, no driver: NVML has a class for each
@@ -134,7 +134,7 @@ def _library() -> Iterator[Any]:
 
 def uuid_of(device: str) -> str:
     """Return the UUID of a GPU that torch uses, without the prefix `GPU-`."""
-    import torch
+    import torch  # slow to import
 
     return str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, cast
 
-from harness import knobs
-from harness.record import METRICS, Record
+from harness.config import knobs
+from harness.records import METRICS, Record
 
 NAMES = (
     *(name for group in METRICS.values() for name in group),

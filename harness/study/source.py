@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import knobs, yaml_source
-from harness.yaml_source import Source, StudyError
+from harness.config import knobs, yaml_source
+from harness.config.yaml_source import Source, StudyError
 
 PARTS = ("search", "racing")  # keys of a study that hold keys of their own
 

@@ -6,22 +6,26 @@ import hashlib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import detectors
 from detectors import weights as detector_weights
 from detectors.config import canonical, flatten, override
-from harness.data import DataConfig, DataSet
-from harness.evaluate import BACKGROUND_IOU, FOUND_IOU, IOU_THRESHOLDS, MAX_DETECTIONS
-from harness.knobs import Setup
-from harness.latency import LatencyConfig
-from harness.recipe import Recipe
-from harness.record import SCHEMA, digest
-from harness.settings import Settings
-from harness.timer import SYNC
-
-if TYPE_CHECKING:
-    from harness.study import Study
+from harness.config.data import DataConfig
+from harness.config.knobs import Setup
+from harness.config.latency import LatencyConfig
+from harness.config.recipe import Recipe
+from harness.config.settings import Settings
+from harness.data import DataSet
+from harness.measure.accuracy.evaluate import (
+    BACKGROUND_IOU,
+    FOUND_IOU,
+    IOU_THRESHOLDS,
+    MAX_DETECTIONS,
+)
+from harness.measure.latency.timer import SYNC
+from harness.records import SCHEMA, digest
+from harness.study.study import Study
 
 
 class TrialSpec(Settings):

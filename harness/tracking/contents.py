@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from harness.record import Record
+from harness.records import Record
 
 LONGEST_PARAM, LONGEST_TAG = 6000, 5000
 STATUS = {"done": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}

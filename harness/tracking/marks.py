@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from harness.record import write_whole
+from harness.records import write_whole
 
 LOGGED_FILE = "mlflow.json"  # beside a record: tracker and the run that holds it; absent before
 SQLITE = "sqlite:///"

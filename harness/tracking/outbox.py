@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
-from harness import locks, record
-from harness.record import RecordError
+from harness.machine import locks
+from harness.records import RecordError, record
 from harness.tracking.marks import is_logged
 from harness.tracking.tracker import Tracker
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 import harness.tracking.contents as contents
-from harness.record import Record
+from harness.records import Record
 from harness.tracking.marks import absolute, remember, sqlite_file
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -209,7 +209,7 @@ def _create(
     client: Any, experiment: str, parent: str, record: Record, knobs: Collection[str] | None
 ) -> str:
     """Open a run, with parameters."""
-    from mlflow.entities import Param
+    from mlflow.entities import Param  # slow to import
 
     tags = contents.tags(record) | {
         PARENT: parent,
@@ -227,7 +227,7 @@ def _create(
 
 def _fill(client: Any, run: str, record: Record, folder: Path) -> None:
     """Add files and metrics to a run, end it, and only then call it whole."""
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric  # slow to import
 
     files = (folder / name for name in ("record.json", *record.artifacts.values()))
     for file in filter(Path.is_file, files):
@@ -315,6 +315,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _client(tracker: str) -> Any:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient  # slow to import
 
     return MlflowClient(tracking_uri=tracker)

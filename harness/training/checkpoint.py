@@ -12,8 +12,8 @@ import torch
 
 from detectors.config import flatten
 from detectors.interface import Detector
+from harness.config.recipe import Recipe
 from harness.data import DataSet
-from harness.recipe import Recipe
 from harness.training import processes
 
 FILE = "checkpoint.pt"

@@ -11,13 +11,12 @@ from typing import Any
 import torch
 
 from detectors.interface import Detector
-from harness import optimize
+from harness.config.recipe import Recipe
 from harness.data import Batch, DataSet, train_loader
-from harness.ema import MovingAverage
-from harness.progress import OnProgress, Progress
-from harness.recipe import Recipe
-from harness.training import checkpoint, memory, processes
+from harness.records.progress import OnProgress, Progress
+from harness.training import checkpoint, memory, optimize, processes
 from harness.training.checkpoint import State
+from harness.training.ema import MovingAverage
 from harness.training.meters import Clock, Meter, NotFiniteError
 from harness.training.steps import Stepper
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import torch
 from torch import distributed, nn
 
-from harness.recipe import Recipe, RecipeError
+from harness.config.recipe import Recipe, RecipeError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -73,7 +73,7 @@ def launch(device: torch.device, recipe: Recipe) -> Device:
             f"recipe.batch_size: {recipe.batch_size} images in {recipe.accumulate} micro-batches "
             f"cannot be dealt to {count()} processes evenly"
         )
-    from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy  # slow to import
 
     # An image without objects leaves parameters without gradients, those of denoising for example.
     strategy = DDPStrategy(
@@ -95,7 +95,7 @@ def launch(device: torch.device, recipe: Recipe) -> Device:
 def _precision(
     device: torch.device, recipe: Recipe
 ) -> tuple[Precision, torch.amp.GradScaler | None]:
-    from lightning_fabric.plugins import MixedPrecision, Precision
+    from lightning_fabric.plugins import MixedPrecision, Precision  # slow to import
 
     if recipe.precision == "fp32":
         return Precision(), None

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from detectors.interface import Detector, Target
-from harness import optimize
+from harness.config.recipe import Recipe
 from harness.data import Batch, normalize
-from harness.recipe import Recipe
-from harness.training import memory, processes
+from harness.training import memory, optimize, processes
 from harness.training.meters import Losses
 
 

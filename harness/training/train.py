@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 
 from detectors.interface import Detector
+from harness.config.recipe import Recipe
 from harness.data import DataSet
-from harness.progress import OnProgress, ignore
-from harness.recipe import Recipe
+from harness.records.progress import OnProgress, ignore
 from harness.training import processes
 from harness.training.checkpoint import CheckpointError
 from harness.training.loop import Loop

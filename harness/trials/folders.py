@@ -7,9 +7,8 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from harness import record
-from harness.record import Record, RecordError
-from harness.specification import TrialSpec
+from harness.records import Record, RecordError, record
+from harness.study.specification import TrialSpec
 
 PARTIAL, REPLACED, UNREADABLE = ".partial-", ".replaced-", ".unreadable-"
 

@@ -15,14 +15,15 @@ import detectors
 from detectors import weights
 from detectors.config import canonical, flatten
 from detectors.interface import Detector
-from harness import record, trainings
 from harness.data import DataSet
-from harness.evaluate import Evaluation, evaluate
-from harness.progress import Judge, OnProgress, Progress
-from harness.specification import TrialSpec
-from harness.train import CheckpointError, train
+from harness.measure.accuracy.evaluate import Evaluation, evaluate
+from harness.records import record
+from harness.records.progress import Judge, OnProgress, Progress
+from harness.study.specification import TrialSpec
 from harness.training import processes
-from harness.trainings import Story
+from harness.training.train import CheckpointError, train
+from harness.trials import trainings
+from harness.trials.trainings import Story
 
 VALIDATIONS_FILE = "validations.json"
 

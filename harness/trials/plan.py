@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 import torch
 
 from detectors.config import KnobError, canonical
-from harness import complexity, environment, record, reuse, trainings
-from harness.constraints import infeasible, is_lifted
-from harness.recipe import Recipe
-from harness.record import Record, RecordError
-from harness.reuse import Earlier
-from harness.specification import TrialSpec
-from harness.yaml_source import StudyError
+from harness.config.recipe import Recipe
+from harness.config.yaml_source import StudyError
+from harness.machine import environment
+from harness.measure import complexity
+from harness.records import Record, RecordError, record
+from harness.study.constraints import infeasible, is_lifted
+from harness.study.specification import TrialSpec
+from harness.trials import reuse, trainings
+from harness.trials.folders import standing
+from harness.trials.reuse import Earlier
 
 PASSES = 3  # a training step costs about three forward passes: one forward, two backward
 ALIKE = 4  # times the MACs: small models are slower for their work, and say nothing of large ones
@@ -210,8 +213,6 @@ def _steps_per_epoch(images: int, recipe: Recipe) -> int:
 
 def stands_in(spec: TrialSpec, out: Path, limits: Mapping[str, str]) -> bool:
     """Say whether a trial's record makes running it needless."""
-    from harness.engine.standing import standing
-
     found = standing(out / spec.study, spec.trial)
     return found is not None and not is_lifted(found, limits)
 

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import detectors
 from detectors.config import canonical
-from harness import data, locks
-from harness.data import DataError
-from harness.plan import PASSES, Planned
-from harness.progress import Progress
-from harness.recipe import Recipe, RecipeError
-from harness.train import train
+from harness import data
+from harness.config.data import DataError
+from harness.config.recipe import Recipe, RecipeError
+from harness.machine import locks
+from harness.records.progress import Progress
+from harness.training.train import train
+from harness.trials.plan import PASSES, Planned
 
 SECONDS = 10.0  # of steps that are timed
 FEWEST_STEPS = 2  # that are timed, however long they take

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import environment, record, trainings
-from harness.record import FILE, METRICS, Record, RecordError
-from harness.specification import TrialSpec
+from harness.machine import environment
+from harness.records import FILE, METRICS, Record, RecordError, record
+from harness.study.specification import TrialSpec
+from harness.trials import trainings
 
 ANYWHERE = {name for group in ("complexity", "accuracy") for name in METRICS[group]}
 PHASES = {"complexity": "complexity", "training": "train", "accuracy": "evaluate"}

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from detectors import weights
-from harness import latency, locks, record, samples, session, statistics
-from harness.latency import LatencyConfig, Subject, Timing
-from harness.record import Record
-
-if TYPE_CHECKING:
-    from harness.trial import Trial
+from harness.config.latency import LatencyConfig
+from harness.machine import locks
+from harness.measure import latency
+from harness.measure.latency import Subject, Timing, samples, session, statistics
+from harness.records import Record, record
+from harness.trials.state import Trial
 
 SECONDS_TO_WRITE = 3.0  # for another trial that lets go of the device, until its record stands
 CHEAP_SECONDS = 2.0  # for the calls of an untrained network, and as much at most to warm it up

@@ -17,7 +17,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detectors import weights
-from harness import record
+from harness.records import record
 
 SHELF = ".trainings"
 STORY_FILE = "training.json"

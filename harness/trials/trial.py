@@ -5,10 +5,8 @@ from __future__ import annotations
 import random
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,50 +15,24 @@ import torch
 import detectors
 from detectors import weights
 from detectors.config import canonical
-from detectors.interface import Detector
-from harness import (
-    complexity,
-    data,
-    detections,
-    environment,
-    locks,
-    reuse,
-    trainings,
-    trial_latency,
-)
-from harness.data import DataError, DataSet
-from harness.evaluate import Evaluation
-from harness.learn import Learner, Stopped, validated_with
-from harness.progress import Judge, OnProgress, Progress, ignore
-from harness.record import METRICS, Failure, Record
-from harness.specification import TrialSpec
-from harness.train import NotFiniteError
+from harness import data
+from harness.config.data import DataError
+from harness.machine import environment, locks
+from harness.machine.locks import sharing
+from harness.measure import complexity
+from harness.measure.accuracy import detections
+from harness.records import Record
+from harness.records.progress import Judge, OnProgress, Progress, ignore
+from harness.study.specification import TrialSpec
 from harness.training import processes
-from harness.trainings import Story
+from harness.trials import reuse, timing, trainings
+from harness.trials.learn import Learner, Stopped, validated_with
+from harness.trials.outcome import blank, close, failure
+from harness.trials.state import Trial
+from harness.trials.trainings import Story
 
 LONG_PHASES = ("cheap", "train", "evaluate", "latency")
 UNTRAINED = "of the untrained network, timed briefly"
-
-
-@dataclass
-class Trial:
-    """A trial under way."""
-
-    spec: TrialSpec
-    record: Record
-    folder: Path
-    device: str
-    reference: Path | None
-    find_reference: Callable[[], Path | None]  # for later, where there is none yet
-    shelf: Path
-    shared: bool  # whether the shelf is that of a folder of studies
-    judge: Judge | None
-    on_progress: OnProgress
-    all_threads: int  # for latency, which is alone on the device
-    phase: str = "data"
-    dataset: DataSet = field(init=False)
-    detector: Detector = field(init=False)
-    evaluation: Evaluation | None = None
 
 
 def run(
@@ -95,7 +67,7 @@ def run(
     threads, own = torch.get_num_threads(), folder / trainings.SHELF
     trial = Trial(
         spec=spec,
-        record=_blank(spec),
+        record=blank(spec),
         folder=folder,
         device=device,
         reference=reference,
@@ -119,21 +91,12 @@ def run(
     except Stopped as stop:
         trial.record.state, trial.record.stopped = "pruned", str(stop)
     except Exception as error:  # whatever a trial runs into, the study goes on
-        trial.record.failure = _failure(error, trial.phase)
+        trial.record.failure = failure(error, trial.phase)
     torch.set_num_threads(threads)
-    _close(trial)
+    close(trial.spec, trial.record)
     if processes.is_first():
         trial.record.write(folder)
     return trial.record
-
-
-def blank_failure(spec: TrialSpec, failure: Failure, started: float) -> Record:
-    """Return the record of a trial whose process left none."""
-    result = _blank(spec)
-    result.failure = failure
-    result.timings = {"started": started, "finished": time.time()}
-    result.absent = _reasons(spec, result)
-    return result
 
 
 def _phases(trial: Trial) -> Iterator[tuple[str, Callable[[Trial], None]]]:
@@ -152,24 +115,7 @@ def _phases(trial: Trial) -> Iterator[tuple[str, Callable[[Trial], None]]]:
             return
         yield "evaluate", _evaluate
     if "latency" in spec.measure:
-        yield "latency", trial_latency.measure
-
-
-def _blank(spec: TrialSpec) -> Record:
-    return Record(
-        study=spec.study,
-        trial=spec.trial,
-        name=spec.name,
-        detector=spec.detector,
-        overrides=spec.overrides,
-        config=spec.config,
-        seed=spec.seed,
-        state="failed",
-        protocol=spec.protocol,
-        protocol_hash=spec.protocol_hash,
-        data=spec.dataset,
-        timings={"started": time.time()},
-    )
+        yield "latency", timing.measure
 
 
 def _beside_others(trial: Trial, phase: str) -> AbstractContextManager[None]:
@@ -228,7 +174,7 @@ def _judge_cheaply(trial: Trial) -> None:
     known = dict(trial.record.metrics)
     _ask(trial, known)
     if trial.spec.cheap_latency:
-        timed = trial_latency.bound(trial)
+        timed = timing.bound(trial)
         try:
             _ask(trial, known | timed)
         except Stopped:
@@ -282,7 +228,7 @@ def _train(trial: Trial) -> None:
     }
     trainings.share(stored, trial.folder)
     weights.save_config(trial.detector.config, trial.folder, spec.detector)
-    trial_latency.name_weights(trial)
+    timing.name_weights(trial)
 
 
 def _evaluate(trial: Trial) -> None:
@@ -295,66 +241,3 @@ def _evaluate(trial: Trial) -> None:
     trial.record.details["accuracy"] = trial.evaluation.details
     stored = detections.write(trial.evaluation.detections, trial.folder)
     trial.record.artifacts["detections"] = stored.name
-
-
-@contextmanager
-def sharing(device: str, on_progress: OnProgress) -> Iterator[OnProgress]:
-    """Work on a device, and let a measurement go first between any two steps.
-
-    Yields:
-        What to call at every step.
-    """
-    with ExitStack() as held:
-        held.enter_context(locks.working(device))
-
-        def step(progress: Progress) -> None:
-            held.close()
-            held.enter_context(locks.working(device))
-            on_progress(progress)
-
-        yield step
-
-
-def _close(trial: Trial) -> None:
-    """Say what is missing and why, and when the trial ended."""
-    result = trial.record
-    result.absent = {
-        name: reason
-        for name, reason in {**_reasons(trial.spec, result), **result.absent}.items()
-        if name not in result.metrics
-    }
-    result.timings["finished"] = time.time()
-
-
-def _reasons(spec: TrialSpec, result: Record) -> dict[str, str]:
-    reasons = {}
-    for group, names in METRICS.items():
-        for name in names:
-            if group not in spec.measure:
-                reasons[name] = f"the study does not measure {group}"
-            elif result.failure is not None:
-                reasons[name] = f"the trial failed before: {result.failure.cause}"
-            elif result.stopped is not None:
-                reasons[name] = f"the trial was given up: {result.stopped}"
-            elif group == "accuracy":
-                reasons[name] = "the validation split has no object of that size"
-            else:
-                reasons[name] = "not measured"
-    return {name: reason for name, reason in reasons.items() if name not in result.metrics}
-
-
-def _failure(error: Exception, phase: str) -> Failure:
-    message = " ".join(str(error).split()) or type(error).__name__
-    details = "".join(traceback.format_exception(error))
-    return Failure(cause=_cause(error), message=f"{phase}: {message}", details=details)
-
-
-def _cause(error: Exception) -> str:
-    """Name the kind of failure; torch's CPU allocator has no exception class of its own."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "out_of_memory"
-    if isinstance(error, RuntimeError) and "not enough memory" in str(error):
-        return "out_of_memory"
-    if isinstance(error, NotFiniteError):
-        return "not_finite"
-    return "data" if isinstance(error, DataError) else "error"

@@ -11,8 +11,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from harness.compare import matches
-from harness.evaluate import match
+from harness.analysis.compare import matches
+from harness.measure.accuracy.evaluate import match
 from tests.harness.detecting import detect, scenes
 
 IMAGES = 500

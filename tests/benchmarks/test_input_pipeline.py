@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 
 from detectors.interface import InputConfig
-from harness.augmentation import Augment, MixUp, Mosaic
-from harness.data import DataConfig, Split, load, train_loader
+from harness.config.augmentation import Augment, MixUp, Mosaic
+from harness.config.data import DataConfig
+from harness.config.recipe import Recipe
+from harness.data import Split, load, train_loader
 from harness.data.dataset import Annotations
-from harness.recipe import Recipe
 from tests.benchmarks import peer_mmdet
 from tests.benchmarks.peer_pipeline import Unfused
 

@@ -13,12 +13,12 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from harness import record
 from harness.engine import driver, ray_task
 from harness.engine.driver import Place
 from harness.engine.events import Event, Summary
 from harness.engine.executor import Asked, Executor, Finished, Job, Lost, Message
 from harness.engine.ray import RayExecutor
+from harness.records import record
 from harness.study import StudyError
 from tests.harness.engine.running import agenda
 

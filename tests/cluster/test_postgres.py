@@ -13,12 +13,12 @@ from pathlib import Path
 import optuna
 import pytest
 
-from harness import record
 from harness.engine import driver
 from harness.engine.driver import Place
 from harness.engine.events import Event
 from harness.engine.local import LocalExecutor
 from harness.engine.storage import StorageError, open_storage
+from harness.records import record
 from tests.cluster.conftest import Postgres
 from tests.harness.engine.running import agenda, run
 from tests.harness.studies import write

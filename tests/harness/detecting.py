@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.runs import Run
+from harness.analysis.compare.runs import Run
 from harness.data import Category, Image, Split
 from harness.data.dataset import Annotations
-from harness.record import Record
+from harness.records import Record
 
 SIDE = 256
 

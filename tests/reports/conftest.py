@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.record import Failure, Record
+from harness.records import Failure, Record
 
 Make = Callable[..., Record]
 

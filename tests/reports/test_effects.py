@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.designs import factorial
-from harness.record import Record
+from harness.records import Record
+from harness.study.designs import factorial
 from reports import designs, effects
 from tests.reports.conftest import Make
 

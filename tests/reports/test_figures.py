@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.record import Record
+from harness.records import Record
 from reports import figures, panels, points, theme
 from reports.canvas import shorten
 from tests.reports.conftest import Make

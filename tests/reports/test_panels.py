@@ -1,6 +1,6 @@
 """What the page says beside its figures."""
 
-from harness.record import Record
+from harness.records import Record
 from reports.panels import CURVES, panels
 from tests.reports.conftest import Make
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from harness.record import Record
+from harness.records import Record
 from reports import panels, points
 from reports.points import Bound
 from tests.reports.conftest import Make

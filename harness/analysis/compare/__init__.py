@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare import differences, matches
-from harness.compare.differences import Difference, Measured
-from harness.compare.latency import Latency, compare_latency
-from harness.compare.matches import ERRORS, Matches
-from harness.compare.runs import CompareError, Run
+from harness.analysis.compare import differences, matches
+from harness.analysis.compare.differences import Difference, Measured
+from harness.analysis.compare.latency import Latency, compare_latency
+from harness.analysis.compare.matches import ERRORS, Matches
+from harness.analysis.compare.runs import CompareError, Run
 from harness.data import Split
-from harness.evaluate import Score, max_detections, score
-from harness.progress import OnProgress, Progress, ignore
+from harness.measure.accuracy.evaluate import Score, max_detections, score
+from harness.records.progress import OnProgress, Progress, ignore
 
 FIGURES = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 IMAGES_SHOWN = 10

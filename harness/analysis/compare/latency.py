@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from harness.record import Record
+from harness.records import Record
 
 
 class Latency(NamedTuple):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluate import AREAS, IOU_THRESHOLDS, errors
-from harness.evaluate import match as match_images
+from harness.measure.accuracy.evaluate import AREAS, IOU_THRESHOLDS, errors
+from harness.measure.accuracy.evaluate import match as match_images
 
 ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 RECALLS = np.linspace(0.0, 1.0, 101)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import detections, record
-from harness.record import Record
+from harness.measure.accuracy import detections
+from harness.records import Record, record
 
 
 class CompareError(ValueError):

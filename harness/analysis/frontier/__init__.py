@@ -10,30 +10,30 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from detectors.config import KnobError
 from detectors.config import override as turn
 from detectors.interface import Detector
-from harness import knobs, locks, runtimes, statistics
-from harness.frontier.accuracy import COCO_LIMITS, Setting, accuracies, with_knobs
-from harness.frontier.cache import Cached, Needed, cache, total_bytes
-from harness.frontier.timing import Ready, Times, quiet_process, time_settings, undisturbed
-from harness.latency import LatencyConfig
-from harness.machine import conditions
-from harness.progress import OnProgress, ignore
-from harness.runtimes.torched import counter, in_float32
-from harness.settings import Settings
-from harness.subjects import Subject, distribution, read_inputs
-from harness.timer import timer_for
-from harness.trial import sharing
-
-if TYPE_CHECKING:
-    from harness.data import Split
+from harness.analysis.frontier.accuracy import COCO_LIMITS, Setting, accuracies, with_knobs
+from harness.analysis.frontier.cache import Cached, Needed, cache, total_bytes
+from harness.analysis.frontier.timing import Ready, Times, quiet_process, time_settings, undisturbed
+from harness.config import knobs
+from harness.config.frontier import FrontierConfig
+from harness.config.latency import LatencyConfig
+from harness.data import Split
+from harness.machine import conditions, locks
+from harness.machine.locks import sharing
+from harness.measure import runtimes
+from harness.measure.inputs import read_inputs
+from harness.measure.latency import statistics
+from harness.measure.latency.subjects import Subject, distribution
+from harness.measure.latency.timer import timer_for
+from harness.measure.runtimes.torched import counter, in_float32
+from harness.records.progress import OnProgress, ignore
 
 NMS_GRID: dict[str, list[Any]] = {
     "score_threshold": [0.001, 0.01, 0.05, 0.1, 0.2, 0.3],
@@ -56,17 +56,6 @@ UNTRAINED = "untrained: the time for NMS depends on the scores, and both say not
 
 class FrontierError(ValueError):
     """Settings that cannot be tried, or outputs that cannot be kept."""
-
-
-class FrontierConfig(Settings):
-    """How long settings are timed, and how much is kept."""
-
-    seconds: PositiveFloat = 40.0
-    """Time for all rounds; the one during which it runs out is the last."""
-    rounds: PositiveInt = 96
-    """Rounds after which the timing ends; each times every setting once."""
-    gigabytes: PositiveFloat = 4.0
-    """Most memory for outputs that are kept."""
 
 
 class Plan(NamedTuple):

@@ -7,7 +7,7 @@ stricter threshold or a smaller maximum finds is the beginning of what the loose
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import hotcoco
 import numpy as np
@@ -16,11 +16,9 @@ from torch import nn
 
 from detectors.config import override
 from detectors.interface import Detections
-from harness.frontier.cache import Cached
-from harness.progress import OnProgress, Progress, ignore
-
-if TYPE_CHECKING:
-    from harness.data import Split
+from harness.analysis.frontier.cache import Cached
+from harness.data import Split, to_original
+from harness.records.progress import OnProgress, Progress, ignore
 
 CUTS = ("score_threshold", "max_detections")
 """Knobs that only shorten the list of detections."""
@@ -104,8 +102,6 @@ class _Found(NamedTuple):
 
 def _rows(found: Detections, item: Cached, split: Split) -> Rows:
     """Turn detections into rows, rounded as they are stored; an unknown class is category -1."""
-    from harness.data import to_original
-
     boxes = to_original(found.boxes.double(), item.size, item.original_size)
     boxes[:, 2:] -= boxes[:, :2]
     ids = np.full(int(found.labels.max()) + 1 if len(found.labels) else 0, -1.0)

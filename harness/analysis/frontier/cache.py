@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from detectors.interface import Detector, as_float32
-from harness.progress import OnProgress, Progress, ignore
-
-if TYPE_CHECKING:
-    from harness.data import Split
+from harness.data import Split, normalize, val_loader
+from harness.records.progress import OnProgress, Progress, ignore
 
 NONE = -1.0  # score of a pair of box and class that was not kept: below every threshold
 BATCH, WORKERS = 8, 2  # as `harness.evaluate`, so that both see the same numbers
@@ -90,8 +88,6 @@ def cache(
     Raises:
         CacheError: it takes more memory.
     """
-    from harness.data import normalize, val_loader
-
     input, weight = detector.config.input, next(detector.parameters())
     kept: list[Cached] = []
     total = 0

@@ -7,20 +7,18 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from harness.config.frontier import FrontierConfig
 from harness.machine import conditions
 from harness.machine.conditions import Taint, Window
-from harness.progress import OnProgress, Progress, ignore
-from harness.statistics import FEWEST_ROUNDS
-from harness.subjects import Inputs
-from harness.timer import Timer
-
-if TYPE_CHECKING:
-    from harness.frontier import FrontierConfig
+from harness.measure.inputs import Inputs
+from harness.measure.latency.statistics import FEWEST_ROUNDS
+from harness.measure.latency.timer import Timer
+from harness.records.progress import OnProgress, Progress, ignore
 
 
 class Ready(NamedTuple):

@@ -6,9 +6,9 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from harness import console
-from harness.doctor import machine, probe, software
-from harness.doctor.finding import Finding
+from harness.cli import console
+from harness.cli.doctor import machine, probe, software
+from harness.cli.doctor.finding import Finding
 
 CLAIMS = {  # what one may want to publish: the checks that must be fine for it
     "mAP": ("torch", "evaluators"),

@@ -8,9 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import locks
-from harness.doctor.finding import Finding, ok
-from harness.machine import energy, nvml, procfs
+from harness.cli.doctor.finding import Finding, ok
+from harness.config.data import cache_dir
+from harness.machine import energy, environment, locks, nvml, procfs
 
 NO_CONTROL = "no clock control: report ratios, not milliseconds"
 SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -90,9 +90,7 @@ def timer() -> list[Finding]:
 
 def threads() -> list[Finding]:
     """Check the settings that decide how many threads an operator uses."""
-    import torch
-
-    from harness import environment
+    import torch  # slow to import
 
     used, cores = torch.get_num_threads(), len(procfs.usable_cores())
     quota = environment.quota_cores()
@@ -112,8 +110,6 @@ def threads() -> list[Finding]:
 
 def disk() -> list[Finding]:
     """Check the room for records, weights and caches."""
-    from harness.data.config import cache_dir
-
     found, short = [], []
     for name, folder in (("here", Path.cwd()), ("cache", cache_dir()), ("temporary", _temp())):
         free = shutil.disk_usage(_existing(folder)).free

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.doctor.finding import Finding, ok
+from harness.cli.doctor.finding import Finding, ok
 from harness.machine import conditions
 from harness.machine.conditions import Sampler, Source
 

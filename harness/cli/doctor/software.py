@@ -12,7 +12,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from harness.doctor.finding import Finding, ok
+from harness.cli.doctor.finding import Finding, ok
 from harness.machine import nvml
 
 EXTRAS = {  # module: extra, what is impossible without it

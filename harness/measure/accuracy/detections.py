@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.record import RecordError
+from harness.records import RecordError
 
 FILE = "detections.npz"
 KEYS = ("image_id", "category_id", "bbox", "score")

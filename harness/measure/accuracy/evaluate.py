@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detectors.interface import Detections, Detector
-from harness import detections as stored
-from harness import record
 from harness.data import Batch, DataSet, Split, normalize, to_original, val_loader
 from harness.data.coco import take
-from harness.progress import OnProgress, Progress, ignore
-from harness.record import RecordError
+from harness.measure.accuracy import detections as stored
+from harness.records import RecordError, record
+from harness.records.progress import OnProgress, Progress, ignore
 from harness.training import processes
 
 MAX_DETECTIONS = (1, 10, 100)

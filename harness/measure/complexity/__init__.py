@@ -15,9 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from detectors.interface import STAGES, Detector
-from harness.complexity import conventions
-from harness.complexity.crosscheck import cross_check, remark
-from harness.complexity.operators import Watch
+from harness.measure.complexity import conventions
+from harness.measure.complexity.crosscheck import cross_check, remark
+from harness.measure.complexity.operators import Watch
 
 COUNTED_STAGES = STAGES[:-1]
 ResultT = TypeVar("ResultT")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from harness.complexity.operators import place
+from harness.measure.complexity.operators import place
 
 COUNTED = "counted"
 AROUND = "around"  # what an operator does itself that is made of others
@@ -40,7 +40,7 @@ def measure(call: Callable[[], Any], device: str, calls: int = 3) -> Coverage | 
     Returns:
         Shares, or why there are none.
     """
-    from torch.profiler import ProfilerActivity, profile
+    from torch.profiler import ProfilerActivity, profile  # slow to import
 
     os.environ.setdefault("KINETO_LOG_LEVEL", QUIET)
     on_gpu = torch.device(device).type == "cuda"

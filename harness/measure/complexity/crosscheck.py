@@ -114,7 +114,7 @@ def _parent(name: str, names: Collection[str]) -> str:
 
 def _fvcore(model: nn.Module, images: Tensor) -> Counted:
     with _silence():
-        from fvcore.nn import FlopCountAnalysis
+        from fvcore.nn import FlopCountAnalysis  # slow to import
 
         analysis = FlopCountAnalysis(model.eval(), (images,))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)

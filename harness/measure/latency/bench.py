@@ -11,39 +11,28 @@ import gc
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from harness import derived, locks
-from harness.complexity import coverage
-from harness.complexity.coverage import Coverage
-from harness.derived import Aside, Timing
-from harness.machine import conditions, energy, limits
+from detectors.interface import InputConfig
+from harness.config.latency import LatencyConfig
+from harness.data import Split
+from harness.machine import conditions, energy, locks
 from harness.machine.energy import Energy
 from harness.machine.nvml import Unavailable
-from harness.progress import OnProgress, Progress, ignore
-from harness.runtimes import RuntimeConfig, RuntimeUnavailable, gate
-from harness.session import PARTS, PREPROCESS, STAGES, WHOLE, WORKLOAD, Session
-from harness.statistics import Ratio
-from harness.subjects import (
-    Inputs,
-    Prepared,
-    Preprocess,
-    Subject,
-    prepare,
-    profile,
-    read_inputs,
-    workload,
-)
-from harness.timer import Timer, timer_for
-
-if TYPE_CHECKING:
-    from detectors.interface import InputConfig
-    from harness.data import Split
-    from harness.runtimes.config import Name
+from harness.measure.complexity import coverage
+from harness.measure.complexity.coverage import Coverage
+from harness.measure.inputs import Inputs, Preprocess, read_inputs
+from harness.measure.latency import derived, limits
+from harness.measure.latency.derived import Aside, Timing
+from harness.measure.latency.session import PARTS, PREPROCESS, STAGES, WHOLE, WORKLOAD, Session
+from harness.measure.latency.statistics import Ratio
+from harness.measure.latency.subjects import Prepared, Subject, prepare, profile, workload
+from harness.measure.latency.timer import Timer, timer_for
+from harness.measure.runtimes import RuntimeConfig, RuntimeUnavailable, gate
+from harness.records.progress import OnProgress, Progress, ignore
 
 __all__ = [
     "WORKLOAD",
@@ -66,46 +55,6 @@ FIGURES = (
     *("uncounted_fraction", "memory_bytes", "weight_bytes", "activation_bytes", "energy_j"),
 )
 """Of a subject; there is none of them where it is not timed."""
-
-
-class LatencyConfig(RuntimeConfig):
-    """How latency is measured."""
-
-    batch_size: PositiveInt = 1
-    """Images a call."""
-    threads: PositiveInt | None = None
-    """Threads inside an operator on a CPU; null leaves torch's own choice."""
-    images: PositiveInt = 32
-    """Validation images that take turns, from the first on."""
-    block: PositiveInt = 8
-    """Calls in a row a subject gets each round; fewer where a call takes long."""
-    min_samples: PositiveInt = 100
-    """Calls of a subject before the interval may end the measurement."""
-    max_samples: PositiveInt = 1000
-    """Calls of a subject after which the measurement ends."""
-    seconds: PositiveFloat = 10.0
-    """Time for a subject's calls, after which the measurement ends; its stages take half of it."""
-    target_interval: PositiveFloat = 0.01
-    """Half width of the median's 95 % interval, as a share of it, at which the measurement ends."""
-    warmup_seconds: float = Field(5.0, ge=0)
-    """Time for a subject's warm-up, which ends as soon as every trace is steady."""
-    reference: bool = True
-    """Whether a reference workload takes turns with the subjects, and limits are measured."""
-    preprocess: bool = False
-    """Whether making the images from decoded photographs is timed, in a pass of its own."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> LatencyConfig:
-        if self.max_samples < self.min_samples:
-            raise ValueError(
-                f"max_samples {self.max_samples} is below min_samples {self.min_samples}"
-            )
-        return self
-
-    def deployment(self, runtime: Name | None = None) -> RuntimeConfig:
-        """Return how a network is run, by another runtime if one is given."""
-        own = {name: getattr(self, name) for name in RuntimeConfig.model_fields}
-        return RuntimeConfig(**own | ({"runtime": runtime} if runtime else {}))
 
 
 class Bench(NamedTuple):

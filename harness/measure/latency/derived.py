@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import locks, statistics
-from harness.complexity.coverage import Coverage
-from harness.machine import conditions, limits
+from harness.config.latency import LatencyConfig
+from harness.machine import conditions, locks
 from harness.machine.conditions import Sampler, Taint, Window
 from harness.machine.energy import Energy
-from harness.machine.limits import Limits, Reference
-from harness.session import PARTS, PREPROCESS, STAGES, WHOLE, Trace
-from harness.statistics import FEWEST_ROUNDS, Ratio
-from harness.subjects import Prepared, Profile
-
-if TYPE_CHECKING:
-    from harness.latency import LatencyConfig
+from harness.measure.complexity.coverage import Coverage
+from harness.measure.latency import limits, statistics
+from harness.measure.latency.limits import Limits, Reference
+from harness.measure.latency.session import PARTS, PREPROCESS, STAGES, WHOLE, Trace
+from harness.measure.latency.statistics import FEWEST_ROUNDS, Ratio
+from harness.measure.latency.subjects import Prepared, Profile
 
 UNTRAINED = "untrained: the time for NMS depends on the scores and says nothing here"
 IDLE = 0.3  # share of the wall time; a device that idles longer waits for launches

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import statistics
-from harness.timer import Timer, timer_for
+from harness.measure.latency import statistics
+from harness.measure.latency.timer import Timer, timer_for
 
 DTYPES = {
     "fp32": torch.float32,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.derived import Timing
-from harness.record import RecordError
+from harness.measure.latency.derived import Timing
+from harness.records import RecordError
 
 FILE = "samples.npz"
 

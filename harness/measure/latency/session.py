@@ -6,20 +6,18 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import statistics
+from harness.config.latency import LatencyConfig
 from harness.machine.conditions import Window
-from harness.machine.limits import Reference
-from harness.progress import OnProgress, Progress
-from harness.statistics import FEWEST_ROUNDS
-from harness.subjects import Prepared
-from harness.timer import Step, Timer
-
-if TYPE_CHECKING:
-    from harness.latency import LatencyConfig
+from harness.measure.latency import statistics
+from harness.measure.latency.limits import Reference
+from harness.measure.latency.statistics import FEWEST_ROUNDS
+from harness.measure.latency.subjects import Prepared
+from harness.measure.latency.timer import Step, Timer
+from harness.records.progress import OnProgress, Progress
 
 ROUNDS = 10  # a block is cut so that this many rounds fit into the time
 UNTIMED = 1  # calls before each block, which warm the caches that another subject has used

@@ -97,7 +97,7 @@ class CudaTimer:
         Two events around a call would not tell: they enclose the gaps in which the device waits
         for the next launch.
         """
-        from torch.profiler import ProfilerActivity, profile
+        from torch.profiler import ProfilerActivity, profile  # slow to import
 
         torch.cuda.synchronize(self.device)
         with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from detectors.interface import Detector
-from harness.runtimes import sessions, torched
-from harness.runtimes.config import Runtime, RuntimeConfig, RuntimeUnavailable
-from harness.runtimes.verdict import Verdict, gate
-
-if TYPE_CHECKING:
-    from harness.subjects import Inputs
+from harness.config.runtime import RuntimeConfig, RuntimeUnavailable
+from harness.measure.inputs import Inputs
+from harness.measure.runtimes import sessions, torched
+from harness.measure.runtimes.runtime import Runtime
+from harness.measure.runtimes.verdict import Verdict, gate
 
 __all__ = ["Runtime", "RuntimeConfig", "RuntimeUnavailable", "Verdict", "gate", "prepare"]
 

@@ -16,18 +16,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from detectors.config import flatten
 from detectors.interface import STAGES, Detector
-from harness import agreement
-from harness.agreement import TOLERANCES, Agreement
-
-if TYPE_CHECKING:
-    from harness.subjects import Inputs
+from harness.measure.inputs import Inputs
+from harness.measure.runtimes import agreement
+from harness.measure.runtimes.agreement import TOLERANCES, Agreement
 
 INPUT = "images"
 RANDOM = 2  # random images that a file is checked on

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from detectors.interface import Detector
-from harness import export
-from harness.runtimes.config import Runtime, RuntimeConfig, RuntimeUnavailable
-from harness.runtimes.precision import DTYPES
-from harness.runtimes.torched import counter, first_line, in_float32
-
-if TYPE_CHECKING:
-    from harness.subjects import Inputs
+from harness.config.runtime import RuntimeConfig, RuntimeUnavailable
+from harness.measure.inputs import Inputs
+from harness.measure.runtimes import export
+from harness.measure.runtimes.precision import DTYPES
+from harness.measure.runtimes.runtime import Runtime
+from harness.measure.runtimes.torched import counter, first_line, in_float32
 
 CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
 BUILDER_LEVEL = 3  # of TensorRT's search for kernels, its default

@@ -8,17 +8,16 @@ import shutil
 import types
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from detectors.interface import Detections, Detector, as_float32
-from harness.runtimes.config import Runtime, RuntimeConfig, RuntimeUnavailable
-from harness.runtimes.precision import DTYPES
-
-if TYPE_CHECKING:
-    from harness.subjects import Inputs
+from harness.config.runtime import RuntimeConfig, RuntimeUnavailable
+from harness.measure.inputs import Inputs
+from harness.measure.runtimes.precision import DTYPES
+from harness.measure.runtimes.runtime import Runtime
 
 COMPILERS = ("c++", "g++", "clang++")
 FIXED = "recorded in tensors of fixed size, eager where these do not suffice"

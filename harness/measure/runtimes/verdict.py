@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from detectors.interface import Detections, Detector
-from harness import agreement, evaluate
-from harness.agreement import TOLERANCES
-from harness.runtimes.config import Runtime, RuntimeConfig
-from harness.runtimes.torched import eager
-
-if TYPE_CHECKING:
-    from harness.data import Split
-    from harness.subjects import Inputs
+from harness.config.runtime import RuntimeConfig
+from harness.data import Split
+from harness.measure.accuracy import evaluate
+from harness.measure.inputs import Inputs
+from harness.measure.runtimes import agreement
+from harness.measure.runtimes.agreement import TOLERANCES
+from harness.measure.runtimes.runtime import Runtime
+from harness.measure.runtimes.torched import eager
 
 MAP_TOLERANCE = 0.002  # difference of mAP on the same images that a runtime may make
 IMAGES = 100  # of a split, from the first on, that mAP is compared on

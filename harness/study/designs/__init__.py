@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from harness import knobs
-from harness.designs import factorial
-from harness.designs.factorial import DesignError
-from harness.knobs import Setup
+from harness.config import knobs
+from harness.config.knobs import Setup
+from harness.study.designs import factorial
+from harness.study.designs.factorial import DesignError
 
 __all__ = ["Design", "DesignError", "variants"]
 

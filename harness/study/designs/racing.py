@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from harness.record import Record, digest
-from harness.search.config import Racing
+from harness.config.search import Racing
+from harness.records import Record, digest
 
 Floats = NDArray[np.float64]
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from harness import constraints, knobs
-from harness.constraints import ConstraintError
-from harness.record import METRICS
-from harness.search import space
-from harness.search.config import Search
-from harness.search.space import SpaceError
-from harness.yaml_source import StudyError
-
-if TYPE_CHECKING:
-    from harness.study import Study
+from harness.config import knobs
+from harness.config.search import Search
+from harness.config.yaml_source import StudyError
+from harness.records import METRICS
+from harness.study import constraints
+from harness.study.constraints import ConstraintError
+from harness.study.search import space
+from harness.study.search.space import SpaceError
+from harness.study.study import Study
 
 
 def checked(study: Study) -> Study:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from harness import constraints
-from harness.record import METRICS, Record
-from harness.search import objectives, pruning
-from harness.search.config import Dominated
-from harness.search.pruning import LEARNT, Verdict
+from harness.config.search import Dominated
+from harness.records import METRICS, Record
+from harness.study import constraints
+from harness.study.search import objectives, pruning
+from harness.study.search.pruning import LEARNT, Verdict
+from harness.study.study import Study
 
 if TYPE_CHECKING:
     import optuna
-
-    from harness.study import Study
 
 
 class Judge:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from harness import constraints
-from harness.record import Record
-from harness.search.config import Direction
+from harness.config.search import Direction
+from harness.records import Record
+from harness.study import constraints
 
 Objectives = Mapping[str, Direction]
 

@@ -24,20 +24,17 @@ is not run again; tell the record that is known, once there is one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import TrialState
 
-from harness.designs import racing
-from harness.designs.racing import Run
-from harness.record import Record
-from harness.search import objectives, samplers, space
-from harness.search.config import Search
-from harness.search.judge import Judge
-
-if TYPE_CHECKING:
-    from harness.study import Study
+from harness.config.search import Search
+from harness.records import Record
+from harness.study.designs import racing
+from harness.study.designs.racing import Run
+from harness.study.search import objectives, samplers, space
+from harness.study.search.judge import Judge
+from harness.study.study import Study
 
 STATES = {
     "complete": TrialState.COMPLETE,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from harness.record import METRICS, Record
-from harness.search.objectives import Objectives, dominates, gains
+from harness.records import METRICS, Record
+from harness.study.search.objectives import Objectives, dominates, gains
 
 Curve = Sequence[Mapping[str, float]]
 LEARNT = frozenset(METRICS["accuracy"])  # metrics that training changes

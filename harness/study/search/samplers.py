@@ -12,7 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from harness.search.config import Dominated, Gp, Halving, Hyperband, Nsga2, Qmc, Random, Search, Tpe
+from harness.config.search import Dominated, Gp, Halving, Hyperband, Nsga2, Qmc, Random, Search, Tpe
 
 
 def sampler(search: Search, *streams: int) -> BaseSampler:

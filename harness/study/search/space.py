@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from detectors.config import KnobError
-from harness import knobs
-from harness.knobs import Setup
-from harness.search.config import Axis
-from harness.specification import short
+from harness.config import knobs
+from harness.config.knobs import Setup
+from harness.config.search import Axis
+from harness.study.specification import short
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial

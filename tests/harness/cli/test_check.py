@@ -6,20 +6,13 @@ from typing import Any
 
 import pytest
 
-from harness import (
-    check_command,
-    cli,
-    environment,
-    locks,
-    plan,
-    probe,
-    record,
-    study,
-    trainings,
-    trial,
-)
-from harness.plan import Planned
-from harness.probe import Probe
+from harness import cli, study
+from harness.cli import check as check_command
+from harness.machine import environment, locks
+from harness.records import record
+from harness.trials import plan, probe, trainings, trial
+from harness.trials.plan import Planned
+from harness.trials.probe import Probe
 from tests.harness.studies import TOY, write
 
 THRESHOLDS = "detector.postprocess.score_threshold"

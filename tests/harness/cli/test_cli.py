@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import cli, library, locks, record, samples
+from harness import cli
+from harness.config import library
+from harness.machine import locks
+from harness.measure.latency import samples
+from harness.records import record
 from tests.harness.studies import TOY, write
 
 LOCKS = (".turn", ".lock")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def detbench(*arguments: object) -> int:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness.studies import TOY, write
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from harness import data
-from harness.compare import runs
-from harness.compare.command import compare
-from harness.compare.runs import CompareError
-from harness.data import DataConfig, DataSet, ShapesConfig
-from harness.detections import write
-from harness.record import RecordError
+from harness.analysis.compare import runs
+from harness.analysis.compare.runs import CompareError
+from harness.cli.compare import compare
+from harness.config.data import DataConfig, ShapesConfig
+from harness.data import DataSet
+from harness.measure.accuracy.detections import write
+from harness.records import RecordError
 from tests.harness.detecting import detect, run
 
 SCENES = ShapesConfig(train_images=2, val_images=12, size=64)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from harness.console import Board, clock, difference, stderr
-from harness.progress import Progress
-from harness.recipe import Recipe
+from harness.cli.console import Board, clock, difference, stderr
+from harness.config.recipe import Recipe
+from harness.records.progress import Progress
 
 
 def test_the_line_of_a_trial_says_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from harness import cli
 from harness.tracking import Outbox, Tracker, is_logged, logged, outbox
-from tests.harness.trackers import Server, make, runs, trials
+from tests.harness.tracking.trackers import Server, make, runs, trials
 
 AWAY = "http://127.0.0.1:9"  # nobody answers there
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.recipe import Recipe, RecipeError, load, names
-from harness.settings import Settings, knobs
+from harness.config.recipe import Recipe, RecipeError, load, names
+from harness.config.settings import Settings, knobs
 
 
 def write(folder: Path, text: str) -> Path:

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from detectors.interface import InputConfig
-from harness.augmentation import Augment, IoUCrop, MixUp, Mosaic, ZoomOut
+from harness.config.augmentation import Augment, IoUCrop, MixUp, Mosaic, ZoomOut
 from harness.data.augment import (
     Composer,
     Fit,

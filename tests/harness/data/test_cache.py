@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data import DataConfig, DataError, Split, cache, cache_dir, coco, load
+from harness.config.data import DataConfig, DataError
+from harness.data import Split, cache, cache_dir, coco, load
 from tests.harness.data.folders import box, document, write
 
 

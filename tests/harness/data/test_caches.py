@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.augmentation import Augment, MixUp, Mosaic
+from harness.config.augmentation import Augment, MixUp, Mosaic
+from harness.config.recipe import Recipe
 from harness.data.caches import LANES, TRIES, Dealer, Key
-from harness.recipe import Recipe
 
 ALL = slice(None)
 

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from harness.data import DataConfig, Report, check, load
+from harness.config.data import DataConfig
+from harness.data import Report, check, load
 from tests.harness.data.folders import box, document, write, write_annotations
 
 

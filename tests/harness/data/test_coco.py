@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from harness.data import DataConfig, DataError, describe, load
+from harness.config.data import DataConfig, DataError
+from harness.data import describe, load
 from harness.data.coco import spread
 from tests.harness.data.folders import box, document, write, write_annotations
 

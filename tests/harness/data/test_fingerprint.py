@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.data import DataConfig, fingerprint, load
-from harness.data.config import cache_dir
+from harness.config.data import DataConfig, cache_dir
+from harness.data import fingerprint, load
 from tests.harness.data.folders import document, write, write_annotations
 
 

@@ -15,18 +15,10 @@ import pytest
 import torch
 
 from detectors.interface import InputConfig
-from harness.augmentation import Augment, IoUCrop, MixUp, Mosaic, ZoomOut
-from harness.data import (
-    Batch,
-    DataConfig,
-    DataError,
-    DataSet,
-    load,
-    to_original,
-    train_loader,
-    val_loader,
-)
-from harness.recipe import Recipe
+from harness.config.augmentation import Augment, IoUCrop, MixUp, Mosaic, ZoomOut
+from harness.config.data import DataConfig, DataError
+from harness.config.recipe import Recipe
+from harness.data import Batch, DataSet, load, to_original, train_loader, val_loader
 from tests.harness.data.folders import box, document, write
 
 INPUT = InputConfig(size=(64, 96))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from harness.data import DataConfig, DataError, ShapesConfig, describe, load, shapes
+from harness.config.data import DataConfig, DataError, ShapesConfig
+from harness.data import describe, load, shapes
 from harness.data.scenes import CLASSES
 
 SMALL = ShapesConfig(train_images=6, val_images=3, size=96)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.engine.executor import Finished, Job, Lost, Message
-from harness.engine.standing import partial_folder, place
-from harness.progress import Judge, OnProgress, Progress
-from harness.record import Failure, Record
-from harness.specification import TrialSpec
+from harness.records import Failure, Record
+from harness.records.progress import Judge, OnProgress, Progress
+from harness.study.specification import TrialSpec
+from harness.trials.folders import partial_folder, place
 
 STEPS = 5
 RAN, PIDS = "ran", "pids"

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from harness import record, server, trainings
-from harness.engine import devices, driver, local, standing
+from harness.engine import devices, driver, local, server
 from harness.engine.driver import Place
 from harness.engine.events import Event
 from harness.engine.executor import Message
 from harness.engine.local import Line, LocalExecutor
-from harness.progress import Progress
+from harness.records import record
+from harness.records.progress import Progress
 from harness.study import StudyError
+from harness.trials import folders as standing
+from harness.trials import trainings
 from tests.harness.engine import instant
 from tests.harness.engine.instant import Inline
 from tests.harness.engine.running import agenda, run

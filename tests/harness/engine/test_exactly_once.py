@@ -10,8 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from harness import server
-from harness.engine import driver
+from harness.engine import driver, server
 from harness.engine.driver import Place
 from harness.engine.events import Event
 from harness.engine.local import LocalExecutor

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import record
-from harness.engine import driver, standing
+from harness.engine import driver
 from harness.engine.events import Event
 from harness.engine.executor import Job
 from harness.engine.local import LocalExecutor
 from harness.engine.status import status
-from harness.progress import Progress
-from harness.record import Failure, Record
+from harness.records import Failure, Record, record
+from harness.records.progress import Progress
+from harness.trials import folders as standing
 from tests.harness.engine import instant
 from tests.harness.engine.instant import Inline
 from tests.harness.engine.running import agenda, run

@@ -18,11 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import record, server, study
+from harness import study
+from harness.engine import server
 from harness.engine.agenda import Agenda, of
 from harness.engine.driver import Place, run
 from harness.engine.events import Event
 from harness.engine.local import LocalExecutor
+from harness.records import record
 from harness.tracking import Outbox
 from tests.harness.engine import instant
 from tests.harness.engine.running import agenda

@@ -14,7 +14,7 @@ from harness.engine import ledger, owner, storage
 from harness.engine.ledger import Claim, Ledger
 from harness.engine.owner import Owner
 from harness.engine.storage import StorageError, url
-from harness.record import Failure
+from harness.records import Failure
 from tests.harness.engine import instant
 from tests.harness.engine.running import agenda
 

@@ -6,7 +6,7 @@ import types
 import pytest
 import torch
 
-from harness import environment
+from harness.machine import environment
 
 
 def test_capture_is_json_and_holds_no_blank():

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from harness import locks
-from harness.locks import measuring, working
+from harness.machine import locks
+from harness.machine.locks import measuring, working
 
 pytestmark = pytest.mark.skipif(not locks.PAUSES_WORK, reason="no fcntl on this platform")
 SPAWN = multiprocessing.get_context("spawn")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import record
-from harness.record import Failure, Record, RecordError
+from harness.records import Failure, Record, RecordError, record
 
 
 def make(trial: str = "abc", started: float = 1.0) -> Record:

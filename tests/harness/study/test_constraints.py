@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harness.constraints import Constraint, ConstraintError, infeasible, needs_latency, parse
+from harness.study.constraints import Constraint, ConstraintError, infeasible, needs_latency, parse
 
 
 def test_a_constraint_is_a_sense_and_a_limit() -> None:

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 import yaml
 
-from harness import library, study, yaml_source
-from harness.specification import describe
+from harness import study
+from harness.config import library, yaml_source
 from harness.study import StudyError, expand, load
+from harness.study.specification import describe
 from tests.harness.studies import TOY, write
 
 
@@ -231,7 +232,7 @@ def test_places_fall_back_to_the_nearest_parent(tmp_path: Path) -> None:
 def test_a_changed_copy_of_a_detector_is_another_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = Path(__file__).parents[1] / "toy.py"
+    source = Path(__file__).parents[2] / "toy.py"
     (tmp_path / "copied_toy.py").write_text(source.read_text())
     monkeypatch.syspath_prepend(str(tmp_path))
     (ours, _), (copied, _) = (

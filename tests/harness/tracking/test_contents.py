@@ -1,6 +1,6 @@
 from typing import Any
 
-from harness.record import Record
+from harness.records import Record
 from harness.tracking import contents
 
 BACKBONE, NECK = "detector.backbone.expand_ratio", "detector.neck.expand_ratio"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from harness.record import Record
+from harness.records import Record
 from harness.tracking import Outbox, Tracker, is_logged, outbox
 from harness.tracking.marks import remember
-from tests.harness.trackers import make
+from tests.harness.tracking.trackers import make
 
 URI = "http://127.0.0.1:9"  # nobody answers there
 

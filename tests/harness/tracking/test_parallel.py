@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import record
+from harness.records import record
 from harness.tracking import Tracker
-from tests.harness.trackers import make, runs, trials
+from tests.harness.tracking.trackers import make, runs, trials
 
 
 def write(out: Path, uri: str, writer: int, count: int) -> int:

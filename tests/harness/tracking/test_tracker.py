@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from harness import tracking
-from harness.record import Failure
+from harness.records import Failure
 from harness.tracking import Tracker, tracker
-from tests.harness.trackers import client, make, runs, trials
+from tests.harness.tracking.trackers import client, make, runs, trials
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from harness.record import Record
+from harness.records import Record
 
 
 def make(folder: Path, **changes: Any) -> Record:

@@ -17,10 +17,11 @@ from torch import nn
 
 import detectors
 from detectors.interface import Detector, InputConfig
-from harness.data import DataConfig, DataSet, load
-from harness.progress import Progress
-from harness.recipe import Recipe
-from harness.train import train
+from harness.config.data import DataConfig
+from harness.config.recipe import Recipe
+from harness.data import DataSet, load
+from harness.records.progress import Progress
+from harness.training.train import train
 from tests.toy import ToyConfig
 
 EPOCHS, STEPS = 3, 4  # of an epoch

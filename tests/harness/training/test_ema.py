@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.ema import MovingAverage, momentum
+from harness.training.ema import MovingAverage, momentum
 
 
 def constant(value: float) -> nn.Linear:

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 import detectors
-from harness import data, recipe, study, trial
+from harness import data, study
+from harness.config import recipe
 from harness.data import DataSet
 from harness.data.coco import take
-from harness.evaluate import evaluate
-from harness.train import train
+from harness.measure.accuracy.evaluate import evaluate
+from harness.training.train import train
+from harness.trials import trial
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ from torch import nn
 
 import detectors
 from detectors.rtdetr.weights import RENAMES
-from harness import recipe as recipes
-from harness.optimize import learning_rate, make, param_groups, set_learning_rate
-from harness.recipe import Recipe, RecipeError
+from harness.config import recipe as recipes
+from harness.config.recipe import Recipe, RecipeError
+from harness.training.optimize import learning_rate, make, param_groups, set_learning_rate
 
 RTMDET = Recipe(
     epochs=300, batch_size=256, lr=0.004, warmup_steps=1000, warmup_start=1e-5, lr_end=0.05

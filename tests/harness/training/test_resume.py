@@ -11,11 +11,12 @@ import torch
 
 import harness.training.checkpoint
 from detectors.interface import Detector, InputConfig
-from harness.data import DataConfig, DataSet, load
-from harness.progress import Progress
-from harness.recipe import Recipe
-from harness.train import CheckpointError, Training, train
+from harness.config.data import DataConfig
+from harness.config.recipe import Recipe
+from harness.data import DataSet, load
+from harness.records.progress import Progress
 from harness.training.checkpoint import FILE
+from harness.training.train import CheckpointError, Training, train
 from tests.toy import ToyConfig
 
 ROOT = Path(__file__).parents[3]

@@ -13,12 +13,13 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import harness.training.loop
 from detectors.interface import Detector, InputConfig, Target
-from harness.data import Batch, DataConfig, DataSet, load
-from harness.ema import momentum
-from harness.optimize import learning_rate
-from harness.progress import Progress
-from harness.recipe import Recipe, RecipeError
-from harness.train import NotFiniteError, Training, train
+from harness.config.data import DataConfig
+from harness.config.recipe import Recipe, RecipeError
+from harness.data import Batch, DataSet, load
+from harness.records.progress import Progress
+from harness.training.ema import momentum
+from harness.training.optimize import learning_rate
+from harness.training.train import NotFiniteError, Training, train
 from tests.toy import ToyConfig
 
 CONFIG = ToyConfig(input=InputConfig(size=(64, 64)))

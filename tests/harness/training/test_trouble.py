@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import harness.training.loop
 from detectors.interface import Detector, InputConfig, Target
+from harness.config.recipe import Recipe
 from harness.data import Batch
-from harness.recipe import Recipe
-from harness.train import NotFiniteError, Training, train
 from harness.training.checkpoint import FILE, NOT_FINITE
 from harness.training.memory import ran_out
+from harness.training.train import NotFiniteError, Training, train
 from tests.toy import ToyConfig
 
 IMAGES, SIZE = 16, 64

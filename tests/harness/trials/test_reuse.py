@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from detectors import weights
-from harness import environment, learn, locks, record, samples, trainings, trial
-from harness.record import Record
-from harness.specification import TrialSpec
+from harness.machine import environment, locks
+from harness.measure.latency import samples
+from harness.records import Record, record
 from harness.study import expand, load
+from harness.study.specification import TrialSpec
+from harness.trials import learn, trainings, trial
 from tests.harness.studies import write
 
 BOTH = ("latency_ratio", "latency_adjusted_ms")
@@ -46,7 +48,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *, latency: bool) -> None:
     monkeypatch.setattr(learn, "evaluate", never)
     monkeypatch.setattr(trial.complexity, "count", never)
     if latency:
-        monkeypatch.setattr("harness.latency.measure", never)
+        monkeypatch.setattr("harness.measure.latency.measure", never)
 
 
 def move(out: Path, spec: TrialSpec) -> None:

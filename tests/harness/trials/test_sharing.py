@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from detectors import weights
-from harness import learn, locks, trainings, trial
-from harness.record import Record
-from harness.specification import TrialSpec
+from harness.machine import locks
+from harness.records import Record
 from harness.study import expand, load
+from harness.study.specification import TrialSpec
+from harness.trials import learn, trainings, trial
 
 STUDY = "rtdetr/decoder_layers_quickstart"
 SMALL = {

@@ -12,11 +12,14 @@ import pytest
 from filelock import FileLock
 
 from detectors import weights
-from harness import data, learn, locks, record, trainings, trial
-from harness.specification import TrialSpec, started_from
+from harness import data
+from harness.machine import locks
+from harness.records import record
 from harness.study import expand, load
-from harness.train import CheckpointError
-from harness.trainings import Story, find, obtain
+from harness.study.specification import TrialSpec, started_from
+from harness.training.train import CheckpointError
+from harness.trials import learn, trainings, trial
+from harness.trials.trainings import Story, find, obtain
 from tests.harness.studies import TOY, write
 
 THRESHOLDS = {"detector.postprocess.score_threshold": [0.05, 0.2, 0.4]}

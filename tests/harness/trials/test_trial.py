@@ -10,14 +10,19 @@ import pytest
 import torch
 
 from detectors import weights
-from harness import data, detections, latency, learn, locks, record, samples, trial
-from harness.engine import standing
-from harness.progress import Progress
-from harness.record import Failure
-from harness.runtimes import Verdict
-from harness.specification import TrialSpec, started_from
+from harness import data
+from harness.machine import locks
+from harness.measure import latency
+from harness.measure.accuracy import detections
+from harness.measure.latency import samples
+from harness.measure.runtimes import Verdict
+from harness.records import Failure, record
+from harness.records.progress import Progress
 from harness.study import expand, load
-from harness.train import NotFiniteError
+from harness.study.specification import TrialSpec, started_from
+from harness.training.train import NotFiniteError
+from harness.trials import folders as standing
+from harness.trials import learn, trial
 from tests.harness.studies import TOY, write
 
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from harness.compare import compare, differences, matches, runs
-from harness.compare.differences import Measured
-from harness.compare.latency import compare_latency
-from harness.compare.matches import ERRORS
-from harness.compare.runs import CompareError, Run
+from harness.analysis.compare import compare, differences, matches, runs
+from harness.analysis.compare.differences import Measured
+from harness.analysis.compare.latency import compare_latency
+from harness.analysis.compare.matches import ERRORS
+from harness.analysis.compare.runs import CompareError, Run
 from harness.data import Image, Split
-from harness.record import Record
-from tests.harness import test_evaluate
+from harness.records import Record
 from tests.harness.detecting import detect, run, scenes
+from tests.harness.measure.accuracy import test_evaluate
 
 NULLS = 40
 

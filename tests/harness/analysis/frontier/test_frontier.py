@@ -14,19 +14,21 @@ from torch import Tensor, nn
 
 from detectors.interface import DenseOutputs, Detections, Detector
 from detectors.postprocess import NMSConfig, TopKConfig
-from harness import data, frontier
+from harness import data
+from harness.analysis import frontier
+from harness.analysis.frontier import FrontierConfig, FrontierError, Ready, plan, time_settings
+from harness.analysis.frontier.accuracy import accuracies, with_knobs
+from harness.analysis.frontier.cache import Cached, CacheError, Needed, _keep, cache
+from harness.analysis.frontier.timing import undisturbed
+from harness.cli import frontier as frontier_command
+from harness.config.knobs import KnobError
+from harness.config.latency import LatencyConfig
 from harness.data import DataSet, Split, to_original
-from harness.evaluate import evaluate, score
-from harness.frontier import FrontierConfig, FrontierError, Ready, plan, time_settings
-from harness.frontier import command as frontier_command
-from harness.frontier.accuracy import accuracies, with_knobs
-from harness.frontier.cache import Cached, CacheError, Needed, _keep, cache
-from harness.frontier.timing import undisturbed
-from harness.knobs import KnobError
-from harness.latency import LatencyConfig, Subject
 from harness.machine.conditions import Taint
-from harness.subjects import Inputs
-from harness.timer import Span
+from harness.measure.accuracy.evaluate import evaluate, score
+from harness.measure.inputs import Inputs
+from harness.measure.latency import Subject
+from harness.measure.latency.timer import Span
 from tests.harness.detecting import SIDE, scenes
 from tests.toy import ToyConfig
 

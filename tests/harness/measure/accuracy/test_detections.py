@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.detections import FILE, KEYS, read, write
-from harness.evaluate import score
-from harness.record import RecordError
-from tests.harness import test_evaluate
+from harness.measure.accuracy.detections import FILE, KEYS, read, write
+from harness.measure.accuracy.evaluate import score
+from harness.records import RecordError
+from tests.harness.measure.accuracy import test_evaluate
 
 number = st.floats(allow_nan=False, allow_infinity=False)
 single = st.floats(allow_nan=False, allow_infinity=False, width=32)

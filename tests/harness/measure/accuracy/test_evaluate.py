@@ -19,11 +19,20 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from detectors.interface import Detections, InputConfig
-from harness.data import DataConfig, DataSet, Split, load
-from harness.detections import write
-from harness.evaluate import IOU_THRESHOLDS, Score, errors, evaluate, match, rescore, score
-from harness.progress import Progress
-from harness.record import Record, RecordError
+from harness.config.data import DataConfig
+from harness.data import DataSet, Split, load
+from harness.measure.accuracy.detections import write
+from harness.measure.accuracy.evaluate import (
+    IOU_THRESHOLDS,
+    Score,
+    errors,
+    evaluate,
+    match,
+    rescore,
+    score,
+)
+from harness.records import Record, RecordError
+from harness.records.progress import Progress
 from tests.toy import ToyConfig
 
 SUMMARY = (

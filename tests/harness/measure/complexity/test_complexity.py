@@ -7,8 +7,8 @@ from torch import nn
 
 import detectors
 from detectors.interface import DenseOutputs, Detector, InputConfig
-from harness import complexity
-from harness.complexity import crosscheck
+from harness.measure import complexity
+from harness.measure.complexity import crosscheck
 from tests.toy import TOY
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import detectors
-from harness import complexity
-from harness.complexity import conventions, published
+from harness.measure import complexity
+from harness.measure.complexity import conventions, published
 
 CASES: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
     "conv": (nn.Conv2d(8, 16, 3, 2, 1, bias=False), (1, 8, 20, 20), 10 * 10 * 16 * 8 * 9),
@@ -245,7 +245,7 @@ def test_printed_figures_are_held_to_their_own_digits() -> None:
 
 
 def test_printed_figures_are_those_of_the_tables() -> None:
-    papers = Path(__file__).parents[2] / "studies" / "papers"
+    papers = Path(__file__).parents[4] / "studies" / "papers"
     text = (papers / "rtmdet.yaml").read_text() + (papers / "rtdetr.yaml").read_text()
     for printed, _ in published.PRINTED.values():
         assert re.search(rf"flops: {re.escape(printed)}[,}}]", text), printed

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.complexity import coverage
+from harness.measure.complexity import coverage
 
 
 def event(name, time, parent=None):

@@ -9,12 +9,24 @@ from pydantic import ValidationError
 from torch import nn
 
 from detectors.interface import Detections
-from harness import data, latency, locks
-from harness.latency import Bench, LatencyConfig, Subject, measure, measure_prepared, ratio
-from harness.runtimes import RuntimeConfig, RuntimeUnavailable, Verdict
-from harness.subjects import Preprocess, distribution, prepare, profile, read_inputs
-from harness.timer import CpuTimer, timer_for
-from tests.harness.timing import QUICK, FakeClock, inputs, ready, slowed, stage_of, timed
+from harness import data
+from harness.config.latency import LatencyConfig
+from harness.machine import locks
+from harness.measure import latency
+from harness.measure.inputs import Preprocess, read_inputs
+from harness.measure.latency import Bench, Subject, measure, measure_prepared, ratio
+from harness.measure.latency.subjects import distribution, prepare, profile
+from harness.measure.latency.timer import CpuTimer, timer_for
+from harness.measure.runtimes import RuntimeConfig, RuntimeUnavailable, Verdict
+from tests.harness.measure.latency.timing import (
+    QUICK,
+    FakeClock,
+    inputs,
+    ready,
+    slowed,
+    stage_of,
+    timed,
+)
 from tests.toy import TOY
 
 

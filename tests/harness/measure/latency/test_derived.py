@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from harness import latency, samples
-from harness.latency import WORKLOAD, Bench, measure_prepared
 from harness.machine.conditions import Sample
 from harness.machine.energy import Energy
-from harness.machine.limits import Limits, Rate
 from harness.machine.nvml import Unavailable
-from harness.record import RecordError
-from harness.subjects import Inputs, Prepared
-from harness.timer import CpuTimer, Span
-from tests.harness.timing import QUICK, FakeClock, slowed, stage_of, timed
+from harness.measure import latency
+from harness.measure.inputs import Inputs
+from harness.measure.latency import WORKLOAD, Bench, measure_prepared, samples
+from harness.measure.latency.limits import Limits, Rate
+from harness.measure.latency.subjects import Prepared
+from harness.measure.latency.timer import CpuTimer, Span
+from harness.records import RecordError
+from tests.harness.measure.latency.timing import QUICK, FakeClock, slowed, stage_of, timed
 
 
 class Watched:

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.machine import limits
-from harness.machine.limits import Limits, Rate, least_bytes, measure, reference, roofline
-from harness.timer import CpuTimer
+from harness.measure.latency import limits
+from harness.measure.latency.limits import Limits, Rate, least_bytes, measure, reference, roofline
+from harness.measure.latency.timer import CpuTimer
 
 
 def test_limits_of_this_machine_are_found_in_the_time_given():

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from detectors.interface import STAGES, Detections
-from harness.latency import Bench, LatencyConfig, measure_prepared, ratio
-from harness.subjects import Inputs, Prepared
-from harness.timer import CpuTimer
-from tests.harness.timing import of_stages
+from harness.config.latency import LatencyConfig
+from harness.measure.inputs import Inputs
+from harness.measure.latency import Bench, measure_prepared, ratio
+from harness.measure.latency.subjects import Prepared
+from harness.measure.latency.timer import CpuTimer
+from tests.harness.measure.latency.timing import of_stages
 from tests.toy import TOY
 
 INPUTS = (Inputs(torch.zeros(1, 3, 64, 64), torch.tensor([[64, 64]])),)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from harness.statistics import Ratio, is_steady, median_interval, ratio_of_medians
+from harness.measure.latency.statistics import Ratio, is_steady, median_interval, ratio_of_medians
 
 
 def autoregressive(rng, phi, count, trials=1):

@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from harness.timer import CpuTimer, CudaTimer, covered, timer_for
+from harness.measure.latency.timer import CpuTimer, CudaTimer, covered, timer_for
 
 
 class FakeClock:

@@ -3,9 +3,11 @@
 import torch
 from torch import nn
 
-from harness.latency import Bench, LatencyConfig, measure_prepared
-from harness.subjects import Inputs, Prepared
-from harness.timer import CpuTimer
+from harness.config.latency import LatencyConfig
+from harness.measure.inputs import Inputs
+from harness.measure.latency import Bench, measure_prepared
+from harness.measure.latency.subjects import Prepared
+from harness.measure.latency.timer import CpuTimer
 from tests.toy import TOY
 
 QUICK = LatencyConfig(

@@ -7,7 +7,7 @@ from torch import nn
 
 import detectors
 from detectors.interface import Detector
-from harness.subjects import Inputs
+from harness.measure.inputs import Inputs
 
 SIZE = (64, 96)
 SMALL = {

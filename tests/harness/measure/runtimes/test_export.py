@@ -12,9 +12,10 @@ from torch import nn
 
 import detectors
 from detectors.interface import DenseOutputs, Detector
-from harness import complexity, export
-from harness.export import Exported, ExportError
-from tests.harness.deploying import SIZE, SMALL, detector, inputs
+from harness.measure import complexity
+from harness.measure.runtimes import export
+from harness.measure.runtimes.export import Exported, ExportError
+from tests.harness.measure.runtimes.deploying import SIZE, SMALL, detector, inputs
 
 onnx = pytest.importorskip("onnx", reason="needs detbench[export]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs detbench[export]")

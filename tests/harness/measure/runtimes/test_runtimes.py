@@ -11,11 +11,21 @@ from torch import Tensor
 
 from detectors import postprocess
 from detectors.interface import DenseOutputs, Detections, QueryOutputs
-from harness import agreement, data, runtimes
-from harness.agreement import TOLERANCES
-from harness.data import DataConfig, ShapesConfig, Split
-from harness.runtimes import Runtime, RuntimeConfig, RuntimeUnavailable, gate, torched, verdict
-from tests.harness.deploying import SIZE, SMALL, detector, inputs
+from harness import data
+from harness.config.data import DataConfig, ShapesConfig
+from harness.data import Split
+from harness.measure import runtimes
+from harness.measure.runtimes import (
+    Runtime,
+    RuntimeConfig,
+    RuntimeUnavailable,
+    agreement,
+    gate,
+    torched,
+    verdict,
+)
+from harness.measure.runtimes.agreement import TOLERANCES
+from tests.harness.measure.runtimes.deploying import SIZE, SMALL, detector, inputs
 
 TOY = "tests.toy:TOY"
 ORT = "onnxruntime"

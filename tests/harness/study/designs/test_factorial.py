@@ -4,9 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import designs
-from harness.designs import DesignError, factorial
-from harness.study import StudyError, expand, load
+from harness.study import StudyError, designs, expand, load
+from harness.study.designs import DesignError, factorial
 from tests.harness.studies import write
 
 # Runs and resolution of the usual fractions: Box, Hunter and Hunter (2nd ed.), table 6.22.

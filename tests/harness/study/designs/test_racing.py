@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from harness.designs.racing import Run, next_runs, standings
-from harness.record import Record
-from harness.search.config import Racing
+from harness.config.search import Racing
+from harness.records import Record
+from harness.study.designs.racing import Run, next_runs, standings
 
 
 def ran(variant: int, seed: int, value: float | None) -> Record:

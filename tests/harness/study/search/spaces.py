@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.record import Record
+from harness.records import Record
 from harness.study import Study, load
 from tests.harness.studies import write
 

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from harness.search.config import Dominated, Tpe
+from harness.config.search import Dominated, Tpe
 from harness.study import StudyError, expand, load
-from tests.harness.search.spaces import SEARCH, searching
 from tests.harness.studies import TOY, write
+from tests.harness.study.search.spaces import SEARCH, searching
 
 
 def refused(folder: Path, **changes: Any) -> str:

@@ -4,10 +4,10 @@ from typing import Any
 import optuna
 import pytest
 
-from harness.search.judge import Judge
 from harness.study import load
-from tests.harness.search.spaces import record, searching
+from harness.study.search.judge import Judge
 from tests.harness.studies import write
+from tests.harness.study.search.spaces import record, searching
 
 CURVE = [{"epoch": 1.0, "mAP": 0.1}]
 
@@ -63,7 +63,7 @@ def test_records_that_come_in_meanwhile_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband", "halving"])
 def test_with_one_objective_optunas_pruners_decide(tmp_path: Path, pruner: str) -> None:
-    from harness.search import plan
+    from harness.study.search import plan
 
     options = {"n_startup_trials": 1} if pruner == "median" else {"min_resource": 1}
     study = searching(tmp_path, objectives={"mAP": "maximize"}, pruner={"type": pruner, **options})

@@ -1,7 +1,7 @@
 import pytest
 
-from harness.search.objectives import Told, excess, told, values
-from tests.harness.search.spaces import record
+from harness.study.search.objectives import Told, excess, told, values
+from tests.harness.study.search.spaces import record
 
 BOTH = {"mAP": "maximize", "latency_ms": "minimize"}
 LIMITS = {"params": "<= 100", "mAP": ">= 0.5"}

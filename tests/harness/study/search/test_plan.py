@@ -8,12 +8,12 @@ import numpy as np
 import optuna
 import pytest
 
-from harness.record import Record
-from harness.search import plan
+from harness.records import Record
 from harness.study import Specs, Study, load
+from harness.study.search import plan
 from reports import search as fronts
-from tests.harness.search.spaces import searching
 from tests.harness.studies import write
+from tests.harness.study.search.spaces import searching
 
 SPACE: dict[str, Any] = {
     "detector.width": {"low": 4, "high": 64},

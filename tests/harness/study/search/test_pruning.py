@@ -1,7 +1,7 @@
 import pytest
 
-from harness.search.pruning import hopeless, surely_dominated
-from tests.harness.search.spaces import record
+from harness.study.search.pruning import hopeless, surely_dominated
+from tests.harness.study.search.spaces import record
 
 COSTS = {"params": "minimize", "latency_ms": "minimize"}
 BOTH = {"mAP": "maximize", "latency_ms": "minimize"}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import record
 from harness.cli import main
+from harness.records import record
 from tests.harness.studies import TOY, write
 
 SEARCH = {

@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from harness import knobs
-from harness.search import space
-from harness.search.config import Axis
+from harness.config import knobs
+from harness.config.search import Axis
 from harness.study import StudyError
-from tests.harness.search.spaces import SPACE, searching
+from harness.study.search import space
+from tests.harness.study.search.spaces import SPACE, searching
 
 NEAREST = {"detector.assigner.type": "Nearest", "detector.assigner.topk": 3}
 INSIDE = {"detector.assigner.type": "Inside", "detector.assigner.shrink": 0.25}

@@ -1,0 +1,1 @@
+"""Comparisons of finished trials, and settings of NMS against each other."""

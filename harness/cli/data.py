@@ -1,0 +1,51 @@
+"""`detbench data`: check or describe a data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness import data
+from harness import study as studies
+from harness.cli import console
+from harness.cli.console import print_json
+from harness.config import knobs
+
+
+def check_data(path: str, *, as_json: bool) -> int:
+    """Print what is wrong with a data set; exit status 1 when a study would refuse it."""
+    found = data.check(path)
+    if as_json:
+        print(found.model_dump_json(indent=1))
+        return 0 if found.ok else 1
+    rows = [
+        {**item.model_dump(), "split": item.split or "both", "examples": ", ".join(item.examples)}
+        for item in found.findings
+    ]
+    keys = ("severity", "split", "code", "count", "message", "examples")
+    out = console.stdout()
+    if rows:
+        out.print(console.table({key: key for key in keys}, rows, path))
+    out.print("usable" if found.ok else "a study would refuse it", markup=False)
+    return 0 if found.ok else 1
+
+
+def show_data(name: str, sets: Sequence[str], *, as_json: bool) -> int:
+    """Print the figures of a data set."""
+    config = knobs.turn(knobs.start(None, None, name), studies.changes(sets)).data
+    found = data.describe(data.load(config))
+    if as_json:
+        print_json(found)
+        return 0
+    rows = [{"what": key, "value": json.dumps(value)} for key, value in _leaves(found)]
+    console.stdout().print(console.table({"what": "what", "value": "value"}, rows))
+    return 0
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,62 @@
+"""`detbench export`: write one deployed detector to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import detectors
+from harness import study as studies
+from harness.cli import console
+from harness.cli.console import print_json
+from harness.cli.models import configured, weights_of
+from harness.measure.runtimes import export as exporter
+from harness.records import RecordError, record
+
+
+def export(
+    model: str,
+    weights: str | None,
+    sets: Sequence[str],
+    out: Path | None,
+    opset: int | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Write one deployed detector as ONNX."""
+    setup = configured(model, studies.changes(sets))
+    studies.check_size(setup.detector)
+    path = out or Path(f"{Path(model).resolve().name.replace(':', '_')}.onnx")
+    if path.is_dir():
+        raise RecordError(f"{path}: is a folder; name a file with --out")
+    record.make_folder(path.parent)
+    detector = detectors.create(setup.detector, weights=weights_of(model, weights))
+    done = exporter.export(detector, detector.config.input.size, path, opset, name=model)
+    counted = exporter.count_macs(done.path)
+    found = {
+        "path": str(done.path),
+        "sha256": done.sha256,
+        "opset": done.opset,
+        "params": counted.params,
+        "params_deployed": done.parameters,
+        "macs": counted.macs,
+        "flops": 2 * counted.macs,
+        "macs_by_stage": counted.by_stage,
+        "macs_by_operator": counted.by_operator,
+        "macs_not_counted": counted.not_counted,
+        "operators": done.operators,
+        "agreement": str(done.agreement),
+    }
+    if as_json:
+        print_json(found)
+        return 0
+    rows = [{"what": key, "value": _worded(value)} for key, value in found.items() if value != {}]
+    console.stdout().print(console.table({"what": "what", "value": "value"}, rows, model))
+    return 0
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{count} {name}" for name, count in value.items())
+    return str(value)

@@ -1,0 +1,49 @@
+"""`detbench list knobs`: everything that a study of a detector can turn."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import detectors
+from detectors import config as detector_config
+from harness.cli import console
+from harness.cli.console import print_json
+from harness.config import knobs
+from harness.config.data import DataConfig
+from harness.config.latency import LatencyConfig
+from harness.config.recipe import Recipe
+
+
+def list_knobs(name: str, *, as_json: bool) -> int:
+    """List everything that a study of a detector can turn."""
+    config = detectors.resolve(name)
+    rows = [_knob_row(knob) for knob in detector_config.describe(config)]
+    for choice, others in detector_config.alternatives(config).items():
+        rows += [{**_knob_row(knob), "when": f"detector.{choice}"} for knob in others]
+    for root, kind in (("recipe", Recipe), ("data", DataConfig), ("latency", LatencyConfig)):
+        rows += knobs.describe(kind, root)
+    if as_json:
+        print_json(rows)
+        return 0
+    shown = [
+        {
+            **row,
+            "default": json.dumps(row["default"]),
+            "doc": f"With {row['when']}: {row['doc']}" if "when" in row else row["doc"],
+        }
+        for row in rows
+    ]
+    columns = {"knob": "knob", "type": "type", "default": "default", "doc": "meaning"}
+    console.stdout().print(console.table(columns, shown))
+    return 0
+
+
+def _knob_row(knob: detector_config.Knob) -> dict[str, Any]:
+    return {
+        "knob": f"detector.{knob.path}",
+        "type": knob.type,
+        "default": knob.value,
+        "doc": knob.doc,
+        "inference_only": knob.inference_only,
+    }

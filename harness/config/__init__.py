@@ -1,0 +1,1 @@
+"""Every setting and knob, and how they are read from YAML."""

@@ -1,0 +1,1 @@
+"""What a study measures of a detector: accuracy, complexity and latency, by runtime."""

@@ -1,0 +1,1 @@
+"""mAP, and the detections that it is made from."""

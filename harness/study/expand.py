@@ -1,0 +1,109 @@
+"""From a study to its trials: every combination of its values, written down one by one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness import data
+from harness.config import knobs
+from harness.config.data import DataConfig
+from harness.config.knobs import Setup
+from harness.config.yaml_source import StudyError
+from harness.data import DataSet
+from harness.study.search import judge
+from harness.study.specification import TrialSpec, specify
+from harness.study.study import Study, at
+
+OpenData = Callable[[DataConfig], DataSet]
+
+
+class Specs:
+    """Writes down the trials of a study, opening each data set that they need once."""
+
+    def __init__(
+        self, study: Study, open_data: Callable[[DataConfig], DataSet] = data.load
+    ) -> None:
+        self.study, self.open_data = study, open_data
+        self.opened: dict[DataConfig, DataSet] = {}
+
+    def __call__(self, overrides: Mapping[str, Any], seed: int) -> TrialSpec:
+        """Write down one trial.
+
+        Raises:
+            StudyError: an impossible combination.
+            DataError: a data set that cannot be used.
+        """
+        study = self.study
+        with study.placed(overrides):
+            setup = knobs.turn(study.setup(), overrides)
+        if setup.data not in self.opened:
+            self.opened[setup.data] = self.open_data(setup.data)
+        dataset = self.opened[setup.data]
+        setup = _with_classes(study, setup, overrides, dataset)
+        spec = specify(study, setup, overrides, seed, dataset)
+        return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
+
+
+def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
+    """List a study's trials in the order they are run: seed by seed, the last axis fastest.
+
+    Args:
+        study: from `load`.
+        open_data: opens a data set; called once for each that the trials need.
+
+    Raises:
+        StudyError: an impossible combination, two trials that are the same, or a search, whose
+            trials follow from each other.
+        DataError: a data set that cannot be used.
+    """
+    if study.search is not None:
+        raise StudyError(f"{study.place('search')}: a search finds its trials as it goes")
+    make, specs = Specs(study, open_data), dict[str, TrialSpec]()
+    for seed, overrides in itertools.product(study.seeds, study.variants()):
+        spec = make(overrides, seed)
+        if spec.trial in specs:
+            raise StudyError(_same(study, specs[spec.trial], spec))
+        specs[spec.trial] = spec
+    return list(specs.values())
+
+
+def _with_classes(
+    study: Study, setup: Setup, overrides: Mapping[str, Any], dataset: DataSet
+) -> Setup:
+    """Let the number of classes follow the data set, unless the study sets it; check the input."""
+    wanted, path = len(dataset.categories), "detector.num_classes"
+    if path not in {**study.fixed, **overrides}:
+        setup = knobs.turn(setup, {path: wanted})
+    elif setup.detector.num_classes < wanted and "accuracy" in study.measure:
+        raise StudyError(
+            f"{study.where(path)}: {path} is {setup.detector.num_classes}, but data set "
+            f"{dataset.name} has {wanted} classes; leave {path} out, and it follows the data"
+        )
+    with at(study.where("detector.input.size")):
+        check_size(setup.detector)
+    return setup
+
+
+def check_size(config: Any) -> None:
+    """Refuse an input size that the detector's strides don't divide.
+
+    Raises:
+        StudyError: naming the nearest sizes that they do.
+    """
+    divisor = config.size_divisor
+    for side in config.input.size:
+        if side <= 0 or side % divisor:
+            lower = max(side // divisor * divisor, divisor)
+            raise StudyError(
+                f"detector.input.size: {side} is no multiple of {divisor}, as this detector needs; "
+                f"use {lower} or {lower + divisor}"
+            )
+
+
+def _same(study: Study, first: TrialSpec, second: TrialSpec) -> str:
+    return (
+        f"{study.place('sweep')}: two trials are the same: {first.title!r} and {second.title!r} "
+        "lead to one configuration; take one of them out"
+    )

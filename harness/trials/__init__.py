@@ -1,0 +1,1 @@
+"""One trial: build, count, train, evaluate, time, record; and what trials share."""
