@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -147,7 +147,11 @@ class InputConfig:
 
 
 class DetectorConfig(Protocol):
-    """A frozen dataclass that describes one detector and builds it."""
+    """A frozen dataclass that describes one detector and builds it.
+
+    The hash of a result contains which class it is: `kind`, a class variable, where the class has
+    one of its own, so that it can be moved and renamed; else its module and name.
+    """
 
     size_divisor: ClassVar[int]  # height and width of an input are multiples of it
 
@@ -161,6 +165,17 @@ class DetectorConfig(Protocol):
 
     def build(self) -> Detector:
         """Make the model, with freshly initialised weights."""
+
+
+def kind_of(config: DetectorConfig) -> str:
+    """Return what a detector's class is called in the hash of a result.
+
+    A class that inherits from another detector's config is a kind of its own.
+    """
+    own, names = vars(type(config)).get("kind"), {item.name for item in fields(config)}  # type: ignore[arg-type]
+    if isinstance(own, str) and "kind" not in names:
+        return own
+    return f"{type(config).__module__}.{type(config).__qualname__}"
 
 
 class Detector(nn.Module):

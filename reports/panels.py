@@ -8,7 +8,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from harness.records import Record
-from reports import designs, effects, figures, points, search, tables
+from reports import designs, effects, figures, latencies, points, search, tables
 from reports.search import Goal
 
 COSTS = ("latency_ms", "params", "macs")
@@ -170,10 +170,10 @@ def _latencies(records: Sequence[Record]) -> list[Panel]:
             "spread",
             "Latency: how it scatters",
             SPREAD,
-            figures.spread_figure(timed),
+            latencies.spread_figure(timed),
             len(timed) > MANY,
         ),
-        Panel("order", "Latency: sample by sample", ORDER, figures.order_figure(timed), True),
+        Panel("order", "Latency: sample by sample", ORDER, latencies.order_figure(timed), True),
     ]
 
 

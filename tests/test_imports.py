@@ -1,50 +1,119 @@
-"""Arrows between packages point one way, and cheap entry points stay cheap."""
+"""The code is what `rooms.py` says: arrows point down, none runs in a circle, doors stay light."""
 
-import ast
-import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests import rooms
+from tests.rooms import DOORS, MORE_DOORS, ROOMS, ROOT, Import
+
 DETECTOR_LIBRARIES = {"torch", "torchvision.ops", "numpy", "scipy", "safetensors"}
-DETECTOR_DOORS = {"detectors", "detectors.interface", "detectors.config"}
+LATE_ON_PURPOSE = {"harness.cli.app", "harness.cli.lists"}
+"""Whose first lines say why every import of theirs that is slow stands in a function."""
+LONGEST = 350  # lines of a file
 
 
-def imports(file: Path) -> Iterator[str]:
-    """Yield the modules that a file imports, at its top or inside functions."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
-            assert node.module is not None
-            yield node.module
-
-
-def imports_of(package: str) -> Iterator[tuple[str, str]]:
-    for file in sorted((ROOT / package).rglob("*.py")):
-        for module in imports(file):
-            yield f"{file.relative_to(ROOT)} imports {module}", module
-
-
-def belongs(module: str, packages: set[str]) -> bool:
+def is_of(module: str, packages: set[str]) -> bool:
     return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def upward(root: Path = ROOT) -> list[str]:
+    """List the imports of a room of the same level or a higher one."""
+    level = {item.name: item.level for item in ROOMS}
+    return [
+        str(item)
+        for item in rooms.imports(root)
+        if {rooms.room(item.importer), rooms.room(item.imported)} <= level.keys()
+        and rooms.room(item.importer) != rooms.room(item.imported)
+        and level[rooms.room(item.importer)] <= level[rooms.room(item.imported)]
+    ]
+
+
+def circle(root: Path = ROOT) -> list[str]:
+    """Return modules that import each other in a circle, if there are any."""
+    try:
+        TopologicalSorter(rooms.arrows(root)).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_every_folder_of_the_harness_is_a_room() -> None:
+    folders = {file.parent.name for file in (ROOT / "harness").glob("*/__init__.py")}
+    assert folders - {item.name for item in ROOMS} == set()
+
+
+def test_rooms_import_lower_ones_only() -> None:
+    assert upward() == []
+
+
+def test_nothing_is_imported_in_a_circle() -> None:
+    assert circle() == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("records/progress.py", "from harness import cli"),
+        ("records/progress.py", "import harness.cli.console"),
+        ("config/recipe.py", "def late():\n    from harness.training import loop"),
+        ("config/recipe.py", "if TYPE_CHECKING:\n    from harness.study import Study"),
+        ("config/recipe.py", "from harness.machine import locks"),
+    ],
+)
+def test_an_arrow_upward_would_be_seen(tmp_path: Path, file: str, line: str) -> None:
+    copy_of_the_code(tmp_path, file, line)
+    assert len(upward(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("harness/config/settings.py", "from harness.config import knobs"),
+        ("harness/config/settings.py", "def late():\n    from harness.config.knobs import turn"),
+        ("harness/config/settings.py", "if TYPE_CHECKING:\n    from harness.config import knobs"),
+        ("detectors/config.py", "from detectors import create"),
+    ],
+)
+def test_a_circle_would_be_seen(tmp_path: Path, file: str, line: str) -> None:
+    copy_of_the_code(tmp_path, f"../{file}", line)
+    assert file.removesuffix(".py").replace("/", ".") in circle(tmp_path)
+
+
+def copy_of_the_code(folder: Path, file: str, more: str) -> None:
+    """Copy the packages, one of their files with more lines at its end."""
+    for known in rooms.modules().values():
+        target = folder / known.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(known.read_text(encoding="utf-8"), encoding="utf-8")
+    with (folder / "harness" / file).open("a", encoding="utf-8") as stream:
+        stream.write(f"\n{more}\n")
+
+
+def test_imports_in_functions_say_why() -> None:
+    silent = [
+        str(item)
+        for item in rooms.imports()
+        if item.inside and not item.explained and item.importer not in LATE_ON_PURPOSE
+    ]
+    assert silent == []
 
 
 def test_detectors_stand_alone() -> None:
     allowed = DETECTOR_LIBRARIES | {"detectors"} | set(sys.stdlib_module_names)
-    assert [text for text, module in imports_of("detectors") if not belongs(module, allowed)] == []
+    assert [str(item) for item in of("detectors") if not is_of(item.imported, allowed)] == []
 
 
-def test_harness_uses_the_doors_of_detectors() -> None:
+def test_the_harness_uses_the_doors_of_detectors() -> None:
     inner = [
-        text
-        for text, module in imports_of("harness")
-        if belongs(module, {"detectors"}) and module not in DETECTOR_DOORS
+        str(item)
+        for item in of("harness")
+        if is_of(item.imported, {"detectors"})
+        and item.imported not in DOORS | MORE_DOORS.get(rooms.room(item.importer), set())
     ]
     assert inner == []
 
@@ -52,19 +121,54 @@ def test_harness_uses_the_doors_of_detectors() -> None:
 def test_reports_read_records_only() -> None:
     forbidden = {"torch", "torchvision", "detectors", "mlflow", "optuna"}
     wrong = [
-        text
-        for text, module in imports_of("reports")
-        if belongs(module, forbidden)
-        or (belongs(module, {"harness"}) and module != "harness.records.record")
+        str(item)
+        for item in of("reports")
+        if is_of(item.imported, forbidden)
+        or (is_of(item.imported, {"harness"}) and not is_of(item.imported, {"harness.records"}))
     ]
     assert wrong == []
 
 
 def test_only_the_command_knows_reports() -> None:
     users = {
-        text.split()[0] for text, module in imports_of("harness") if belongs(module, {"reports"})
+        rooms.room(item.importer) for item in of("harness") if is_of(item.imported, {"reports"})
     }
-    assert users <= {"harness/cli.py", "harness/console.py", "harness/study_commands.py"}
+    assert users == {"cli"}
+
+
+def of(package: str) -> list[Import]:
+    return [item for item in rooms.imports() if is_of(item.importer, {package})]
+
+
+def test_few_files_lie_loose_in_the_harness() -> None:
+    assert len(list((ROOT / "harness").glob("*.py"))) <= 4
+
+
+def test_no_file_is_long() -> None:
+    lengths = {
+        str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines())
+        for file in rooms.modules().values()
+    }
+    assert {file: lines for file, lines in lengths.items() if lines > LONGEST} == {}
+
+
+def test_contributing_describes_the_rooms_as_they_are() -> None:
+    """Lines and files may have changed by a quarter since they were last counted."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    written, counted = (
+        {row[1]: row for row in map(cells, found.splitlines()) if len(row) == 5}
+        for found in (text, rooms.table())
+    )
+    for name, row in counted.items():
+        assert name in written, f"CONTRIBUTING.md lacks {name}; see `python -m tests.rooms`"
+        assert written[name][:3] == row[:3]
+        if re.fullmatch(r"\d+", row[3]):
+            now, then = ([int(value) for value in each[3:]] for each in (row, written[name]))
+            assert then == pytest.approx(now, rel=0.25, abs=2), name
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
 
 
 def loaded_by(code: str) -> set[str]:
@@ -84,52 +188,3 @@ def test_importing_detectors_loads_no_tracker() -> None:
 
 def test_importing_the_command_loads_no_torch() -> None:
     assert loaded_by("import harness.cli").isdisjoint({"torch", "mlflow", "optuna", "plotly"})
-
-
-def test_help_is_quick() -> None:
-    def seconds() -> float:
-        """Processor time, since other tests run beside this one."""
-        before = os.times()
-        command = [sys.executable, "-m", "harness.cli", "--help"]
-        subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
-        after = os.times()
-        return sum(after[2:4]) - sum(before[2:4])
-
-    assert min(seconds() for _ in range(5)) < 0.5
-
-
-@pytest.mark.parametrize("package", ["detectors", "harness", "reports"])
-def test_packages_have_no_import_cycle(package: str) -> None:
-    edges = {}
-    for file in (ROOT / package).rglob("*.py"):
-        parts = file.relative_to(ROOT).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        modules = {module for module in top_level_imports(file) if belongs(module, {package})}
-        edges[name] = modules - {name}
-    assert cycle(edges) == []
-
-
-def top_level_imports(file: Path) -> Iterator[str]:
-    for node in ast.parse(file.read_text()).body:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-
-
-def cycle(edges: dict[str, set[str]]) -> list[str]:
-    """Return the modules on some import cycle, or an empty list."""
-    done: set[str] = set()
-
-    def visit(name: str, path: list[str]) -> list[str]:
-        if name in path:
-            return path[path.index(name) :]
-        if name in done:
-            return []
-        for child in edges.get(name, ()):
-            if found := visit(child, [*path, name]):
-                return found
-        done.add(name)
-        return []
-
-    return next((found for name in edges if (found := visit(name, []))), [])

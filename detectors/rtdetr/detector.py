@@ -42,6 +42,7 @@ from detectors.rtdetr.weights import translate
 class RTDETRConfig:
     """Everything that makes one RT-DETR; the defaults are those of the published R50."""
 
+    kind: ClassVar[str] = "detectors.rtdetr.detector.RTDETRConfig"
     size_divisor: ClassVar[int] = 32
 
     backbone: PResNetConfig | HGNetv2Config | CSPNeXtConfig = presnet.R50

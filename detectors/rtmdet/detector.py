@@ -33,6 +33,7 @@ INPUT = InputConfig(mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395),
 class RTMDetConfig:
     """Everything that makes one RTMDet; the defaults are those of the published l."""
 
+    kind: ClassVar[str] = "detectors.rtmdet.detector.RTMDetConfig"
     size_divisor: ClassVar[int] = 32
 
     backbone: CSPNeXtConfig = CSPNeXtConfig()

@@ -6,7 +6,6 @@ Each imports what carries it out when it is called, so that `--help` loads no to
 from __future__ import annotations
 
 import os
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from harness.cli.lists import data_app, list_app
 from harness.cli.options import (
     Data,
     Device,
+    Format,
     Json,
     Out,
     Sets,
@@ -24,6 +24,7 @@ from harness.cli.options import (
     StudyName,
     TrackingUri,
     Weights,
+    Where,
     at_most_one,
     sized,
 )
@@ -32,19 +33,6 @@ EPILOG = (
     "Exit status: 0 all done; 1 some trials failed, or something essential is broken;"
     " 2 refused before anything started."
 )
-
-
-class Format(str, Enum):
-    """What a detector can be exported to."""
-
-    ONNX = "onnx"
-
-
-class Where(str, Enum):
-    """Who carries trials out."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 app = typer.Typer(

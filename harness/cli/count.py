@@ -18,6 +18,7 @@ from harness.config import knobs
 from harness.machine import locks
 from harness.measure import complexity
 from harness.measure.complexity import crosscheck, published
+from harness.measure.complexity.exported import GraphMacs, count_macs
 from harness.measure.runtimes import export
 from harness.records import record
 from harness.records.progress import Progress
@@ -100,9 +101,9 @@ def _count(name: str, changes: Mapping[str, Any], *, exported: bool) -> dict[str
     }
 
 
-def _exported(detector: Detector, size: tuple[int, int]) -> export.GraphMacs:
+def _exported(detector: Detector, size: tuple[int, int]) -> GraphMacs:
     with tempfile.TemporaryDirectory() as folder:
-        return export.count_macs(export.export(detector, size, Path(folder, "model.onnx")).path)
+        return count_macs(export.export(detector, size, Path(folder, "model.onnx")).path)
 
 
 def _is_as_published(detector: Detector, name: str) -> bool:

@@ -11,6 +11,7 @@ from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
 from harness.cli.models import configured, weights_of
+from harness.measure.complexity.exported import count_macs
 from harness.measure.runtimes import export as exporter
 from harness.records import RecordError, record
 
@@ -33,7 +34,7 @@ def export(
     record.make_folder(path.parent)
     detector = detectors.create(setup.detector, weights=weights_of(model, weights))
     done = exporter.export(detector, detector.config.input.size, path, opset, name=model)
-    counted = exporter.count_macs(done.path)
+    counted = count_macs(done.path)
     found = {
         "path": str(done.path),
         "sha256": done.sha256,

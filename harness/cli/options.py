@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,19 @@ Size = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
 ]
+
+
+class Format(str, Enum):
+    """What a detector can be exported to."""
+
+    ONNX = "onnx"
+
+
+class Where(str, Enum):
+    """Who carries trials out."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def at_most_one(options: Mapping[str, bool]) -> None:

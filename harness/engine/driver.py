@@ -12,9 +12,10 @@ from typing import Any
 
 from harness.engine import failures, interrupt
 from harness.engine.agenda import Agenda
+from harness.engine.entries import Claim
 from harness.engine.events import Event, OnEvent, Summary
 from harness.engine.executor import Advanced, Asked, Executor, Finished, Job, Lost, Message
-from harness.engine.ledger import Claim, Ledger
+from harness.engine.ledger import Ledger
 from harness.engine.storage import HEARTBEAT_SECONDS, StorageError, patiently, url
 from harness.records import Failure, Record, record
 from harness.records.progress import Progress

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.engine.agenda import Directions
+from harness.engine.agenda import Agenda, Directions, Params
 from harness.engine.owner import Owner
 from harness.records import Record
 from harness.study.specification import TrialSpec
 
 if TYPE_CHECKING:
+    from optuna import Trial
     from optuna.trial import FrozenTrial
 
 DUPLICATE = "duplicate"
 """Outcome of a suggestion that leads to a configuration which another trial has."""
+
+
+class Claim(NamedTuple):
+    """A trial that this driver has to see to."""
+
+    spec: TrialSpec
+    id: int  # Optuna's
+    number: int  # Optuna's, in the study
+    attempts: dict[str, int]  # that failed, by cause
+    asked: Trial | None  # Optuna's, of a search
+
+
+class Waiting(NamedTuple):
+    """A trial that anybody may claim."""
+
+    id: int  # Optuna's
+    trial: str | None  # None if a search has not chosen it yet
 
 
 def described(spec: TrialSpec) -> dict[str, Any]:
@@ -67,3 +85,27 @@ def values(record: Record, directions: Directions) -> list[float] | None:
     """Return the objectives; None unless all were measured."""
     found = [record.metrics.get(name, math.nan) for name in directions]
     return found if record.state == "done" and all(map(math.isfinite, found)) else None
+
+
+def states() -> Any:
+    """Return the states that Optuna knows of a trial."""
+    from optuna.trial import TrialState  # slow to import
+
+    return TrialState
+
+
+def candidate(agenda: Agenda, spec: TrialSpec) -> tuple[str, Params, dict[str, Any]]:
+    """Return what enters a trial: its hash, its parameters, and what is known of it."""
+    return spec.trial, agenda.params(spec.overrides), described(spec)
+
+
+def plain(entry: FrozenTrial) -> dict[str, Any]:
+    """Return what an entry says of the trial, and nothing of how it went."""
+    kept = ("trial", "name", "seed", "overrides")
+    return {key: entry.user_attrs[key] for key in kept if key in entry.user_attrs}
+
+
+def contradicts(entry: FrozenTrial, record: Record) -> bool:
+    """Say whether an entry tells of a failure that the record has overcome."""
+    state = state_of(entry)
+    return entry.state.is_finished() and state not in (record.state, DUPLICATE)

@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from harness.config.yaml_source import StudyError
 from harness.engine import entries, owner
 from harness.engine.agenda import Agenda, Params
+from harness.engine.entries import Claim, Waiting
 from harness.engine.opening import open_study
 from harness.engine.storage import GRACE_SECONDS, HEARTBEAT_SECONDS, open_storage
 from harness.records import Record
@@ -32,23 +33,6 @@ if TYPE_CHECKING:
 LOCK = ".lock"
 AHEAD = 200  # trials that are entered before their turn, and shown as waiting
 FRUITLESS = 50  # suggestions in a row that are known already, after which a search is over
-
-
-class Claim(NamedTuple):
-    """A trial that this driver has to see to."""
-
-    spec: TrialSpec
-    id: int  # Optuna's
-    number: int  # Optuna's, in the study
-    attempts: dict[str, int]  # that failed, by cause
-    asked: Trial | None  # Optuna's, of a search
-
-
-class Waiting(NamedTuple):
-    """A trial that anybody may claim."""
-
-    id: int  # Optuna's
-    trial: str | None  # None if a search has not chosen it yet
 
 
 class Ledger:
@@ -109,7 +93,7 @@ class Ledger:
             self.known = len(found)
             latest = {entries.trial_of(item): item for item in found}
             for trial, item in records.items():
-                if trial not in latest or _contradicts(latest[trial], item):
+                if trial not in latest or entries.contradicts(latest[trial], item):
                     self._enter(item)
             again = not any(item.state.name == "RUNNING" for item in found)
             for trial, params, attributes in self._candidates(latest):
@@ -122,7 +106,9 @@ class Ledger:
         self.specs |= {spec.trial: spec for spec in specs}
         with self.lock:
             known = {entries.trial_of(item) for item in self._entries()}
-            self.unlisted.extend(_candidate(self.agenda, s) for s in specs if s.trial not in known)
+            self.unlisted.extend(
+                entries.candidate(self.agenda, s) for s in specs if s.trial not in known
+            )
 
     def claim(self, later: Callable[[TrialSpec], bool] = lambda spec: False) -> Claim | None:
         """Take a trial that waits, or a new one of a search; None if there is none.
@@ -190,18 +176,18 @@ class Ledger:
     ) -> Iterator[tuple[str, Params, dict[str, Any]]]:
         """Yield what may have to be entered: a sweep's trials, or those a search once chose."""
         if self.agenda.search is None:
-            yield from (_candidate(self.agenda, spec) for spec in self.agenda.specs)
+            yield from (entries.candidate(self.agenda, spec) for spec in self.agenda.specs)
             return
         for trial, item in latest.items():
             if trial is not None:
-                yield trial, Params(item.params, item.distributions), _plain(item)
+                yield trial, Params(item.params, item.distributions), entries.plain(item)
 
     def _create(self, params: Params, attributes: dict[str, Any]) -> int:
         """Enter a trial that waits."""
-        from optuna.trial import TrialState, create_trial  # slow to import
+        from optuna.trial import create_trial  # slow to import
 
         template = create_trial(
-            state=TrialState.WAITING,
+            state=entries.states().WAITING,
             params=params.values,
             distributions=params.distributions,
             user_attrs=attributes,
@@ -249,14 +235,12 @@ class Ledger:
 
     def _take(self, key: int) -> bool:
         """Let a trial run here, if it still waits."""
-        from optuna.trial import TrialState  # slow to import
-
-        if self.storage.get_trial(key).state != TrialState.WAITING:
+        if self.storage.get_trial(key).state != entries.states().WAITING:
             return False
         self.database.record_heartbeat(key)
         self.storage.set_trial_user_attr(key, "owner", list(owner.me()))
         self.mine.add(key)
-        return self.storage.set_trial_state_values(key, TrialState.RUNNING)
+        return self.storage.set_trial_state_values(key, entries.states().RUNNING)
 
     def _chosen(self, key: int) -> Claim | None:
         """Return a trial that was taken; None if a search chose one that it chose before."""
@@ -325,7 +309,7 @@ class Ledger:
             attempts = entries.attempts_of(self.storage.get_trial(key))
             attempts[cause] = attempts.get(cause, 0) + 1
             self.storage.set_trial_user_attr(key, "attempts", attempts)
-        self.storage.set_trial_state_values(key, _states().WAITING)
+        self.storage.set_trial_state_values(key, entries.states().WAITING)
 
     def _tell(self, key: int, asked: Trial | None, record: Record) -> None:
         self.storage.set_trial_user_attr(key, "outcome", entries.outcome(record))
@@ -337,7 +321,7 @@ class Ledger:
         else:
             place = self.storage.get_trial(key).number
             found = entries.values(record, self.agenda.directions)
-            states = _states()
+            states = entries.states()
             other = states.PRUNED if record.state == "pruned" else states.FAIL
             self.study.tell(place, found, other if found is None else states.COMPLETE)
         self.mine.discard(key)
@@ -356,25 +340,3 @@ class Ledger:
                 self._release(item._trial_id, None)
             elif item._trial_id in silent and owner.is_elsewhere(who):
                 self._release(item._trial_id, "lost_worker")
-
-
-def _states() -> Any:
-    from optuna.trial import TrialState  # slow to import
-
-    return TrialState
-
-
-def _candidate(agenda: Agenda, spec: TrialSpec) -> tuple[str, Params, dict[str, Any]]:
-    return spec.trial, agenda.params(spec.overrides), entries.described(spec)
-
-
-def _plain(entry: FrozenTrial) -> dict[str, Any]:
-    """Return what an entry says of the trial, and nothing of how it went."""
-    kept = ("trial", "name", "seed", "overrides")
-    return {key: entry.user_attrs[key] for key in kept if key in entry.user_attrs}
-
-
-def _contradicts(entry: FrozenTrial, record: Record) -> bool:
-    """Say whether an entry tells of a failure that the record has overcome."""
-    state = entries.state_of(entry)
-    return entry.state.is_finished() and state not in (record.state, entries.DUPLICATE)

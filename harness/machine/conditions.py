@@ -7,7 +7,6 @@ Who measures counts what was dropped; `tally` and `summary` are for the record.
 
 from __future__ import annotations
 
-import bisect
 import os
 import statistics
 import threading
@@ -20,13 +19,12 @@ from typing import Any, NamedTuple, Protocol
 
 from harness.machine import nvml
 from harness.machine.procfs import ProcSource
+from harness.machine.trace import Sample, Trace, Window, growth
 
 PERIOD_S = 0.1
 TICKS_S = 0.5
 """The least time over which processor seconds are compared, since Linux counts them in steps of
 10 ms a core."""
-
-Window = tuple[int, int]  # start and stop, nanoseconds of `time.perf_counter_ns`
 
 
 class Source(Protocol):
@@ -37,13 +35,6 @@ class Source(Protocol):
 
     def read(self) -> dict[str, float]:
         """Return what it says at this moment, by name."""
-
-
-class Sample(NamedTuple):
-    """Readings at one moment, named and with their units as in `ProcSource` and `GpuSource`."""
-
-    time_ns: int  # of `time.perf_counter_ns`, the clock of the timers
-    values: dict[str, float]
 
 
 class Tolerance(NamedTuple):
@@ -177,7 +168,7 @@ def taint(
     if not samples:
         return []
     cores = cores or os.cpu_count() or 1
-    trace = _Trace(samples)
+    trace = Trace(samples)
     usual = _usual_clocks(windows, trace)
     found = []
     for index, window in enumerate(windows):
@@ -255,7 +246,7 @@ def summary(samples: Sequence[Sample]) -> dict[str, Any]:
 
 def others_share(first: Sample, last: Sample, cores: int) -> float | None:
     """Return the share of all cores that other processes used between two samples."""
-    busy, own = _growth((first, last), "cpu_busy_s"), _growth((first, last), "cpu_own_s")
+    busy, own = growth((first, last), "cpu_busy_s"), growth((first, last), "cpu_own_s")
     seconds = (last.time_ns - first.time_ns) / 1e9
     if busy is None or own is None or seconds <= 0:
         return None
@@ -264,44 +255,8 @@ def others_share(first: Sample, last: Sample, cores: int) -> float | None:
 
 def steal_share(first: Sample, last: Sample, cores: int) -> float | None:
     """Return the share of all cores that a hypervisor gave to others between two samples."""
-    steal, seconds = _growth((first, last), "cpu_steal_s"), (last.time_ns - first.time_ns) / 1e9
+    steal, seconds = growth((first, last), "cpu_steal_s"), (last.time_ns - first.time_ns) / 1e9
     return None if steal is None or seconds <= 0 else steal / seconds / cores
-
-
-class _Trace:
-    """Samples that can be found by time."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
-        self.times = [sample.time_ns for sample in samples]
-
-    def around(self, window: Window, least_s: float = 0.0) -> Sequence[Sample]:
-        """Return the samples from the last before a window to the first after it.
-
-        Args:
-            window: start and stop.
-            least_s: they reach further, to both sides alike, until they span this time.
-        """
-        middle, half = sum(window) // 2, int(least_s * 1e9 / 2)
-        start, stop = min(window[0], middle - half), max(window[1], middle + half)
-        first = max(bisect.bisect_right(self.times, start) - 1, 0)
-        last = min(bisect.bisect_left(self.times, stop), len(self.times) - 1)
-        return self.samples[min(first, last) : last + 1]
-
-    def spoken_of(self, window: Window, name: str) -> list[float]:
-        """Return the values of a reading about the time since it was last read, as far as needed.
-
-        Args:
-            window: start and stop.
-            name: of the reading, which not every sample has.
-        """
-        values = []
-        for sample in self.samples[bisect.bisect_right(self.times, window[0]) :]:
-            if name in sample.values:
-                values.append(sample.values[name])
-                if sample.time_ns >= window[1]:
-                    break
-        return values
 
 
 _Reasons = list[tuple[str, str]]
@@ -311,7 +266,7 @@ def _slowed(around: Sequence[Sample]) -> _Reasons:
     masks = [int(sample.values.get("gpu_reasons", 0)) for sample in around]
     seen = sorted({word for mask in masks for word in _words(mask)})
     reasons = [("slowdown", ", ".join(seen))] if seen else []
-    throttles = _growth(around, "cpu_throttles")
+    throttles = growth(around, "cpu_throttles")
     if throttles:
         reasons.append(("throttled", f"heat slowed cores down {throttles:.0f} times"))
     return reasons
@@ -321,7 +276,7 @@ def _words(mask: int) -> list[str]:
     return [word for bit, word in nvml.SLOWDOWNS.items() if mask & bit]
 
 
-def _usual_clocks(windows: Sequence[Window], trace: _Trace) -> dict[str, float]:
+def _usual_clocks(windows: Sequence[Window], trace: Trace) -> dict[str, float]:
     """Return the median of each clock over what surrounds the windows."""
     samples = [sample for window in windows for sample in trace.around(window)]
     names = ("gpu_clock_mhz", "gpu_clock_memory_mhz", "cpu_clock_mhz")
@@ -347,7 +302,7 @@ def _foreign(uses: Sequence[float], tolerance: Tolerance) -> _Reasons:
 
 
 def _waited(around: Sequence[Sample], tolerance: Tolerance) -> _Reasons:
-    waited = _growth(around, "cpu_waited_s")
+    waited = growth(around, "cpu_waited_s")
     seconds = (around[-1].time_ns - around[0].time_ns) / 1e9
     if waited is None or seconds <= 0 or waited / seconds <= tolerance.waited:
         return []
@@ -363,11 +318,6 @@ def _taken(around: Sequence[Sample], cores: int, tolerance: Tolerance) -> _Reaso
     if steal is not None and steal > tolerance.steal:
         reasons.append(("steal", f"the hypervisor took {steal:.0%} of {cores} cores"))
     return reasons
-
-
-def _growth(around: Sequence[Sample], name: str) -> float | None:
-    first, last = around[0].values.get(name), around[-1].values.get(name)
-    return None if first is None or last is None else last - first
 
 
 def _grows(name: str) -> bool:

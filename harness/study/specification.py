@@ -11,6 +11,7 @@ from typing import Any
 import detectors
 from detectors import weights as detector_weights
 from detectors.config import canonical, flatten, override
+from detectors.interface import kind_of
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.latency import LatencyConfig
@@ -68,7 +69,7 @@ class TrialSpec(Settings):
         return digest(
             {
                 "schema": SCHEMA,
-                "detector": _kind(config),
+                "detector": kind_of(config),
                 "knobs": flatten(config),
                 "data": self.dataset["fingerprint"],
                 "recipe": _of_result(self.recipe),
@@ -98,7 +99,7 @@ def specify(
     protocol = _protocol(study.measure, setup, flat, dataset.fingerprint)
     result = {
         "schema": SCHEMA,
-        "detector": _kind(setup.detector),
+        "detector": kind_of(setup.detector),
         "knobs": flat,
         "data": dataset.fingerprint,
         "recipe": _of_result(setup.recipe) if trained else None,
@@ -179,10 +180,6 @@ def _evaluator() -> str:
         return f"hotcoco {version('hotcoco')}"
     except PackageNotFoundError:
         return "hotcoco"
-
-
-def _kind(config: Any) -> str:
-    return f"{type(config).__module__}.{type(config).__qualname__}"
 
 
 def _of_result(recipe: Recipe | None) -> dict[str, Any] | None:

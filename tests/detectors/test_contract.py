@@ -4,7 +4,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 import detectors
 from detectors.config import Knob, KnobError, describe, flatten, override
-from detectors.interface import STAGES, DenseOutputs, Detector, DetectorConfig, Target
+from detectors.interface import (
+    STAGES,
+    DenseOutputs,
+    Detector,
+    DetectorConfig,
+    Target,
+    kind_of,
+)
 
 SIZE = (160, 192)  # a multiple of 32, with more than 300 locations at strides 8, 16 and 32
 LOSS_NAME = re.compile(r"loss_(cls|bbox|giou)(_aux\d+|_enc|_dn\d+)?")
@@ -259,3 +266,35 @@ def test_weights_round_trip(name: str, model: Detector, images: Tensor, tmp_path
     created = detectors.create(model.config, weights=folder).eval()
     with torch.no_grad():
         assert_same(created(images), model(images))
+
+
+def test_every_built_in_config_says_itself_what_kind_it_is() -> None:
+    """The strings are in the hashes of results: a class that moves keeps its own."""
+    kinds = {type(config): kind_of(config) for config in detectors.CONFIGS.values()}
+    assert len(set(kinds.values())) == len(kinds)
+    for config, kind in kinds.items():
+        assert vars(config)["kind"] == kind
+    assert {
+        "detectors.rtmdet.detector.RTMDetConfig",
+        "detectors.rtdetr.detector.RTDETRConfig",
+    } <= set(kinds.values())
+
+
+def test_a_class_that_moves_or_is_renamed_stays_of_its_kind() -> None:
+    config = detectors.CONFIGS["rtmdet_tiny"]
+    moved = type("Renamed", (), {**vars(type(config)), "__module__": "elsewhere"})
+    assert kind_of(object.__new__(moved)) == kind_of(config)
+
+
+def test_a_config_from_outside_is_known_by_its_module_and_class() -> None:
+    class Own(type(detectors.CONFIGS["rtmdet_tiny"])):  # type: ignore[misc]
+        pass
+
+    @dataclass(frozen=True)
+    class WithKnob:
+        kind: str = "a knob of this name"
+
+    toy = detectors.resolve("tests.toy:TOY")
+    assert kind_of(toy) == "tests.toy.ToyConfig"
+    for config in (Own(), WithKnob()):
+        assert kind_of(config) == f"{__name__}.{type(config).__qualname__}"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from harness.records import Record
-from reports import figures, panels, points, theme
+from reports import figures, latencies, panels, points, theme
 from reports.canvas import shorten
 from tests.reports.conftest import Make
 
@@ -75,13 +75,13 @@ def test_views_name_their_traces(make: Make) -> None:
 
 def test_every_sample_is_drawn(make: Make) -> None:
     timed = points.timed([make()])
-    assert list(figures.spread_figure(timed).data[0].x) == [10.0, 9.0, 11.0, 30.0]
-    reference, trial, *_ = figures.order_figure(timed).data
+    assert list(latencies.spread_figure(timed).data[0].x) == [10.0, 9.0, 11.0, 30.0]
+    reference, trial, *_ = latencies.order_figure(timed).data
     assert (len(reference.y), len(trial.y)) == (2, 4)
 
 
 def test_running_median_ignores_a_spike() -> None:
-    assert np.all(figures.running_median([1.0] * 10 + [50.0] + [1.0] * 10) == 1.0)
+    assert np.all(latencies.running_median([1.0] * 10 + [50.0] + [1.0] * 10) == 1.0)
 
 
 def test_names_cannot_bring_markup_into_a_figure(make: Make) -> None:

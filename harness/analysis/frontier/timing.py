@@ -14,7 +14,8 @@ from torch import Tensor
 
 from harness.config.frontier import FrontierConfig
 from harness.machine import conditions
-from harness.machine.conditions import Taint, Window
+from harness.machine.conditions import Taint
+from harness.machine.trace import Window
 from harness.measure.inputs import Inputs
 from harness.measure.latency.statistics import FEWEST_ROUNDS
 from harness.measure.latency.timer import Timer

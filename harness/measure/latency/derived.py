@@ -10,8 +10,9 @@ import numpy as np
 
 from harness.config.latency import LatencyConfig
 from harness.machine import conditions, locks
-from harness.machine.conditions import Sampler, Taint, Window
+from harness.machine.conditions import Sampler, Taint
 from harness.machine.energy import Energy
+from harness.machine.trace import Sample, Window
 from harness.measure.complexity.coverage import Coverage
 from harness.measure.latency import limits, statistics
 from harness.measure.latency.limits import Limits, Reference
@@ -50,7 +51,7 @@ class Timing(NamedTuple):
     absent: dict[str, str]
     caveats: dict[str, str]
     passes: dict[str, Blocks]
-    watched: list[conditions.Sample]  # the machine's conditions
+    watched: list[Sample]  # the machine's conditions
 
     @property
     def samples(self) -> dict[str, list[float]]:
@@ -129,7 +130,7 @@ def timing(
     return result
 
 
-def _watched(sampler: Sampler | None) -> list[conditions.Sample]:
+def _watched(sampler: Sampler | None) -> list[Sample]:
     return [] if sampler is None else sampler.samples
 
 

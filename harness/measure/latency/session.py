@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.config.latency import LatencyConfig
-from harness.machine.conditions import Window
+from harness.machine.trace import Window
 from harness.measure.latency import statistics
 from harness.measure.latency.limits import Reference
 from harness.measure.latency.statistics import FEWEST_ROUNDS

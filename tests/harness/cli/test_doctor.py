@@ -11,7 +11,7 @@ from harness.cli.doctor import machine, probe, software
 from harness.cli.doctor.finding import Finding, ok
 from harness.cli.doctor.probe import Probe
 from harness.machine import locks, nvml
-from harness.machine.conditions import Sample
+from harness.machine.trace import Sample
 
 
 @pytest.fixture(autouse=True)

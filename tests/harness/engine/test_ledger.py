@@ -11,7 +11,8 @@ import optuna
 import pytest
 
 from harness.engine import ledger, owner, storage
-from harness.engine.ledger import Claim, Ledger
+from harness.engine.entries import Claim
+from harness.engine.ledger import Ledger
 from harness.engine.owner import Owner
 from harness.engine.storage import StorageError, url
 from harness.records import Failure

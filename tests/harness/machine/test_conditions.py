@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from harness.machine import conditions, energy, nvml, procfs
-from harness.machine.conditions import Sample, Sampler, Taint, keep, taint, tally
+from harness.machine.conditions import Sampler, Taint, keep, taint, tally
 from harness.machine.energy import Reading
 from harness.machine.nvml import Unavailable
+from harness.machine.trace import Sample
 
 MS = 1_000_000
 SECOND = 1000 * MS

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness import study
-from harness.cli import train as command
+from harness.cli import train as trained
 from harness.config.recipe import Recipe, RecipeError
 from harness.records import record
 from harness.training import processes
@@ -46,7 +46,7 @@ def test_two_processes_have_the_curve_and_the_accuracy_of_one(tmp_path: Path) ->
     recipe.write_text(json.dumps(RECIPE))
     one, two = tmp_path / "one", tmp_path / "two"
     plan = study.single("tests.toy:TOY", str(recipe), "shapes", SETS, 3)
-    assert command.train(plan, None, one, "cpu", as_json=False) == 0
+    assert trained.train(plan, None, one, "cpu", as_json=False) == 0
     options = ["--data", "shapes", "--recipe", recipe, "--seed", 3, "--out", two, "--json"]
     options += [word for change in SETS for word in ("--set", change)]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.machine.conditions import Sample
 from harness.machine.energy import Energy
 from harness.machine.nvml import Unavailable
+from harness.machine.trace import Sample
 from harness.measure import latency
 from harness.measure.inputs import Inputs
 from harness.measure.latency import WORKLOAD, Bench, measure_prepared, samples

@@ -13,6 +13,7 @@ from torch import nn
 import detectors
 from detectors.interface import DenseOutputs, Detector
 from harness.measure import complexity
+from harness.measure.complexity.exported import count_macs
 from harness.measure.runtimes import export
 from harness.measure.runtimes.export import Exported, ExportError
 from tests.harness.measure.runtimes.deploying import SIZE, SMALL, detector, inputs
@@ -64,7 +65,7 @@ def test_says_what_it_is(name: str, exported: Exported) -> None:
 
 def test_counts_what_the_deployed_graph_has(name: str, exported: Exported) -> None:
     deployed = complexity.count(detector(name), SIZE).details["deployed"]
-    counted = export.count_macs(exported.path)
+    counted = count_macs(exported.path)
     assert counted.macs == deployed["macs"]
     assert counted.macs == sum(counted.by_operator.values())
     assert counted.by_stage == {
@@ -77,7 +78,7 @@ def test_counts_the_parameters_of_the_file(name: str, exported: Exported) -> Non
     """The exporter leaves out biases that are zero."""
     deployed = detector(name).deploy()
     kept = [part for part in deployed.parameters() if part.dim() > 1 or part.any()]
-    stored = export.count_macs(exported.path).params
+    stored = count_macs(exported.path).params
     assert 0 < stored <= exported.parameters
     assert stored == pytest.approx(sum(part.numel() for part in kept), rel=0.01)
 
@@ -94,7 +95,7 @@ def test_counts_the_published_models(name: str, tmp_path: Path) -> None:
     model = detectors.create(name)
     path = export.export(model, (640, 640), tmp_path / "model.onnx").path
     ours = complexity.count(model, (640, 640)).metrics["macs_deployed"]
-    assert export.count_macs(path).macs == ours
+    assert count_macs(path).macs == ours
 
 
 def test_counts_products_by_hand(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_counts_products_by_hand(tmp_path: Path) -> None:
     )
     path = tmp_path / "products.onnx"
     onnx.save(onnx.helper.make_model(graph), path)
-    counted = export.count_macs(path)
+    counted = count_macs(path)
     assert counted.by_operator == {
         "Conv": 6 * 8 * 8 * 2 * 3 * 3,
         "MatMul": 6 * 8 * 8 * 8,
@@ -134,7 +135,7 @@ def test_products_of_unknown_shape_are_refused(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph([node], "open", sides, [make("c", kind, ["n", 2])])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "open.onnx")
     with pytest.raises(ExportError, match="MatMul product: the shape of 'a' is not known"):
-        export.count_macs(tmp_path / "open.onnx")
+        count_macs(tmp_path / "open.onnx")
 
 
 def test_a_file_that_predicts_something_else_is_not_put_in_place(tmp_path: Path) -> None:
