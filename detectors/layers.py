@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal, cast
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import FrozenBatchNorm2d
+
+PRIOR = 0.01  # score of every class before training
 
 Activation = Literal["silu", "relu", "none"]
 
@@ -228,3 +231,13 @@ class SepBN(nn.Module):
         return PerLevel(
             nn.Sequential(fuse_conv_bn_eval(self.conv, norm), self.act) for norm in norms
         )
+
+
+def start_with_rare_classes(predictor: nn.Conv2d | nn.Linear) -> None:
+    """Let the scores of a predictor start near `PRIOR`, which keeps the first loss small.
+
+    Source: Focal Loss, arXiv:1708.02002, sec. 4.1.
+    """
+    if predictor.bias is None:
+        raise ValueError("a predictor of classes needs a bias to start from")
+    nn.init.constant_(predictor.bias, -math.log((1 - PRIOR) / PRIOR))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 from torch import Tensor, nn
 
 from detectors.boxes import inverse_sigmoid
 from detectors.rtdetr.attention import DeformableAttention, Sizes
-
-PRIOR = 0.01  # score of every class before training
 
 
 class MLP(nn.Module):
@@ -111,14 +108,6 @@ def refine(boxes: Tensor, moves: Tensor) -> Tensor:
     Source: Deformable DETR, arXiv:2010.04159, A.4.
     """
     return (inverse_sigmoid(boxes) + moves.float()).sigmoid()
-
-
-def start_with_rare_classes(score: nn.Linear) -> None:
-    """Start with scores near `PRIOR`, which keeps the first loss small.
-
-    Source: Focal Loss, arXiv:1708.02002, sec. 4.1.
-    """
-    nn.init.constant_(score.bias, -math.log((1 - PRIOR) / PRIOR))
 
 
 def start_without_moving(box: MLP) -> None:

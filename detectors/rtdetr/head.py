@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from detectors.boxes import shares_to_boxes
 from detectors.config import inference_only
 from detectors.interface import QueryOutputs, fuse
-from detectors.layers import ConvNormAct
+from detectors.layers import ConvNormAct, start_with_rare_classes
 from detectors.queries import Predictions
 from detectors.rtdetr.attention import Sizes
 from detectors.rtdetr.decoder import (
     MLP,
     DecoderLayer,
     refine,
-    start_with_rare_classes,
     start_without_moving,
 )
 from detectors.rtdetr.denoising import DenoisingConfig, attention_mask

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from detectors.boxes import inverse_sigmoid
+from detectors.layers import start_with_rare_classes
 from detectors.rtdetr.attention import Sizes
-from detectors.rtdetr.decoder import MLP, start_with_rare_classes, start_without_moving
+from detectors.rtdetr.decoder import MLP, start_without_moving
 
 ANCHOR_SIDE = 0.05  # of a finest cell's anchor, share of the input; doubles from level to level
 MARGIN = 0.01  # an anchor nearer to 0 or 1 in any of its four numbers is not used

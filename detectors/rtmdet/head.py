@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from detectors.boxes import distances_to_boxes, grid_points
 from detectors.interface import DenseOutputs
-from detectors.layers import ConvNormAct, PerLevel, SepBN
-
-PRIOR = 0.01  # score of every class before training
+from detectors.layers import ConvNormAct, PerLevel, SepBN, start_with_rare_classes
 
 
 @dataclass(frozen=True)
@@ -69,17 +66,14 @@ class RTMDetHead(nn.Module):
         return DenseOutputs(logits, boxes, points, strides)
 
     def _initialise(self) -> None:
-        """Start with small weights and with scores near `PRIOR`, which keeps the first loss small.
-
-        Source: Focal Loss, arXiv:1708.02002, sec. 4.1.
-        """
+        """Start with small weights and with scores near zero, which keeps the first loss small."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for predictor in self.classify.predict:
-            nn.init.constant_(cast(Tensor, predictor.bias), -math.log((1 - PRIOR) / PRIOR))
+            start_with_rare_classes(predictor)
 
 
 class Tower(nn.Module):

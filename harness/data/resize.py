@@ -43,18 +43,6 @@ def resize(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def rescale(boxes: NDArray[np.float32], size: Size, to: Size) -> NDArray[np.float32]:
-    """Move boxes from an image of one size to the same image at another.
-
-    Args:
-        boxes: [M, 4] xyxy, pixels.
-        size: (h, w) that the boxes refer to.
-        to: (h, w) that they shall refer to.
-    """
-    x, y = to[1] / size[1], to[0] / size[0]
-    return boxes * np.array([x, y, x, y], np.float32)
-
-
 def place(image: NDArray[np.uint8], input: InputConfig) -> Tensor:
     """Put an image into the top-left corner of an input.
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.machine.quiet import uncollected
 from harness.measure.accuracy.evaluate import AREAS, IOU_THRESHOLDS, errors
 from harness.measure.accuracy.evaluate import match as match_images
 
@@ -101,7 +100,7 @@ def match(
     mistakes = np.zeros((len(images), len(ERRORS)), np.int64)
     truth, results = _by_image(ground_truth["annotations"]), _by_image(detections)
     found: list[_Found] = []
-    with _no_collection():
+    with uncollected():
         for index, image in enumerate(images):
             part = {"images": [image], "categories": categories, "annotations": truth[image["id"]]}
             evaluator = match_images(part, results[image["id"]], max_detections)
@@ -120,18 +119,6 @@ def match(
         _rank(found, len(categories)),
         _rank(_alone(found), len(categories)),
     )
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector from searching millions of numbers that hold no cycle."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def mean(values: Floats) -> Floats:

@@ -20,13 +20,14 @@ from detectors.config import override as turn
 from detectors.interface import Detector
 from harness.analysis.frontier.accuracy import COCO_LIMITS, Setting, accuracies, with_knobs
 from harness.analysis.frontier.cache import Cached, Needed, cache, total_bytes
-from harness.analysis.frontier.timing import Ready, Times, quiet_process, time_settings, undisturbed
+from harness.analysis.frontier.timing import Ready, Times, time_settings, undisturbed
 from harness.config import knobs
 from harness.config.frontier import FrontierConfig
 from harness.config.latency import LatencyConfig
 from harness.data import Split
 from harness.machine import conditions, locks
 from harness.machine.locks import sharing
+from harness.machine.quiet import uncollected, with_threads
 from harness.measure import runtimes
 from harness.measure.inputs import read_inputs
 from harness.measure.latency import statistics
@@ -183,7 +184,7 @@ def measure(
         with runtime.active():
             kept = cache(runtime.detector, split, _needed(stages), allowed, step)
         scores = accuracies(stage, plan.settings, kept, split, step)
-    with locks.measuring(device), quiet_process(latency.threads), runtime.active():
+    with locks.measuring(device), with_threads(latency.threads), uncollected(), runtime.active():
         steps, counters = [in_float32(each) for each in stages], [counter(each) for each in stages]
         ready = Ready(runtime.network, steps, counters, runtime.inputs)
         timer = timer_for(device)

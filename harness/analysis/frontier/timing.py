@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from harness.config.frontier import FrontierConfig
@@ -119,21 +116,6 @@ def _count(
         times.detections[index].append(found[index])
         if ask is not None:
             times.candidates[index].append(int(ask(outputs)[0]))
-
-
-@contextmanager
-def quiet_process(threads: int | None) -> Iterator[None]:
-    """Keep the garbage collector out of the timed calls, and set the threads for them."""
-    before, collecting = torch.get_num_threads(), gc.isenabled()
-    gc.collect()
-    gc.disable()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        if collecting:
-            gc.enable()
 
 
 def undisturbed(times: Times, taints: Sequence[Taint]) -> tuple[Times, dict[str, Any]]:

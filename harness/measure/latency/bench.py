@@ -7,10 +7,9 @@ one do not disturb another: the whole; network and postprocessing; the stages of
 
 from __future__ import annotations
 
-import gc
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from harness.data import Split
 from harness.machine import conditions, energy, locks
 from harness.machine.energy import Energy
 from harness.machine.nvml import Unavailable
+from harness.machine.quiet import uncollected, with_threads
 from harness.measure.complexity import coverage
 from harness.measure.complexity.coverage import Coverage
 from harness.measure.inputs import Inputs, Preprocess, read_inputs
@@ -93,7 +93,7 @@ def measure(
     Raises:
         RuntimeUnavailable: in one line, why a subject cannot be run; nothing was timed.
     """
-    with _with_threads(config.threads):
+    with with_threads(config.threads):
         deployed = _deploy_all(subjects, split, config, device, on_progress)
     ready = {name: item.prepared for name, item in deployed.items() if item.prepared}
     timings: dict[str, Timing] = {}
@@ -189,7 +189,7 @@ def measure_prepared(
 ) -> dict[str, Timing]:
     """Time subjects that are ready; see `measure`."""
     taking_turns, known = dict(subjects), None
-    with _with_threads(config.threads), _uncollected(), torch.inference_mode():
+    with with_threads(config.threads), uncollected(), torch.inference_mode():
         if config.reference:
             taking_turns[WORKLOAD] = workload(bench.device)
             known = _limits(config, bench)
@@ -288,27 +288,3 @@ def _coverage(subject: Prepared, bench: Bench) -> Coverage | str:
         return "the runtime does not run operator by operator"
     with subject.active():
         return coverage.measure(lambda: network(images), bench.device)
-
-
-@contextmanager
-def _with_threads(threads: int | None) -> Iterator[None]:
-    """Set the threads inside an operator."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector out of the timed calls."""
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()

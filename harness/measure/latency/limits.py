@@ -19,13 +19,8 @@ from torch import Tensor, nn
 
 from harness.measure.latency import statistics
 from harness.measure.latency.timer import Timer, timer_for
+from harness.measure.runtimes.precision import DTYPES
 
-DTYPES = {
-    "fp32": torch.float32,
-    "tf32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
 SIDES = {"cpu": (256, 512, 1024), "cuda": (2048, 4096, 8192)}
 COPIES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}  # bytes of the buffer that is copied
 TRIES = 3  # calls that choose among the sizes
@@ -107,8 +102,9 @@ def roofline(macs: float, bytes_moved: float, seconds: float, limits: Limits) ->
     """Say which share of a device's limits a call reaches.
 
     A call takes at least its operations at the rate of matrix products, and at least its bytes at
-    the rate of copies. With `least_bytes` fewer bytes are counted than move, so the fraction is not
-    flattered. Depthwise convolutions, NMS and launches keep it far below 1. It can exceed 1 where
+    the rate of copies. `bytes_moved` counts each weight, input and output once, and no features
+    between layers, which a fused program could keep on the chip: fewer than move, so that the
+    fraction is not flattered. Depthwise convolutions, NMS and launches keep it far below 1. It can exceed 1 where
     weights stay in a cache between calls, where a convolution needs fewer operations than are
     counted (Winograd), or when the machine was disturbed while the limits were taken.
 
@@ -134,20 +130,6 @@ def roofline(macs: float, bytes_moved: float, seconds: float, limits: Limits) ->
         attainable,
         "compute" if by_compute >= by_memory else "memory",
     )
-
-
-def least_bytes(module: nn.Module, *tensors: Tensor) -> int:
-    """Return what a call has to move at least: each weight once, its inputs and its outputs.
-
-    Features between layers are left out: a fused program could keep them on the chip, and how much
-    of that a runtime does is what the fraction of the roofline is to show.
-
-    Args:
-        module: as it is called, at its precision.
-        tensors: its inputs and outputs.
-    """
-    kept = [*module.parameters(), *module.buffers(), *tensors]
-    return sum(tensor.numel() * tensor.element_size() for tensor in kept)
 
 
 class Reference(nn.Module):

@@ -2,11 +2,10 @@ import time
 
 import pytest
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.measure.latency import limits
-from harness.measure.latency.limits import Limits, Rate, least_bytes, measure, reference, roofline
+from harness.measure.latency.limits import Limits, Rate, measure, reference, roofline
 from harness.measure.latency.timer import CpuTimer
 
 
@@ -74,12 +73,6 @@ def test_roofline_by_hand():
     known = device._replace(memory=Rate(1e9, 0.5e9, 2e9, 9))
     bound = roofline(1e9, 5e8, 4.0, known)
     assert (bound.low, bound.high) == (0.125, 0.5)
-
-
-def test_least_bytes_by_hand():
-    layer = nn.Linear(10, 5).to(torch.bfloat16)
-    tensors = torch.zeros(2, 10, dtype=torch.bfloat16), torch.zeros(2, 5)
-    assert least_bytes(layer, *tensors) == 2 * (50 + 5) + 2 * 20 + 4 * 10
 
 
 def test_reference_1_never_changes():
