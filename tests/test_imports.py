@@ -188,3 +188,23 @@ def test_importing_detectors_loads_no_tracker() -> None:
 
 def test_importing_the_command_loads_no_torch() -> None:
     assert loaded_by("import harness.cli").isdisjoint({"torch", "mlflow", "optuna", "plotly"})
+
+
+def test_modules_that_docstrings_name_exist() -> None:
+    known = rooms.modules()
+    named = {
+        (str(file.relative_to(ROOT)), name)
+        for file in known.values()
+        for name in re.findall(
+            r"`((?:detectors|harness|reports)(?:\.\w+)+)`", file.read_text("utf-8")
+        )
+    }
+    assert len(named) > 5
+    gone = [(file, name) for file, name in sorted(named) if not stands_in(name, known)]
+    assert gone == []
+
+
+def stands_in(name: str, known: dict[str, Path]) -> bool:
+    """Say whether a dotted name is a module, or a word that stands in the module before it."""
+    module, _, word = name.rpartition(".")
+    return name in known or (module in known and word in known[module].read_text("utf-8"))

@@ -1,7 +1,7 @@
 """RT-DETR: its config, the model, and the seven published variants.
 
 Published at 640x640 with 80 classes. Parameters are those of the model as it is trained;
-GFLOPs follow from `harness.conventions`, which tells what the paper counted.
+GFLOPs follow from `harness.measure.complexity.conventions`, which tells what the paper counted.
 
 | name | parameters | GFLOPs |
 | --- | --- | --- |

@@ -61,7 +61,7 @@ class Lost(NamedTuple):
     """A job is over and left no record."""
 
     trial: str
-    failure: Failure  # cause: a `harness.study.Cause`, or `stopped` after `stop`
+    failure: Failure  # cause: a `harness.study.study.Cause`, or `stopped` after `stop`
 
 
 Message: TypeAlias = Advanced | Asked | Finished | Lost

@@ -55,9 +55,9 @@ class Record(BaseModel):
     machine's speed did between trials, so fit to be set beside those of other trials) with
     `latency_adjusted_low_ms` and `_high_ms` (of the ratio alone); `reference_ratio` (to the
     workload of `details["latency"]["workload"]`) with `_low` and `_high`; `roofline_fraction` (of
-    the network, see `harness.machine.limits.roofline`); `uncounted_fraction` (of the network's
-    time, in operators that `macs` leaves out); `memory_bytes`, of which `weight_bytes` and, at
-    their peak, `activation_bytes`; `energy_j` (an image, above idle).
+    the network, see `harness.measure.latency.limits.roofline`); `uncounted_fraction` (of the
+    network's time, in operators that `macs` leaves out); `memory_bytes`, of which `weight_bytes`
+    and, at their peak, `activation_bytes`; `energy_j` (an image, above idle).
     What could not be measured is absent, with its reason in `absent`.
     """
 
@@ -89,7 +89,7 @@ class Record(BaseModel):
     samples: dict[str, list[float]] = {}
     """Raw latencies end to end in the order they were taken, nothing left out, milliseconds; those
     of the stages, when they were taken, and the machine's conditions meanwhile are in the artifact
-    `samples`, see `harness.samples`."""
+    `samples`, see `harness.measure.latency.samples`."""
     curves: list[dict[str, float]] = []
     """One row an epoch: epoch, step, time (s since the epoch of Unix), losses, lr, mAP, ..."""
     protocol: dict[str, Any] = {}

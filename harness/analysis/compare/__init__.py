@@ -102,7 +102,7 @@ def compare(
     """Compare two sides, each of one run or of several that differ by the seed.
 
     Images are drawn with replacement, the same ones for every run of both sides; the interval is
-    that of `harness.differences`.
+    that of `harness.analysis.compare.differences`.
 
     Args:
         a: the side that is compared with.

@@ -13,7 +13,7 @@ from harness.data import Split, normalize, val_loader
 from harness.records.progress import OnProgress, Progress, ignore
 
 NONE = -1.0  # score of a pair of box and class that was not kept: below every threshold
-BATCH, WORKERS = 8, 2  # as `harness.evaluate`, so that both see the same numbers
+BATCH, WORKERS = 8, 2  # as `harness.measure.accuracy.evaluate`, so that both see the same numbers
 
 
 class CacheError(ValueError):

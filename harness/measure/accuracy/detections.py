@@ -25,7 +25,8 @@ def write(detections: Sequence[dict[str, Any]], folder: Path) -> Path:
     """Write COCO results into a trial's folder, in their order and without loss.
 
     Numbers are kept in the narrowest type that holds them all exactly: in single precision what
-    `harness.evaluate` finds, in double precision what others found with more digits.
+    `harness.measure.accuracy.evaluate` finds, in double precision what others found with more
+    digits.
 
     Args:
         detections: COCO results with `image_id`, `category_id`, `bbox` xywh, and `score`.

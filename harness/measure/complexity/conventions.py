@@ -1,8 +1,8 @@
 """Other people's ways of counting operations, for comparison with what they published.
 
 Our own rule is `macs`: the products of convolutions, linear layers and matrices, one for each
-multiply-accumulate (see `harness.complexity`). What papers print as FLOPs is counted otherwise, by
-one of these:
+multiply-accumulate (see `harness.measure.complexity`). What papers print as FLOPs is counted
+otherwise, by one of these:
 
 - `paddle`, twice: RT-DETR, cut to whole G, at 640x640, before fusion.
 - `mmengine`: what `mmengine.get_model_complexity_info` adds up today, which is all that fvcore has

@@ -21,7 +21,7 @@ class Rule(NamedTuple):
 
 
 RULES = {"paddle": Rule(2, cut=True), "mmengine": Rule(1, cut=False), "ptflops": Rule(1, cut=False)}
-"""By convention; see `harness.complexity.conventions`."""
+"""By convention; see `harness.measure.complexity.conventions`."""
 
 _RTMDET = ("mmengine", "ptflops")
 PRINTED: dict[str, tuple[str, tuple[str, ...]]] = {

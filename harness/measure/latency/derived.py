@@ -40,7 +40,7 @@ class Blocks(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """How fast a detector is; names and units of metrics as in `harness.record.Record`.
+    """How fast a detector is; names and units of metrics as in `harness.records.Record`.
 
     Metrics come from the rounds that the machine left undisturbed; `passes` and `watched` hold all
     that was read, so that every figure can be derived anew.

@@ -104,9 +104,9 @@ def roofline(macs: float, bytes_moved: float, seconds: float, limits: Limits) ->
     A call takes at least its operations at the rate of matrix products, and at least its bytes at
     the rate of copies. `bytes_moved` counts each weight, input and output once, and no features
     between layers, which a fused program could keep on the chip: fewer than move, so that the
-    fraction is not flattered. Depthwise convolutions, NMS and launches keep it far below 1. It can exceed 1 where
-    weights stay in a cache between calls, where a convolution needs fewer operations than are
-    counted (Winograd), or when the machine was disturbed while the limits were taken.
+    fraction is not flattered. Depthwise convolutions, NMS and launches keep it far below 1. It can
+    exceed 1 where weights stay in a cache between calls, where a convolution needs fewer operations
+    than are counted (Winograd), or when the machine was disturbed while the limits were taken.
 
     Args:
         macs: multiply-accumulates of the call, of all its images.

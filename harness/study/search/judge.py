@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """Decides whether one trial goes on; called as `harness.progress.Judge` describes.
+    """Decides whether one trial goes on; called as `harness.records.progress.Judge` describes.
 
     One is made for each trial, where Optuna's storage is, and sees the records that are finished
     when it is asked, if `records` grows meanwhile.
