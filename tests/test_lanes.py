@@ -1,12 +1,8 @@
 """The lanes of tests/README.md hold what they say."""
 
-import re
-
 import pytest
 
 from tests.conftest import TESTS, UNIT_FILES
-
-REFERENCE = re.compile(r"golden|denoising|parity")
 
 
 def test_the_unit_lane_holds_several_hundred_tests(request: pytest.FixtureRequest) -> None:
@@ -15,15 +11,6 @@ def test_the_unit_lane_holds_several_hundred_tests(request: pytest.FixtureReques
     if not collected >= UNIT_FILES:
         pytest.skip("only a part of the tests was collected")
     assert sum(item.get_closest_marker("unit") is not None for item in request.session.items) >= 300
-
-
-def test_what_compares_with_golden_weights_says_so_in_its_name() -> None:
-    """They can be selected by `-k "golden or denoising or parity"`."""
-    for file in TESTS.rglob("test_*.py"):
-        text = file.read_text(encoding="utf-8")
-        if "golden.arrays(" in text:
-            tests = re.findall(r"def (test_\w+)", text)
-            assert REFERENCE.search(file.name) or any(map(REFERENCE.search, tests)), file
 
 
 def test_every_lane_is_told() -> None:
