@@ -1,6 +1,6 @@
 """RTMDet computes what the reference computes: outputs, detections, losses and gradients."""
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -38,13 +38,20 @@ class Run(NamedTuple):
 
 
 RECTANGLES = [(name, "rect") for name in detectors.names() if name.startswith("rtmdet")]
-SQUARES = [(name, "square") for name, _ in RECTANGLES]
+BOTH = [(name, shape) for name, _ in RECTANGLES for shape in ("rect", "square")]
 
 
-@pytest.fixture(scope="module", params=[*RECTANGLES, *SQUARES], ids="-".join)
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    name, shape = request.param
+@lru_cache(maxsize=1)  # both shapes of a model follow each other
+def built(name: str) -> RTMDet:
     model = detectors.create(name, weights=golden.upstream_weights(name)).eval()
+    golden.upstream_weights.cache_clear()  # the large ones would stay in memory
+    return model
+
+
+@pytest.fixture(scope="module", params=BOTH, ids="-".join)
+def run(request: pytest.FixtureRequest) -> Run:
+    name, shape = request.param
+    model = built(name)
     images = golden.image(golden.read_json("rtmdet.json")[name]["inputs"][shape])
     size = (images.shape[2], images.shape[3])
     with torch.inference_mode():
@@ -52,8 +59,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
         neck = model.neck(backbone)
         outputs = model.head(neck)
         detections = model.postprocess(outputs, torch.tensor([size] * len(images)))
-    yield Run(name, shape, size, backbone, neck, outputs, detections)
-    golden.upstream_weights.cache_clear()
+    return Run(name, shape, size, backbone, neck, outputs, detections)
 
 
 @pytest.mark.parametrize("run", RECTANGLES, ids="-".join, indirect=True)
