@@ -26,6 +26,10 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+import torch
+
+from harness.environment import capture
+
 ROOT = Path(__file__).resolve().parents[1]
 USUAL = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}  # as tox sets them
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # more threads than cores do not spin in each other's way
@@ -43,13 +47,6 @@ VARIABLES = {name for variables in IMITATIONS.values() for name in variables}
 ASK_TORCH = (
     "import torch; print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), sep=',')"
 )
-DESCRIBE = """
-import torch
-from harness.environment import capture
-cpu = capture("cpu")["cpu"]
-print(f"{cpu.get('model', 'unknown processor')}, {cpu['cores_usable']} cores, "
-      f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
-"""
 
 
 class Outcome(NamedTuple):
@@ -85,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, variables in IMITATIONS.items():
             print(f"{name:16}", *(f"{key}={value}" for key, value in variables.items()))
         return 0
-    print(ask(DESCRIBE, environment({})), flush=True)
+    print(f"{capture('cpu')['cpu'].get('model')}, torch {torch.__version__}", flush=True)
     outcomes = [run(name, options.workers, options.pytest) for name in options.only]
     print_summary(outcomes)
     return 0 if all(outcome.good for outcome in outcomes) else 1
@@ -120,19 +117,20 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
     return {**own, **USUAL, **variables}
 
 
-def ask(code: str, variables: dict[str, str]) -> str:
-    """Return what Python prints in an environment."""
-    command = [sys.executable, "-c", code]
+def ask_torch(variables: dict[str, str]) -> tuple[str, str]:
+    """Return the kernels that PyTorch chooses in an environment, and its number of threads."""
+    command = [sys.executable, "-c", ASK_TORCH]
     done = subprocess.run(
         command, cwd=ROOT, env=variables, check=True, stdout=subprocess.PIPE, text=True
     )
-    return done.stdout.strip()
+    kernels, threads = done.stdout.strip().split(",")
+    return kernels, threads
 
 
 def run(name: str, workers: int, extra: Sequence[str]) -> Outcome:
     """Run the tests under one imitation; their output goes where ours goes."""
     variables = environment(IMITATIONS[name])
-    kernels, threads = ask(ASK_TORCH, variables).split(",")
+    kernels, threads = ask_torch(variables)
     print(f"\n{name}:", *(f"{key}={value}" for key, value in IMITATIONS[name].items()), flush=True)
     spread = ["-n", str(workers), "--dist", "loadfile"] if workers else []
     with tempfile.TemporaryDirectory() as folder:
