@@ -52,7 +52,7 @@ def test_each_imitation_is_run_and_one_failure_is_enough(
     assert good[:6] == ["aten-default", "SOME", "7", "2", "0", "1"]
     assert good[7:] == ["passed"]
     assert bad[0] == "threads-2"
-    assert bad[2:6] == ["2", "1", "1", "1"]
+    assert bad[2:6] == ["7", "1", "1", "1"]
     assert bad[7] == "FAILED"
     assert rows[-1][0] == "threads-2:"
     assert rows[-1][1].endswith("test_small::test_the_imitation_arrives")
