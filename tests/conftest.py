@@ -5,6 +5,39 @@ from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).parent
+UNIT = {
+    "detectors": """
+        assigners assigners_by_hand boxes config losses postprocess rtdetr_attention
+        rtdetr_criterion
+    """,
+    "harness": """
+        conditions console constraints coverage detections limits recipe record statistics study
+        timer
+    """,
+    "harness/data": "augment check coco colour fingerprint paint resize shapes store",
+    "harness/designs": "factorial racing",
+    "harness/search": "checks judge objectives pruning space",
+    "reports": "effects facts frontier points protocols search tables",
+}
+"""Files by folder whose tests neither train, nor start a process, a server or a browser."""
+UNIT_FILES = {TESTS / top / f"test_{name}.py" for top in UNIT for name in UNIT[top].split()}
+OTHER_LANES = ("slow", "gpu", "coco", "network", "browser")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no other file for the unit lane."""
+    alone = config.option.markexpr == "unit" and collection_path.name.startswith("test_")
+    return True if alone and collection_path not in UNIT_FILES else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the unit lane."""
+    for item in items:
+        if item.path in UNIT_FILES and not any(map(item.get_closest_marker, OTHER_LANES)):
+            item.add_marker("unit")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

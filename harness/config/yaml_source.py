@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,11 +36,16 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML in which 1e-3 is a number, as everywhere but in YAML 1.1."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+class _QuickLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The same, written in C where there is that; its messages say less."""
+
+
+for _loader in (_Loader, _QuickLoader):
+    _loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
 
 
 def read(file: Path) -> Source:
@@ -56,7 +62,7 @@ def read(file: Path) -> Source:
     if not isinstance(node, yaml.MappingNode):
         raise StudyError(f"{file}: expected a study, one `key: value` a line")
     places = {path: f"{file}:{line}" for path, line in _lines(node, (), str(file))}
-    return Source(str(file), _construct(text), places)
+    return Source(str(file), _construct(node), places)
 
 
 def value(text: str) -> Any:
@@ -65,15 +71,17 @@ def value(text: str) -> Any:
     Raises:
         StudyError: it is not YAML.
     """
-    _compose(text, text)
-    return _construct(text)
+    return _construct(_compose(text, text))
 
 
-def _construct(text: str) -> Any:
-    return yaml.load(text, _Loader)
+def _construct(node: yaml.Node | None) -> Any:
+    return None if node is None else _Loader("").construct_document(node)
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:
+    with contextlib.suppress(yaml.YAMLError):
+        quick: yaml.Node | None = yaml.compose(text, _QuickLoader)
+        return quick
     try:
         node: yaml.Node | None = yaml.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:

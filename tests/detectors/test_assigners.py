@@ -71,13 +71,13 @@ def overlaps(expected: np.ndarray, case: str) -> np.ndarray:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_equals_the_reference(setting: str, case: str) -> None:
+def test_equals_golden_assignments(setting: str, case: str) -> None:
     assert_golden(assign(setting, [case])[0], setting, case)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("cases", [CASES, CASES[::-1], ["empty", "empty"], ["border", "single"]])
-def test_batches_equal_their_images(setting: str, cases: list[str]) -> None:
+def test_batches_equal_golden_assignments(setting: str, cases: list[str]) -> None:
     for case, assignment in zip(cases, assign(setting, cases), strict=True):
         assert_golden(assignment, setting, case)
 

@@ -253,7 +253,7 @@ def test_impossible_knobs_are_refused(config: Any, knobs: dict[str, Any], named:
 
 
 @pytest.mark.parametrize("size", [(64, 96), (68, 44)])
-def test_hgnetv2_equals_hugging_face(size: tuple[int, int]) -> None:
+def test_hgnetv2_parity_with_hugging_face(size: tuple[int, int]) -> None:
     transformers = pytest.importorskip("transformers")
     ours = replace(hgnetv2.L, width_mult=0.25, freeze_norm=False, frozen_stages=0).build().eval()
     theirs = transformers.HGNetV2Backbone(

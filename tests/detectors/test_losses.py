@@ -41,7 +41,7 @@ def test_quality_focal_loss_by_hand(score: float, quality: float, beta: float, l
     assert ours.item() == pytest.approx(loss, abs=1e-6)
 
 
-def test_quality_focal_loss_equals_the_reference() -> None:
+def test_quality_focal_loss_equals_golden_values() -> None:
     case = tensors(qfl_case())
     logits = case["pred"].requires_grad_()
     wanted = torch.zeros_like(logits)
@@ -104,7 +104,7 @@ def test_giou_loss_by_hand() -> None:
     assert giou_loss(boxes, targets).tolist() == pytest.approx([0, 1 + 1 / 3])
 
 
-def test_giou_loss_equals_the_reference() -> None:
+def test_giou_loss_equals_golden_values() -> None:
     case = tensors(giou_case())
     boxes = case["pred"].requires_grad_()
     rows = 2 * giou_loss(boxes, case["target"])

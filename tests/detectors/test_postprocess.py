@@ -452,7 +452,7 @@ def test_low_precision_scores_are_widened_first() -> None:
 
 
 @pytest.mark.parametrize("name", ["r18vd", "r50vd"])
-def test_selection_equals_the_references(name: str) -> None:
+def test_selection_equals_golden_detections(name: str) -> None:
     stored = golden.arrays(f"rtdetr_{name}.npz")
     width, height = stored["post_size_wh"].tolist()
     boxes = shares_to_boxes(torch.from_numpy(stored["boxes"][:1]), (height, width))

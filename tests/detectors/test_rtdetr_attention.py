@@ -72,7 +72,7 @@ def test_weights_on_the_map_are_summed() -> None:
     torch.testing.assert_close(total, read_slowly(ones, locations, weights)[..., 0])
 
 
-def test_attention_equals_hugging_face() -> None:
+def test_attention_parity_with_hugging_face() -> None:
     transformers = pytest.importorskip("transformers")
     rt_detr = transformers.models.rt_detr.modeling_rt_detr
     config = transformers.RTDetrConfig(d_model=32, num_feature_levels=3)

@@ -40,7 +40,8 @@ def triples(matches: Matches) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("name", MATCHER_CASES)
-def test_matches_equal_the_references(name: str) -> None:
+def test_matches_equal_golden_ones(name: str) -> None:
+    """Rounding decides nothing here: any other assignment costs at least 6e-4 more."""
     objects = golden_objects(name)
     matches = HungarianMatcher()(golden_predictions([MATCHER_CASES[name]]), objects)
     stored = golden.arrays("rtdetr_train.npz")
@@ -111,7 +112,7 @@ def test_ties_are_broken_somehow() -> None:
 
 
 @pytest.mark.parametrize("name", MATCHER_CASES)
-def test_losses_equal_the_references(name: str) -> None:
+def test_losses_equal_golden_ones(name: str) -> None:
     stored = golden.read_json("rtdetr_train.json")[f"criterion.{name}"]
     seeds, expected = stored["seeds"], stored["loss"]
     *aux, encoder = seeds["aux"]
@@ -126,7 +127,7 @@ def test_losses_equal_the_references(name: str) -> None:
     names = {key: ours.replace("aux_", "aux").replace("dn_", "dn") for key, ours in names.items()}
     assert sorted(losses) == sorted(names.values())
     for key, value in expected.items():
-        assert losses[names[key]].item() == pytest.approx(value, rel=1e-6), key
+        assert losses[names[key]].item() == pytest.approx(value, rel=golden.SUMS), key
 
 
 def leaves(outputs: TrainingOutputs) -> list[Tensor]:

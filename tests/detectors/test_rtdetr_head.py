@@ -87,7 +87,7 @@ def test_unused_anchors_neither_spread_nor_move() -> None:
     unused = (boxes == 1).all(-1)
     assert unused.sum() == 2 * 4  # the first and the last row of the finest level
     logits = outputs.encoder.logits[unused]
-    assert torch.equal(logits, logits[:1].expand(8, -1))
+    torch.testing.assert_close(logits, logits[:1].expand(8, -1))
     (boxes.sum() + outputs.layers.boxes.sum()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in head.parameters())
 

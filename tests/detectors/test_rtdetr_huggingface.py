@@ -114,7 +114,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 
 @pytest.mark.parametrize("size", [(128, 128), (128, 192), (224, 96)])
-def test_predictions(pair: Pair, size: tuple[int, int]) -> None:
+def test_parity_of_predictions(pair: Pair, size: tuple[int, int]) -> None:
     images = torch.from_numpy(make_image(1, 2, *size, "unit"))
     ours = pair.ours(pair.theirs.state_dict())
     with torch.inference_mode():

@@ -46,6 +46,7 @@ def run(model: nn.Module, features: list[Tensor] | None = None) -> list[Tensor]:
 
 
 def differ(ours: list[Tensor], theirs: list[Tensor]) -> list[bool]:
+    """Tell which tensors differ in any bit; both were computed in this process, by one module."""
     return [not torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)]
 
 
@@ -326,7 +327,7 @@ def hugging_face(levels: tuple[int, ...], num_layers: int, expand_ratio: float) 
 @pytest.mark.parametrize(
     ("levels", "num_layers", "expand_ratio"), [((5,), 1, 1.0), ((3, 5), 2, 0.5)]
 )
-def test_equals_hugging_face(
+def test_parity_with_hugging_face(
     levels: tuple[int, ...], num_layers: int, expand_ratio: float, size: tuple[int, int]
 ) -> None:
     theirs = hugging_face(levels, num_layers, expand_ratio)

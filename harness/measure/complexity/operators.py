@@ -10,6 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from harness.measure.complexity import shapes
+
 GROUPS = ("elementwise", "cheap", "unknown")
 """Of operators that are not in `macs`; sampling, which has formulas of its own, is beside them."""
 
@@ -85,7 +87,7 @@ class Watch(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ig
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the operator and note it."""
-        output, found = func(*args, **(kwargs or {})), place(func)
+        output, found = shapes.run(func, args, kwargs or {}), place(func)
         if found in self.calls:
             self.calls[found][str(func.overloadpacket)] += 1
         elif found == "sampling":

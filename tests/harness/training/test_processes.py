@@ -14,6 +14,7 @@ from torch import nn
 from harness import study
 from harness.cli import train as trained
 from harness.config.recipe import Recipe, RecipeError
+from harness.measure.accuracy import detections
 from harness.records import record
 from harness.training import processes
 
@@ -61,7 +62,10 @@ def test_two_processes_have_the_curve_and_the_accuracy_of_one(tmp_path: Path) ->
     )
     first, second = record.read(one), record.read(two)
     assert json.loads(done.stdout)["metrics"] == second.metrics  # printed once
-    assert second.metrics == pytest.approx(first.metrics, abs=1e-6)
+    scores = [sorted(item["score"] for item in detections.read(each)) for each in (one, two)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-4)
+    # mAP depends on their order alone: two of nearly equal scores may change places
+    assert second.metrics == pytest.approx(first.metrics, abs=1e-3)
     assert len(first.curves) == len(second.curves) == 3
     for alone, shared in zip(first.curves, second.curves, strict=True):
         assert alone.keys() == shared.keys()

@@ -8,7 +8,7 @@ from torch import nn
 import detectors
 from detectors.interface import DenseOutputs, Detector, InputConfig
 from harness.measure import complexity
-from harness.measure.complexity import crosscheck
+from harness.measure.complexity import crosscheck, shapes
 from tests.toy import TOY
 
 
@@ -268,3 +268,48 @@ def test_the_second_counter_misses_the_attention_of_rtdetr_and_says_so():
     sampled = 3 * 300 * 256 * 12 * 4
     assert result.details["training"]["sampling"] == {"aten.grid_sampler_2d": sampled}
     assert list(result.caveats) == ["macs", "flops"]
+
+
+MAP = torch.empty(2, 8, 20, 20, device="meta")
+GRID = torch.empty(2, 5, 6, 2, device="meta", dtype=torch.float32)
+NORM = [torch.empty(8, device="meta") for _ in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "kwargs"),
+    [
+        ("_native_batch_norm_legit_no_training", (MAP, *NORM, 0.1, 1e-5), {}),
+        ("grid_sampler_2d", (MAP, GRID, 0, 0, False), {}),
+        ("add.Tensor", (MAP, 1), {}),
+        ("add.Tensor", (MAP.int(), 1), {}),
+        ("add.Tensor", (MAP.int(), 1.0), {}),
+        ("sum.dim_IntList", (MAP, [1, 2]), {"dtype": torch.float64}),
+        ("cat", ([MAP, MAP], 1), {}),
+        ("cat", ([MAP, MAP], 2), {}),
+        ("clone", (MAP.permute(0, 2, 3, 1),), {}),
+        ("clone", (MAP,), {"memory_format": torch.channels_last}),
+    ],
+)
+def test_a_remembered_operator_gives_what_it_gave(name, args, kwargs):
+    packet, _, overload = name.partition(".")
+    func = getattr(getattr(torch.ops.aten, packet), overload or "default")
+    plain = func(*args, **kwargs)
+    for _ in range(3):
+        found = shapes.run(func, args, kwargs)
+        for ours, theirs in zip(
+            *(x if type(x) is tuple else (x,) for x in (found, plain)), strict=True
+        ):
+            assert ours is not theirs
+            assert ours.device == theirs.device
+            assert (ours.shape, ours.stride()) == (theirs.shape, theirs.stride())
+            assert ours.dtype == theirs.dtype
+
+
+def test_what_has_values_or_shares_a_tensor_runs_each_time():
+    one, two = torch.ones(3), torch.full((3,), 2.0)
+    add, relu, view = torch.ops.aten.add.Tensor, torch.ops.aten.relu_.default, torch.ops.aten.view
+    for _ in range(2):
+        assert shapes.run(add, (one, one), {}).tolist() == [2, 2, 2]
+        assert shapes.run(add, (one, two), {}).tolist() == [3, 3, 3]
+        assert shapes.run(relu, (MAP,), {}) is MAP
+        assert shapes.run(view.default, (MAP, [-1]), {})._base is MAP

@@ -4,6 +4,7 @@ import re
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 import torch
@@ -133,7 +134,9 @@ TOKENS, QUERIES = 80**2 + 40**2 + 20**2, 300
 
 @cache
 def counted(name: str) -> complexity.Complexity:
-    with torch.device("meta"):
+    """Count without the second counter, which computes, and which test_complexity.py looks at."""
+    agrees = {"relative_difference": 0.0}
+    with torch.device("meta"), mock.patch.object(complexity, "cross_check", return_value=agrees):
         return complexity.count(detectors.create(name), (640, 640))
 
 
