@@ -14,6 +14,7 @@ from torch import nn
 from harness import model_commands, record, study
 from harness.recipe import Recipe, RecipeError
 from harness.training import processes
+from tests.patience import HANG
 
 ROOT = Path(__file__).parents[3]
 RECIPE = {
@@ -54,7 +55,7 @@ def test_two_processes_have_the_curve_and_the_accuracy_of_one(tmp_path: Path) ->
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
-        timeout=300,
+        timeout=HANG,
         check=True,
     )
     first, second = record.read(one), record.read(two)
