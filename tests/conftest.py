@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,31 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     together = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     monkeypatch.setenv("DETBENCH_CACHE", str(folder / "cache"))
     monkeypatch.setenv("DETBENCH_LOCKS", str(together / "locks"))
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(_own_cache: None) -> Iterator[None]:
+    """See that a test puts back what it changes of its process, for the tests after it."""
+    before = _process()
+    yield
+    assert _process() == before
+
+
+SET_BY_LIBRARIES = ("MLFLOW_", "PYTEST_", "GOMP_", "KMP_", "OPENCV_", "QT_", "TORCH", "FOR_")
+
+
+def _process() -> dict[str, object]:
+    """Return what belongs to the whole process, but for what libraries note for themselves."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    variables = {key: os.environ[key] for key in os.environ if not key.startswith(SET_BY_LIBRARIES)}
+    found: dict[str, object] = {"folder": os.getcwd(), "umask": mask, "variables": variables}
+    torch = sys.modules.get("torch")
+    if hasattr(torch, "get_num_threads"):
+        found |= {
+            "threads": torch.get_num_threads(),
+            "dtype": torch.get_default_dtype(),
+            "gradients": torch.is_grad_enabled(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+        }
+    return found
