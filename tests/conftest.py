@@ -19,7 +19,11 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(
+    _as_it_was: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Keep rendered data and fingerprints of tests out of the user's cache, and locks apart.
 
     Tests take turns at measuring with each other, not with what else the machine does.
@@ -31,8 +35,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(_own_cache: None) -> Iterator[None]:
-    """See that a test puts back what it changes of its process, for the tests after it."""
+def _as_it_was() -> Iterator[None]:
+    """See that a test puts back what it changes of its process, for the tests after it.
+
+    `_own_cache` asks for it, so that monkeypatch, which that needs, puts things back before.
+    """
     before = _process()
     yield
     assert _process() == before
