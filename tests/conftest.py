@@ -40,22 +40,27 @@ def _as_it_was() -> Iterator[None]:
 
     `_own_cache` asks for it, so that monkeypatch, which that needs, puts things back before.
     """
-    before = _process()
+    names = {name for name in os.environ if not name.startswith("PYTEST_")}
+    before = _process(names)
     yield
-    assert _process() == before
+    after = _process(names)
+    assert {what: after[what] for what in before} == before  # torch may be imported meanwhile
 
 
-SET_BY_LIBRARIES = ("MLFLOW_", "PYTEST_", "GOMP_", "KMP_", "OPENCV_", "QT_", "TORCH", "FOR_")
+OURS = ("DETBENCH_", "CUDA_VISIBLE", "HOME", "LANG", "LC_", "OMP_", "PYTHON", "TMPDIR", "TZ")
+"""How variables begin that nobody may add; libraries note other things for themselves."""
 
 
-def _process() -> dict[str, object]:
-    """Return what belongs to the whole process, but for what libraries note for themselves."""
+def _process(names: set[str]) -> dict[str, object]:
+    """Return what belongs to the whole process."""
     mask = os.umask(0o077)
     os.umask(mask)
-    variables = {key: os.environ[key] for key in os.environ if not key.startswith(SET_BY_LIBRARIES)}
+    variables = {
+        name: os.environ[name] for name in os.environ if name in names or name.startswith(OURS)
+    }
     found: dict[str, object] = {"folder": os.getcwd(), "umask": mask, "variables": variables}
     torch = sys.modules.get("torch")
-    if hasattr(torch, "get_num_threads"):
+    if hasattr(torch, "are_deterministic_algorithms_enabled"):  # else it is being imported
         found |= {
             "threads": torch.get_num_threads(),
             "dtype": torch.get_default_dtype(),

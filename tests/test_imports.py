@@ -21,7 +21,7 @@ DETECTOR_DOORS = {"detectors", "detectors.interface", "detectors.config"}
 
 def imports(file: Path) -> Iterator[str]:
     """Yield the modules that a file imports, at its top or inside functions."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -114,7 +114,7 @@ def test_packages_have_no_import_cycle(package: str) -> None:
 
 
 def top_level_imports(file: Path) -> Iterator[str]:
-    for node in ast.parse(file.read_text()).body:
+    for node in ast.parse(file.read_text("utf-8")).body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

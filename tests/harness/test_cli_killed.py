@@ -40,7 +40,7 @@ def _processes(group: int) -> Iterator[int]:
     """Yield the living processes that mention a group's leader or belong to it."""
     for folder in Path("/proc").iterdir():
         try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            fields = (folder / "stat").read_text("utf-8").rpartition(")")[2].split()
         except (OSError, ValueError):
             continue
         if folder.name.isdigit() and int(fields[3]) == group and fields[0] != "Z":

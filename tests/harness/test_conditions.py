@@ -188,7 +188,7 @@ def test_sampling_a_processor_reads_a_few_lines_however_large_the_machine(root, 
         )
         for file in clock, heat:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("1\n")
+            file.write_text("1\n", "utf-8")
     monkeypatch.setattr(procfs, "usable_cores", lambda: list(range(256)))
     source, opened, head = procfs.ProcSource(root), list[str](), procfs._head
     monkeypatch.setattr(procfs, "_head", lambda path: opened.append(path) or head(path))
@@ -218,7 +218,7 @@ def root(tmp_path):
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, "utf-8")
     return tmp_path
 
 
@@ -381,8 +381,8 @@ def test_energy_that_does_not_stand_out_or_was_read_too_briefly_is_absent():
 def rapl(root, name, joules, most=1000):
     folder = root / "sys/class/powercap" / name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "energy_uj").write_text(f"{int(joules * 1e6)}\n")
-    (folder / "max_energy_range_uj").write_text(f"{int(most * 1e6) - 1}\n")
+    (folder / "energy_uj").write_text(f"{int(joules * 1e6)}\n", "utf-8")
+    (folder / "max_energy_range_uj").write_text(f"{int(most * 1e6) - 1}\n", "utf-8")
 
 
 def test_packages_are_summed_and_wrap(tmp_path):

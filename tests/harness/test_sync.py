@@ -60,7 +60,7 @@ def test_a_tracker_that_lost_runs_is_filled_again(
     first = Tracker(uri).send(make(folder), folder)
     other = f"sqlite:///{tmp_path / 'lost.db'}"
     shutil.copy(empty_tracker, tmp_path / "lost.db")
-    (folder / "mlflow.json").write_text(json.dumps({other: first, uri: first}))
+    (folder / "mlflow.json").write_text(json.dumps({other: first, uri: first}), "utf-8")
     _, (found,) = sync(capsys, "toy", "--tracking-uri", other)
     assert found["sent"] == 1
     assert logged(folder)[uri] == first

@@ -54,7 +54,7 @@ def story(training: str = "abc") -> Story:
 def fill(folder: Path) -> Story:
     """Make what stands for a training."""
     (folder / weights.WEIGHTS_FILE).write_bytes(b"weights")
-    (folder / weights.CONFIG_FILE).write_text("{}")
+    (folder / weights.CONFIG_FILE).write_text("{}", "utf-8")
     return story()
 
 
@@ -151,7 +151,7 @@ def test_a_training_stands_whole_and_nothing_else_with_it(tmp_path: Path) -> Non
     def make(folder: Path) -> Story:
         (folder / trainings.CHECKPOINT).mkdir()
         (folder / trainings.CHECKPOINT / "state.pt").write_bytes(b"large")
-        (folder / learn.VALIDATIONS_FILE).write_text("[]")
+        (folder / learn.VALIDATIONS_FILE).write_text("[]", "utf-8")
         return fill(folder)
 
     found = obtain(tmp_path, "abc", make)

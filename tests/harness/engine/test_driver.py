@@ -90,7 +90,7 @@ def test_a_process_that_dies_is_a_failed_trial_and_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm = tmp_path / "calm"
-    (tmp_path / "crashing.py").write_text(CRASH.format(calm=calm))
+    (tmp_path / "crashing.py").write_text(CRASH.format(calm=calm), "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     todo = agenda(tmp_path, [4, 5, 8], detector="crashing:CONFIG")
     summary, events = run(todo, tmp_path / "runs")
@@ -211,7 +211,7 @@ assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 def test_the_server_is_deaf_to_interrupts_and_does_not_outlive_its_parent(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "forever.py").write_text(FOREVER)
+    (tmp_path / "forever.py").write_text(FOREVER, "utf-8")
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
     subprocess.run(
         [sys.executable, "-c", LEAVES],
@@ -221,7 +221,9 @@ def test_the_server_is_deaf_to_interrupts_and_does_not_outlive_its_parent(
         timeout=HANG,  # the server holds the pipes open as long as it lives
         check=True,
     )
-    assert (tmp_path / "importing").read_text() == "True", "Ctrl-C would break the imports off"
+    assert (tmp_path / "importing").read_text("utf-8") == "True", (
+        "Ctrl-C would break the imports off"
+    )
 
 
 def test_a_platform_without_a_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
