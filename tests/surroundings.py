@@ -83,6 +83,18 @@ def lacks_root() -> str | None:
     return None if hasattr(os, "geteuid") and os.geteuid() == 0 else "needs root"
 
 
+def lacks_user() -> str | None:
+    if lacks_root():
+        return lacks_root()
+    try:
+        subprocess.run(
+            [sys.executable, "-c", ""], cwd="/", user=NOBODY, extra_groups=[], check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return f"only root may run {sys.executable}"
+    return None
+
+
 def of_language(name: str) -> Surrounding:
     return Surrounding(f"locale {name}", {"LC_ALL": name}, needs=lacks_locale(name))
 
@@ -106,7 +118,7 @@ SURROUNDINGS = {
     "umask-077": Surrounding("files for their owner alone", prefix=shell("umask 077")),
     "umask-002": Surrounding("files for a group", prefix=shell("umask 002")),
     "root": Surrounding("as root", needs=lacks_root),
-    "ordinary-user": Surrounding("as a user who owns nothing else", user=NOBODY, needs=lacks_root),
+    "ordinary-user": Surrounding("as a user who owns nothing else", user=NOBODY, needs=lacks_user),
     "path-with-a-blank": Surrounding("in a folder with a blank", folder="check out"),
 }
 
