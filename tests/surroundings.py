@@ -101,7 +101,7 @@ def of_language(name: str) -> Surrounding:
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 WITHOUT_NETWORK = ("unshare", "--map-root-user", "--net", *shell("ip link set lo up"))
-SHUFFLED = ("-p", "random_order.plugin", "--random-order", "--random-order-seed={seed}")
+SHUFFLED = ("--random-order", "--random-order-seed={seed}")
 SURROUNDINGS = {
     "as-usual": Surrounding("as tox runs them"),
     "each-alone": Surrounding("each file of tests in a run of its own", apart=True),
