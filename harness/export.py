@@ -8,8 +8,6 @@ import importlib
 import json
 import logging
 import math
-import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +21,7 @@ from torch import Tensor
 
 from detectors.config import flatten
 from detectors.interface import STAGES, Detector
-from harness import agreement
+from harness import agreement, files
 from harness.agreement import TOLERANCES, Agreement
 
 if TYPE_CHECKING:
@@ -245,21 +243,8 @@ def _check(deployed: Detector, content: bytes, images: Sequence[Tensor]) -> Agre
 
 def _put(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with files.whole(path) as file:
+        file.write(content)
 
 
 def opset_of(graph: Any) -> int:

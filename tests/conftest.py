@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,7 +52,11 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(
+    _as_it_was: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Keep rendered data and fingerprints of tests out of the user's cache, and locks apart.
 
     Tests take turns at measuring with each other, not with what else the machine does.
@@ -59,3 +65,39 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     together = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     monkeypatch.setenv("DETBENCH_CACHE", str(folder / "cache"))
     monkeypatch.setenv("DETBENCH_LOCKS", str(together / "locks"))
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """See that a test puts back what it changes of its process, for the tests after it.
+
+    `_own_cache` asks for it, so that monkeypatch, which that needs, puts things back before.
+    """
+    names = {name for name in os.environ if not name.startswith("PYTEST_")}
+    before = _process(names)
+    yield
+    after = _process(names)
+    assert {what: after[what] for what in before} == before  # torch may be imported meanwhile
+
+
+OURS = ("DETBENCH_", "CUDA_VISIBLE", "HOME", "LANG", "LC_", "OMP_", "PYTHON", "TMPDIR", "TZ")
+"""How variables begin that nobody may add; libraries note other things for themselves."""
+
+
+def _process(names: set[str]) -> dict[str, object]:
+    """Return what belongs to the whole process."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    variables = {
+        name: os.environ[name] for name in os.environ if name in names or name.startswith(OURS)
+    }
+    found: dict[str, object] = {"folder": os.getcwd(), "umask": mask, "variables": variables}
+    torch = sys.modules.get("torch")
+    if hasattr(torch, "are_deterministic_algorithms_enabled"):  # else it is being imported
+        found |= {
+            "threads": torch.get_num_threads(),
+            "dtype": torch.get_default_dtype(),
+            "gradients": torch.is_grad_enabled(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+        }
+    return found

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import files
 from harness.data.config import cache_dir
 from harness.data.dataset import Annotations, Category, Image, Split
 from harness.data.fingerprint import digests
@@ -59,11 +58,5 @@ def _write(path: Path, split: Split) -> None:
     text = np.frombuffer(json.dumps(tables).encode(), np.uint8)
     columns: dict[str, Any] = {_TABLES: text, **vars(split.annotations)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **columns)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with files.whole(path) as file:
+        np.savez(file, **columns)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 
 from detectors.config import flatten
 from detectors.interface import Detector
+from harness import files
 from harness.data import DataSet
 from harness.recipe import Recipe
 from harness.training import processes
@@ -46,16 +45,8 @@ def identify(
 def write(state: State, file: Path) -> Path:
     """Write a state so that a reader finds the old one or the new, never a part."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            torch.save({"format": FORMAT, **state}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with files.whole(file) as stream:
+        torch.save({"format": FORMAT, **state}, stream)
     return file
 
 

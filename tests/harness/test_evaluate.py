@@ -313,7 +313,9 @@ def photographs(tmp_path: Path) -> Split:
     (tmp_path / "annotations").mkdir()
     for name in ("train", "val"):
         (tmp_path / name).mkdir()
-        (tmp_path / "annotations" / f"instances_{name}.json").write_text(json.dumps(content))
+        (tmp_path / "annotations" / f"instances_{name}.json").write_text(
+            json.dumps(content), "utf-8"
+        )
         for item in images:
             pixels = np.full((item["height"], item["width"], 3), len(name), np.uint8)
             cv2.imwrite(str(tmp_path / name / item["file_name"]), pixels)

@@ -14,6 +14,7 @@ from torch import nn
 from harness import detections, model_commands, record, study
 from harness.recipe import Recipe, RecipeError
 from harness.training import processes
+from tests.patience import HANG
 
 ROOT = Path(__file__).parents[3]
 RECIPE = {
@@ -41,7 +42,7 @@ SETS = [
 def test_two_processes_have_the_curve_and_the_accuracy_of_one(tmp_path: Path) -> None:
     """The toy has no norms, whose statistics a CPU cannot share."""
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps(RECIPE))
+    recipe.write_text(json.dumps(RECIPE), "utf-8")
     one, two = tmp_path / "one", tmp_path / "two"
     plan = study.single("tests.toy:TOY", str(recipe), "shapes", SETS, 3)
     assert model_commands.train(plan, None, one, "cpu", as_json=False) == 0
@@ -54,7 +55,7 @@ def test_two_processes_have_the_curve_and_the_accuracy_of_one(tmp_path: Path) ->
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
-        timeout=300,
+        timeout=HANG,
         check=True,
     )
     first, second = record.read(one), record.read(two)

@@ -16,6 +16,7 @@ from harness.progress import Progress
 from harness.recipe import Recipe
 from harness.train import CheckpointError, Training, train
 from harness.training.checkpoint import FILE
+from tests.patience import HANG
 from tests.toy import ToyConfig
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +41,7 @@ def test_killed_at_any_step_the_weights_are_equal_to_the_last_bit(
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=True,
-        timeout=240,
+        timeout=HANG,
     )
     whole, killed = (torch.load(tmp_path / f"{name}.pt") for name in ("whole", "killed"))
     assert whole["curves"] == killed["curves"]
