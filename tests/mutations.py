@@ -176,19 +176,18 @@ def _idle(node: ast.AST) -> bool:
 
 def _alternatives(node: Any) -> Iterator[ast.AST]:
     """Return what a node could be instead."""
+    yield from _other_operators(node)
+    yield from _other_conditions(node)
+    yield from _other_values(node)
+
+
+def _other_operators(node: Any) -> Iterator[ast.AST]:
     match node:
-        case ast.Constant(value=bool(value)):
-            yield ast.Constant(not value)
-        case ast.Constant(value=int(value)):
-            yield ast.Constant(value + 1)
-            yield ast.Constant(value - 1)
-        case ast.Constant(value=float(value)):
-            yield ast.Constant(value * 1.25 if value else 1.0)
-            yield ast.Constant(value * 0.8 if value else -1.0)
         case ast.Compare(ops=[operator, *rest]):
-            yield ast.Compare(node.left, [OPERATORS[type(operator)](), *rest], node.comparators)
-            if type(operator) in OPPOSITES:
-                yield ast.Compare(node.left, [OPPOSITES[type(operator)](), *rest], node.comparators)
+            for table in (OPERATORS, OPPOSITES):
+                if type(operator) in table:
+                    changed = [table[type(operator)](), *rest]
+                    yield ast.Compare(node.left, changed, node.comparators)
         case ast.BinOp(op=operator) if type(operator) in OPERATORS:
             yield ast.BinOp(node.left, OPERATORS[type(operator)](), node.right)
         case ast.AugAssign(op=operator) if type(operator) in OPERATORS:
@@ -198,17 +197,33 @@ def _alternatives(node: Any) -> Iterator[ast.AST]:
             yield ast.BoolOp(other, node.values)
         case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert()):
             yield node.operand
-        case ast.If(test=ast.expr() as test) | ast.While(test=test):
-            if not isinstance(test, ast.Compare | ast.BoolOp | ast.UnaryOp):
-                changed = copy.copy(node)
-                changed.test = ast.UnaryOp(ast.Not(), test)
-                yield changed
-        case ast.IfExp():
-            yield ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse)
+
+
+def _other_conditions(node: Any) -> Iterator[ast.AST]:
+    match node:
+        case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
+            changed = copy.copy(node)
+            changed.test = ast.UnaryOp(ast.Not(), test)
+            yield changed
         case ast.comprehension(ifs=[test, *rest]):
             changed = copy.copy(node)
             changed.ifs = [ast.UnaryOp(ast.Not(), test), *rest]
             yield changed
+        case ast.Break():
+            yield ast.Continue()
+        case ast.Continue():
+            yield ast.Break()
+
+
+def _other_values(node: Any) -> Iterator[ast.AST]:
+    match node:
+        case ast.Constant(value=bool(value)):
+            yield ast.Constant(not value)
+        case ast.Constant(value=int(value)):
+            yield from (ast.Constant(value + 1), ast.Constant(value - 1))
+        case ast.Constant(value=float(value)):
+            yield ast.Constant(value * 1.25 if value else 1.0)
+            yield ast.Constant(value * 0.8 if value else -1.0)
         case ast.Subscript(slice=ast.Name() as index, ctx=ast.Load()):
             yield ast.Subscript(node.value, ast.BinOp(index, ast.Add(), ast.Constant(1)), node.ctx)
         case ast.Call(func=ast.Name(id=name)) if name in NAMES:
@@ -218,10 +233,6 @@ def _alternatives(node: Any) -> Iterator[ast.AST]:
             yield ast.Call(swapped, node.args, node.keywords)
         case ast.Expr(value=ast.Call()):
             yield ast.Pass()
-        case ast.Break():
-            yield ast.Continue()
-        case ast.Continue():
-            yield ast.Break()
 
 
 def _shortened(before: str, after: str, around: int = 28) -> str:
