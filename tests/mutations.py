@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import pytest
 
 # Module: its files or folders, and the tests that must notice, as pytest is told of them. The
-# largest of the reference data sets is left out: it takes most of the time and notices no more.
+# largest of the reference data sets and long simulations are left out: they notice no more.
 MODULES: dict[str, tuple[list[str], list[str]]] = {
     "statistics": (
         ["harness/statistics.py"],
@@ -42,9 +42,10 @@ MODULES: dict[str, tuple[list[str], list[str]]] = {
     "compare": (
         ["harness/compare"],
         [
+            "tests/harness/test_compare_by_hand.py",
             "tests/harness/test_compare.py",
             "tests/harness/test_compare_command.py",
-            "-k not coco549",
+            "-k not coco549 and not forty",
         ],
     ),
     "frontier": (
