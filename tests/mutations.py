@@ -50,7 +50,7 @@ MODULES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "frontier": (
         ["harness/frontier"],
-        ["tests/harness/test_frontier.py"],
+        ["tests/harness/test_frontier_by_hand.py", "tests/harness/test_frontier.py"],
     ),
     "assigners": (
         ["detectors/assigners"],
