@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,17 @@ UNIT = {
         assigners assigners_by_hand boxes config losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
-    "harness": """
-        conditions console constraints coverage detections limits recipe record statistics study
-        timer
-    """,
+    "harness/cli": "console",
+    "harness/config": "recipe",
     "harness/data": "augment check coco colour fingerprint paint resize shapes store",
-    "harness/designs": "factorial racing",
-    "harness/search": "checks judge objectives pruning space",
+    "harness/machine": "conditions",
+    "harness/measure/accuracy": "detections",
+    "harness/measure/complexity": "coverage",
+    "harness/measure/latency": "limits statistics timer",
+    "harness/records": "record files",
+    "harness/study": "constraints study",
+    "harness/study/designs": "factorial racing",
+    "harness/study/search": "checks judge objectives pruning space",
     "reports": "effects facts frontier points protocols search tables",
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""
@@ -50,7 +56,11 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(
+    _as_it_was: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Keep rendered data and fingerprints of tests out of the user's cache, and locks apart.
 
     Tests take turns at measuring with each other, not with what else the machine does.
@@ -59,3 +69,39 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     together = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     monkeypatch.setenv("DETBENCH_CACHE", str(folder / "cache"))
     monkeypatch.setenv("DETBENCH_LOCKS", str(together / "locks"))
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """See that a test puts back what it changes of its process, for the tests after it.
+
+    `_own_cache` asks for it, so that monkeypatch, which that needs, puts things back before.
+    """
+    names = {name for name in os.environ if not name.startswith("PYTEST_")}
+    before = _process(names)
+    yield
+    after = _process(names)
+    assert {what: after[what] for what in before} == before  # torch may be imported meanwhile
+
+
+OURS = ("DETBENCH_", "CUDA_VISIBLE", "HOME", "LANG", "LC_", "OMP_", "PYTHON", "TMPDIR", "TZ")
+"""How variables begin that nobody may add; libraries note other things for themselves."""
+
+
+def _process(names: set[str]) -> dict[str, object]:
+    """Return what belongs to the whole process."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    variables = {
+        name: os.environ[name] for name in os.environ if name in names or name.startswith(OURS)
+    }
+    found: dict[str, object] = {"folder": os.getcwd(), "umask": mask, "variables": variables}
+    torch = sys.modules.get("torch")
+    if hasattr(torch, "are_deterministic_algorithms_enabled"):  # else it is being imported
+        found |= {
+            "threads": torch.get_num_threads(),
+            "dtype": torch.get_default_dtype(),
+            "gradients": torch.is_grad_enabled(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+        }
+    return found

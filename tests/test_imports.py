@@ -15,6 +15,12 @@ DETECTOR_LIBRARIES = {"torch", "torchvision.ops", "numpy", "scipy", "safetensors
 LATE_ON_PURPOSE = {"harness.cli.app", "harness.cli.lists"}
 """Whose first lines say why every import of theirs that is slow stands in a function."""
 LONGEST = 350  # lines of a file
+HELP_OF_NOTHING = """
+import typer
+app = typer.Typer()
+app.command()(lambda: None)
+app(["--help"], standalone_mode=False)
+"""
 
 
 def is_of(module: str, packages: set[str]) -> bool:
@@ -179,7 +185,7 @@ def loaded_by(code: str) -> set[str]:
         check=True,
         cwd=ROOT,
     )
-    return set(done.stdout.split())
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def test_importing_detectors_loads_no_tracker() -> None:
@@ -188,6 +194,17 @@ def test_importing_detectors_loads_no_tracker() -> None:
 
 def test_importing_the_command_loads_no_torch() -> None:
     assert loaded_by("import harness.cli").isdisjoint({"torch", "mlflow", "optuna", "plotly"})
+
+
+def test_help_is_quick() -> None:
+    """It loads no library but what shows the help of a command that does nothing."""
+    shown = loaded_by("from harness import cli\nassert cli.main(['--help']) == 0")
+    assert "harness.cli" in shown
+    assert libraries(shown) - libraries(loaded_by(HELP_OF_NOTHING)) == {"harness"}
+
+
+def libraries(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names)
 
 
 def test_modules_that_docstrings_name_exist() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from harness.config.data import cache_dir
 from harness.data.dataset import Annotations, Category, Image, Split
 from harness.data.fingerprint import digests
+from harness.records import files
 
 VERSION = 1  # counts up whenever the same file would be parsed into something else
 SMALLEST = 1 << 22  # bytes of an annotation file that is worth it
@@ -59,11 +58,5 @@ def _write(path: Path, split: Split) -> None:
     text = np.frombuffer(json.dumps(tables).encode(), np.uint8)
     columns: dict[str, Any] = {_TABLES: text, **vars(split.annotations)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **columns)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with files.whole(path) as file:
+        np.savez(file, **columns)

@@ -64,6 +64,10 @@ def _born(pid: int) -> str | None:
             return None
         return None if fields[0] in "ZX" else fields[19]
     told = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-o", "lstart=", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},  # drivers may differ in both
     )
     return told.stdout.strip() or None

@@ -211,7 +211,8 @@ def _output(*command: str) -> str | None:
         done = subprocess.run(
             command,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=True,
             timeout=GIT_SECONDS,
             env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},

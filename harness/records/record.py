@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.records import files
 
 SCHEMA: Literal[1] = 1
 FILE = "record.json"
@@ -140,24 +141,15 @@ def read_all(folder: Path) -> list[Record]:
     Raises:
         RecordError: a file is no record of this schema.
     """
-    files = sorted(folder.glob(f"*/{FILE}"))
-    records = [read(file) for file in files if not file.parent.name.startswith(".")]
+    found = sorted(folder.glob(f"*/{FILE}"))
+    records = [read(file) for file in found if not file.parent.name.startswith(".")]
     return sorted(records, key=lambda record: record.timings.get("started", 0.0))
 
 
 def write_whole(path: Path, text: str) -> Path:
     """Write a text file so that a reader finds the old content or the new, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with files.whole(path) as file:
+        file.write(text.encode("utf-8"))
     return path
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from detectors.config import flatten
 from detectors.interface import Detector
 from harness.config.recipe import Recipe
 from harness.data import DataSet
+from harness.records import files
 from harness.training import processes
 
 FILE = "checkpoint.pt"
@@ -46,16 +45,8 @@ def identify(
 def write(state: State, file: Path) -> Path:
     """Write a state so that a reader finds the old one or the new, never a part."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            torch.save({"format": FORMAT, **state}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with files.whole(file) as stream:
+        torch.save({"format": FORMAT, **state}, stream)
     return file
 
 

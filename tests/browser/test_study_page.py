@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reports import site
+from tests.patience import HANG
 from tests.reports.conftest import make_failed, make_record
 
 pytestmark = pytest.mark.browser
@@ -68,7 +69,7 @@ def dom(browser: str, page: Path, profile: Path, *options: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=HANG,
     )
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     return re.sub(r"<script>.*?</script>", "", done.stdout, flags=re.DOTALL)

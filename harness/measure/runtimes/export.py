@@ -6,8 +6,6 @@ import hashlib
 import importlib
 import json
 import logging
-import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,6 +22,7 @@ from detectors.interface import Detector
 from harness.measure.inputs import Inputs
 from harness.measure.runtimes import agreement
 from harness.measure.runtimes.agreement import TOLERANCES, Agreement
+from harness.records import files
 
 INPUT = "images"
 RANDOM = 2  # random images that a file is checked on
@@ -230,21 +229,8 @@ def _check(deployed: Detector, content: bytes, images: Sequence[Tensor]) -> Agre
 
 def _put(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with files.whole(path) as file:
+        file.write(content)
 
 
 def opset_of(graph: Any) -> int:

@@ -83,7 +83,7 @@ def test_weights_that_stand_are_not_trained_again(tmp_path: Path) -> None:
 
     def make(folder: Path) -> trainings.Story:
         for name in ("weights.safetensors", "config.json"):
-            (folder / name).write_text("{}")
+            (folder / name).write_text("{}", "utf-8")
         told = {"made_by": "a/b", "curves": [], "seconds": 1.0, "finished": 2.0}
         return trainings.Story(training=str(first.training), **told)
 

@@ -41,13 +41,13 @@ def coco_folder(folder: Path) -> Path:
         tree = {"images": images, "annotations": annotations, "categories": categories}
         file = folder / "annotations" / f"instances_{split}.json"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(tree))
+        file.write_text(json.dumps(tree), "utf-8")
     return folder
 
 
 def edit(folder: Path, **changes: Any) -> None:
     file = folder / "annotations" / "instances_val.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **changes}), "utf-8")
 
 
 def test_help_is_quick_and_imports_no_torch() -> None:
@@ -142,7 +142,7 @@ def test_bad_data_is_refused_in_one_line(
     if what == "missing":
         folder = tmp_path / "nowhere"
     elif what == "no_json":
-        (folder / "annotations" / "instances_val.json").write_text("{")
+        (folder / "annotations" / "instances_val.json").write_text("{", "utf-8")
     elif what == "absent_image":
         edit(folder, images=[image])
     elif what == "category":
@@ -265,7 +265,7 @@ def test_measure_keeps_every_sample(tmp_path: Path, capfd: pytest.CaptureFixture
     command = ("measure", "tests.toy:TOY", *sets, "--device", "cpu", "--out", out, "--json")
     assert detbench(*command) == 0
     (row,) = json.loads(capfd.readouterr().out)["models"]
-    kept = json.loads((out / "measure.json").read_text())
+    kept = json.loads((out / "measure.json").read_text("utf-8"))
     assert kept["models"][0]["metrics"] == row["metrics"]
     assert kept["environment"]["device"] == "cpu"
     stored = samples.read(out)
@@ -284,7 +284,7 @@ def test_counts_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
     printed = capfd.readouterr().out
     assert "fvcore (G)" in printed
     assert "latency" not in printed
-    lines = out.read_text().splitlines()
+    lines = out.read_text("utf-8").splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("| tests.toy:TOY |")
     assert detbench(*command, "--json") == 0

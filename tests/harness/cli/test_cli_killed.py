@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.harness.studies import TOY, write
+from tests.patience import HANG, wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,11 +40,16 @@ def _processes(group: int) -> Iterator[int]:
     """Yield the living processes that mention a group's leader or belong to it."""
     for folder in Path("/proc").iterdir():
         try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            fields = (folder / "stat").read_text("utf-8").rpartition(")")[2].split()
         except (OSError, ValueError):
             continue
         if folder.name.isdigit() and int(fields[3]) == group and fields[0] != "Z":
             yield int(folder.name)
+
+
+def in_the_second_trial(command: subprocess.Popen[str], folder: Path) -> bool:
+    assert command.poll() is None, command.communicate()
+    return any(folder.glob("[!.]*/record.json")) and any(folder.glob(".partial-*"))
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
@@ -54,27 +59,18 @@ def test_a_killed_run_is_taken_up_again(tmp_path: Path) -> None:
     first = start(tmp_path, *command)
     study_folder = tmp_path / "runs" / "toy"
     try:
-        deadline = time.monotonic() + 180
-        while not (
-            list(study_folder.glob("[!.]*/record.json")) and list(study_folder.glob(".partial-*"))
-        ):
-            assert first.poll() is None, first.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for(lambda: in_the_second_trial(first, study_folder), "the second trial")
         assert len(list(_processes(first.pid))) >= 3
     finally:
         os.kill(first.pid, signal.SIGKILL)
         first.communicate()
-    deadline = time.monotonic() + 60
-    while list(_processes(first.pid)):
-        assert time.monotonic() < deadline, "a process outlived its parent"
-        time.sleep(0.05)
+    wait_for(lambda: not list(_processes(first.pid)), "the end of what the killed one started")
     (done,) = study_folder.glob("[!.]*/record.json")
     before = done.stat().st_mtime_ns
     _leave_a_run_open(tmp_path)
 
     second = start(tmp_path, *command)
-    out, errors = second.communicate(timeout=240)
+    out, errors = second.communicate(timeout=HANG)
     assert second.returncode == 0, errors
     found = json.loads(out)
     assert [item["state"] for item in found["trials"]] == ["done", "done"]

@@ -81,7 +81,7 @@ def files(root, **texts):
     for name, text in texts.items():
         path = root / machine.CPU / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, "utf-8")
 
 
 def test_clocks_of_a_processor(tmp_path):

@@ -10,7 +10,7 @@ from harness.config.settings import Settings, knobs
 
 def write(folder: Path, text: str) -> Path:
     file = folder / "mine.yaml"
-    file.write_text(text)
+    file.write_text(text, "utf-8")
     return file
 
 

@@ -42,4 +42,4 @@ def write(
 
 def write_annotations(folder: Path, name: str, content: Any) -> None:
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
-    (folder / "annotations" / f"instances_{name}.json").write_text(json.dumps(content))
+    (folder / "annotations" / f"instances_{name}.json").write_text(json.dumps(content), "utf-8")

@@ -59,7 +59,7 @@ def test_other_bytes_are_parsed_anew(tmp_path: Path, reads: list[str]) -> None:
     file = folder / "annotations" / "instances_train.json"
     for name in ("train", "val"):
         file = folder / "annotations" / f"instances_{name}.json"
-        file.write_text(file.read_text().replace("dog", "fox"))
+        file.write_text(file.read_text("utf-8").replace("dog", "fox"))
     assert train(folder).categories[0].name == "fox"
     assert len(reads) == 4
 

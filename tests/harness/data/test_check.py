@@ -108,7 +108,7 @@ def test_folders_and_files_that_are_not_there_or_not_json(tmp_path: Path) -> Non
     assert len(nowhere.findings) == 1
     assert "no such folder" in nowhere.findings[0].message
     folder = write(tmp_path / "a")
-    (folder / "annotations" / "instances_val.json").write_text("[")
+    (folder / "annotations" / "instances_val.json").write_text("[", "utf-8")
     (finding,) = (item for item in check(folder).findings if item.severity == "error")
     assert (finding.split, finding.code) == ("val", "unusable")
     assert "not JSON" in finding.message

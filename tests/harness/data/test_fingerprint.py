@@ -66,7 +66,7 @@ def test_a_broken_or_unwritable_cache_only_costs_time(
     folder = write(tmp_path / "data")
     first = of(folder)
     for file in (cache_dir() / "digests").iterdir():
-        file.write_text("{")
+        file.write_text("{", "utf-8")
     assert of(folder) == first
     (tmp_path / "file").touch()
     monkeypatch.setenv("DETBENCH_CACHE", str(tmp_path / "file"))

@@ -229,7 +229,7 @@ def test_a_split_without_any_image_to_read_is_refused(tmp_path: Path) -> None:
 
 def resident(pid: int) -> int:
     """Return the bytes of memory that a process holds for itself."""
-    text = Path(f"/proc/{pid}/status").read_text()
+    text = Path(f"/proc/{pid}/status").read_text("utf-8")
     return sum(1024 * int(size) for size in re.findall(r"Rss(?:Anon|File):\s+(\d+) kB", text))
 
 

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import time
 from pathlib import Path
 
 import cv2
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from harness.config.data import DataConfig, DataError, ShapesConfig
 from harness.data import describe, load, shapes
 from harness.data.scenes import CLASSES
+from tests.patience import wait_for
 
 SMALL = ShapesConfig(train_images=6, val_images=3, size=96)
 
@@ -127,9 +127,7 @@ def test_a_kill_in_the_middle_leaves_nothing_half_made() -> None:
     process = multiprocessing.get_context("fork").Process(target=_render, args=(config,))
     process.start()
     root = shapes.cache_dir() / "shapes"
-    deadline = time.monotonic() + 20
-    while not list(root.glob(".*.partial/train/*.jpg")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: list(root.glob(".*.partial/train/*.jpg")), "a first image")
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
     assert list(root.glob(".*.partial/train/*.jpg"))

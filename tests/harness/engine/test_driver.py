@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from tests.harness.engine import instant
 from tests.harness.engine.instant import Inline
 from tests.harness.engine.running import agenda, run
 from tests.harness.studies import TOY
+from tests.patience import HANG
 
 CRASH = """
 import os, signal
@@ -92,7 +92,7 @@ def test_a_process_that_dies_is_a_failed_trial_and_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm = tmp_path / "calm"
-    (tmp_path / "crashing.py").write_text(CRASH.format(calm=calm))
+    (tmp_path / "crashing.py").write_text(CRASH.format(calm=calm), "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     todo = agenda(tmp_path, [4, 5, 8], detector="crashing:CONFIG")
     summary, events = run(todo, tmp_path / "runs")
@@ -153,10 +153,9 @@ def test_a_trial_does_not_outlive_its_parent(monkeypatch: pytest.MonkeyPatch) ->
     reader, writer = multiprocessing.Pipe()
     thread = threading.Thread(target=Line(reader).listen, daemon=True)
     thread.start()
-    time.sleep(0.05)
-    assert not died.is_set()
+    assert not died.wait(0.05)
     writer.close()
-    assert died.wait(5)
+    assert died.wait(HANG)
     reader.close()
     thread.join()
 
@@ -197,7 +196,7 @@ import os, signal, time
 deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 open("importing.part", "w").write(str(deaf))
 os.rename("importing.part", "importing")
-time.sleep(120)
+time.sleep(1000)
 """
 LEAVES = """
 import os, signal, time
@@ -214,17 +213,19 @@ assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 def test_the_server_is_deaf_to_interrupts_and_does_not_outlive_its_parent(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "forever.py").write_text(FOREVER)
+    (tmp_path / "forever.py").write_text(FOREVER, "utf-8")
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
     subprocess.run(
         [sys.executable, "-c", LEAVES],
         env={**os.environ, "PYTHONPATH": path},
         cwd=tmp_path,
         capture_output=True,
-        timeout=60,  # the server holds the pipes open as long as it lives
+        timeout=HANG,  # the server holds the pipes open as long as it lives
         check=True,
     )
-    assert (tmp_path / "importing").read_text() == "True", "Ctrl-C would break the imports off"
+    assert (tmp_path / "importing").read_text("utf-8") == "True", (
+        "Ctrl-C would break the imports off"
+    )
 
 
 def test_a_platform_without_a_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,22 +1,23 @@
 """Many trials, several workers and drivers: each once, none lost, and little time between them."""
 
 import multiprocessing
-import statistics
-import time
-from functools import partial
+import os
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from harness.engine import driver, server
 from harness.engine.driver import Place
-from harness.engine.events import Event
+from harness.engine.executor import Finished, Job, Message
 from harness.engine.local import LocalExecutor
 from harness.engine.storage import open_storage, url
+from harness.records import Record
 from tests.harness.engine import instant
 from tests.harness.engine.running import agenda, run
+from tests.patience import HANG, wait_for
 
 
 def states(folder: Path) -> list[str]:
@@ -41,25 +42,58 @@ def test_each_trial_runs_once_and_none_is_lost(tmp_path: Path, count: int) -> No
     assert len(instant.noted(folder, instant.PIDS)) == 4, "workers stay warm"
 
 
-def test_a_warm_worker_gets_its_next_trial_at_once(tmp_path: Path) -> None:
-    times: list[float] = []
+class Noting(LocalExecutor):
+    """Notes what the driver asks of it, and what it had to say."""
 
-    def note(event: Event) -> None:
-        if event.kind == "finished":
-            times.append(time.monotonic())
+    def __init__(self) -> None:
+        super().__init__(["cpu"], instant.perform)
+        self.asked: list[str] = []
 
-    todo = agenda(tmp_path, range(1, 21))
-    executor = LocalExecutor(["cpu"], instant.perform)
-    driver.run(todo, executor, Place(tmp_path / "runs"), note)
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
-    assert statistics.median(gaps) < 0.3
+    def submit(self, job: Job) -> None:
+        """Note a job."""
+        self.asked.append("submit")
+        super().submit(job)
+
+    def wait(self, timeout: float) -> list[Message]:
+        """Note whether a job was over; to hear nothing is to have waited for nothing."""
+        said = super().wait(timeout)
+        assert said, (
+            f"nothing happened in {timeout} s: the driver waits for time and not for events"
+        )
+        self.asked.append("over" if any(isinstance(one, Finished) for one in said) else "step")
+        return said
+
+
+def test_a_warm_worker_gets_its_next_trial_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two trials the driver neither waits nor sleeps, and no process is started."""
+    monkeypatch.setattr(driver, "SECONDS_A_ROUND", HANG)
+    monkeypatch.setattr(driver, "SECONDS_BETWEEN_CLAIMS", HANG)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("the driver sleeps"))
+    todo, executor = agenda(tmp_path, range(1, 21)), Noting()
+    driver.run(todo, executor, Place(tmp_path / "runs"), lambda event: None)
+    turns = [what for what in executor.asked if what != "step"]
+    assert turns == ["submit", "over"] * 20
+    after = [
+        executor.asked[at + 1] for at, what in enumerate(executor.asked[:-1]) if what == "over"
+    ]
+    assert after == ["submit"] * 19
+    assert len(instant.noted(tmp_path / "runs" / "toy", instant.PIDS)) == 1
+
+
+def perform_once_both_are_there(job: Job, **options: Any) -> Record:
+    """Pretend to work, but not before the worker of the other driver has work as well."""
+    instant.note(job.folder, "there", str(os.getpid()))
+    wait_for(lambda: len(instant.noted(job.folder, "there")) == 2, "the other driver's first trial")
+    return instant.perform(job, **options)
 
 
 def drive(folder: Path, out: Path, count: int) -> None:
     """Run a study, in a process that another driver works beside."""
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
     server.warm_up = lambda: None
-    executor = LocalExecutor(["cpu"], partial(instant.perform, seconds=0.02))
+    executor = LocalExecutor(["cpu"], perform_once_both_are_there)
     run(agenda(folder, range(1, count + 1)), out, executor=executor)
 
 

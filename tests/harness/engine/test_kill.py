@@ -28,6 +28,7 @@ from harness.records import record
 from harness.tracking import Outbox
 from tests.harness.engine import instant
 from tests.harness.engine.running import agenda
+from tests.patience import wait_for
 
 WIDTHS, WORKERS, KILLS = range(1, 9), 2, 3
 SECONDS_A_TRIAL, LONGEST_LIFE = 0.3, 1.2
@@ -58,10 +59,7 @@ def start(file: Path, out: Path, tracker: str) -> BaseProcess:
 
 def kill(driver: BaseProcess, folder: Path, draw: random.Random) -> str:
     """Kill a worker, the driver, or both, at a random moment of their lives."""
-    began = time.monotonic()
-    while not instant.noted(folder, instant.PIDS) and driver.is_alive():
-        assert time.monotonic() - began < 500
-        time.sleep(0.01)
+    wait_for(lambda: instant.noted(folder, instant.PIDS) or not driver.is_alive(), "a trial")
     time.sleep(draw.uniform(0, LONGEST_LIFE))
     victim = draw.choice(("worker", "driver", "both"))
     if victim != "driver":

@@ -38,7 +38,7 @@ def test_the_file_names_its_schema_and_is_strict_json(tmp_path: Path) -> None:
     def no_constants(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")
 
-    tree = json.loads(file.read_text(), parse_constant=no_constants)
+    tree = json.loads(file.read_text("utf-8"), parse_constant=no_constants)
     assert tree["schema"] == record.SCHEMA
     assert math.isnan(record.read(tmp_path).curves[0]["loss"])
 
@@ -54,7 +54,7 @@ def test_the_file_names_its_schema_and_is_strict_json(tmp_path: Path) -> None:
 )
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str, part: str) -> None:
     file = tmp_path / record.FILE
-    file.write_text(text)
+    file.write_text(text, "utf-8")
     with pytest.raises(RecordError, match="not a record of schema 1") as info:
         record.read(file)
     assert part in str(info.value)
@@ -72,7 +72,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     file = record.write_whole(tmp_path / "a.txt", "old")
     with pytest.raises(UnicodeEncodeError):
         record.write_whole(file, "new \ud800")
-    assert file.read_text() == "old"
+    assert file.read_text("utf-8") == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
 
 

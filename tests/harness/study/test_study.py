@@ -20,7 +20,7 @@ def refused(folder: Path, *, sets: list[str] | None = None, **changes: Any) -> s
 
 
 def line_of(folder: Path, text: str) -> int:
-    lines = (folder / "toy.yaml").read_text().splitlines()
+    lines = (folder / "toy.yaml").read_text("utf-8").splitlines()
     return next(number for number, line in enumerate(lines, 1) if text in line)
 
 
@@ -108,8 +108,10 @@ def test_options_join_the_study(tmp_path: Path) -> None:
 
 def test_an_exponent_is_a_number(tmp_path: Path) -> None:
     file = write(tmp_path)
-    text = file.read_text().replace("recipe.epochs: 2", "recipe.epochs: 2\n  recipe.lr: 1e-3")
-    file.write_text(text)
+    text = file.read_text("utf-8").replace(
+        "recipe.epochs: 2", "recipe.epochs: 2\n  recipe.lr: 1e-3"
+    )
+    file.write_text(text, "utf-8")
     recipe = load(file).setup().recipe
     assert recipe is not None
     assert recipe.lr == 1e-3
@@ -191,13 +193,13 @@ def test_a_knob_cannot_be_set_and_swept(tmp_path: Path) -> None:
 
 def test_broken_yaml_names_its_line(tmp_path: Path) -> None:
     file = tmp_path / "toy.yaml"
-    file.write_text("name: toy\nsweep: [\n")
+    file.write_text("name: toy\nsweep: [\n", "utf-8")
     with pytest.raises(StudyError, match=r"toy\.yaml:3: not YAML"):
         load(file)
-    file.write_text("name: toy\nname: again\n")
+    file.write_text("name: toy\nname: again\n", "utf-8")
     with pytest.raises(StudyError, match=r"toy\.yaml:2: 'name' stands here a second time"):
         load(file)
-    file.write_text("- a\n")
+    file.write_text("- a\n", "utf-8")
     with pytest.raises(StudyError, match="expected a study"):
         load(file)
 
@@ -222,7 +224,7 @@ def test_names_are_short() -> None:
 
 def test_places_fall_back_to_the_nearest_parent(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
-    file.write_text(yaml.safe_dump({"a": {"b": [1, 2]}}, default_flow_style=False))
+    file.write_text(yaml.safe_dump({"a": {"b": [1, 2]}}, default_flow_style=False), "utf-8")
     source = yaml_source.read(file)
     assert source.place("a", "b", "1") == f"{file}:4"
     assert source.place("a", "c") == f"{file}:1"
@@ -233,7 +235,7 @@ def test_a_changed_copy_of_a_detector_is_another_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Path(__file__).parents[2] / "toy.py"
-    (tmp_path / "copied_toy.py").write_text(source.read_text())
+    (tmp_path / "copied_toy.py").write_text(source.read_text("utf-8"))
     monkeypatch.syspath_prepend(str(tmp_path))
     (ours, _), (copied, _) = (
         study.expand(study.load(write(tmp_path, detector=f"{module}:TOY")))

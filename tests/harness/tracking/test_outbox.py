@@ -1,7 +1,8 @@
 import itertools
+import socket
 import threading
-import time
-from collections.abc import Collection, Iterator
+import types
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from harness.records import Record
 from harness.tracking import Outbox, Tracker, is_logged, outbox
 from harness.tracking.marks import remember
 from tests.harness.tracking.trackers import make
+from tests.patience import HANG, wait_for
 
 URI = "http://127.0.0.1:9"  # nobody answers there
 
@@ -31,11 +33,20 @@ class Fake:
         remember(folder, URI, "run")
         return "run"
 
+    def was_asked(self, times: int) -> None:
+        """Wait until it was asked so many times."""
+        wait_for(lambda: len(self.attempts) >= times, f"attempt {times}")
+
 
 @pytest.fixture(autouse=True)
 def _light(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(outbox.importlib, "import_module", lambda name: None)
+    imports(monkeypatch, lambda name: None)
     return
+
+
+def imports(monkeypatch: pytest.MonkeyPatch, instead: Callable[[str], object]) -> None:
+    """Have the outbox import in another way, and nobody else."""
+    monkeypatch.setattr(outbox, "importlib", types.SimpleNamespace(import_module=instead))
 
 
 def install(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> Fake:
@@ -44,15 +55,17 @@ def install(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> Fake:
     return fake
 
 
-def post(tmp_path: Path, names: str, *, gap: float = 0.0) -> list[str]:
-    """Put a record a letter and return the warnings."""
+def post(
+    tmp_path: Path, names: str, after: Callable[[int], None] = lambda count: None
+) -> list[str]:
+    """Put a record per letter and return the warnings; something is done after each."""
     warnings: list[str] = []
     for name in names:
         make(tmp_path / name)
     with Outbox("toy", URI, warn=warnings.append) as box:
-        for name in names:
+        for count, name in enumerate(names, 1):
             box.put(tmp_path / name)
-            time.sleep(gap)
+            after(count)
     return warnings
 
 
@@ -67,7 +80,7 @@ def test_an_outage_is_told_once_and_made_up_for(
 ) -> None:
     monkeypatch.setattr(outbox, "SECONDS_BETWEEN_ATTEMPTS", (0.0,))
     fake = install(monkeypatch, Fake(away={2, 3}))
-    (warning,) = post(tmp_path, "abcd", gap=0.05)
+    (warning,) = post(tmp_path, "abcd", after=fake.was_asked)
     assert warning == f"MLflow at {URI} is away (connection refused); the trials go on"
     assert sorted(fake.sent) == ["a", "b", "c", "d"]
 
@@ -75,8 +88,9 @@ def test_an_outage_is_told_once_and_made_up_for(
 def test_a_tracker_that_is_away_is_asked_now_and_then_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(outbox, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
     fake = install(monkeypatch, Fake(away=range(100)))
-    warnings = post(tmp_path, "abcdef", gap=0.02)
+    warnings = post(tmp_path, "abcdef", after=lambda count: fake.was_asked(1))
     assert len(fake.attempts) == 2  # the first, and one last time
     assert warnings[1:] == ["6 trials are not in MLflow; `detbench sync toy` sends them"]
 
@@ -86,7 +100,7 @@ def test_a_record_that_is_refused_stands_in_nobodys_way(
 ) -> None:
     monkeypatch.setattr(outbox, "SECONDS_BETWEEN_ATTEMPTS", (0.0,))
     fake = install(monkeypatch, Fake(refused={"a"}))
-    warnings = post(tmp_path, "abc", gap=0.05)
+    warnings = post(tmp_path, "abc", after=fake.was_asked)
     assert fake.sent == ["b", "c"]
     assert warnings[-1].startswith("1 trials are not in MLflow")
 
@@ -94,25 +108,29 @@ def test_a_record_that_is_refused_stands_in_nobodys_way(
 def test_no_trial_waits_for_the_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     fake = install(monkeypatch, Fake())
-    monkeypatch.setattr(
-        Tracker, "send", lambda self, *given, **more: answer.wait(10) and fake.send(*given, **more)
-    )
+    asked = threading.Event()
+
+    def send(self: Tracker, *given: Any, **more: Any) -> str:
+        asked.set()
+        assert answer.wait(HANG), "who puts waits for who sends"
+        return fake.send(*given, **more)
+
+    monkeypatch.setattr(Tracker, "send", send)
     make(tmp_path / "a")
-    with Outbox("toy", URI, warn=print) as box:
-        start = time.monotonic()
+    with Outbox("toy", URI, warn=pytest.fail) as box:
+        box.put(tmp_path / "a")
+        assert asked.wait(HANG)
         for _ in range(1000):
             box.put(tmp_path / "a")
-        seconds = time.monotonic() - start
         assert fake.sent == []
         answer.set()
     assert fake.sent == ["a"]
-    assert seconds < 1.0
 
 
 def test_a_study_that_was_sent_before_needs_no_tracker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox.importlib, "import_module", pytest.fail)
+    imports(monkeypatch, pytest.fail)
     make(tmp_path / "a")
     remember(tmp_path / "a", URI, "run")
     with Outbox("toy", URI, warn=pytest.fail) as box:
@@ -120,10 +138,22 @@ def test_a_study_that_was_sent_before_needs_no_tracker(
         box.put(tmp_path / "gone")
 
 
-def test_a_server_that_is_gone_is_noticed_at_once(tmp_path: Path) -> None:
-    start = time.monotonic()
+def test_a_server_that_is_gone_is_noticed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection is tried for an attempt, and nothing is repeated or waited for after it."""
+    tried: list[tuple[str, int]] = []
+    connect = socket.create_connection
+
+    def try_once(address: tuple[str, int], timeout: float) -> socket.socket:
+        tried.append(address)
+        return connect(address, timeout)
+
+    monkeypatch.setattr(socket, "create_connection", try_once)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it sleeps"))
     warnings = post(tmp_path, "ab")
-    assert time.monotonic() - start < 5
+    assert 1 <= len(tried) <= 3
+    assert set(tried) == {("127.0.0.1", 9)}
     assert not is_logged(tmp_path / "a", URI)
     assert "is away" in warnings[0]
     assert warnings[1].startswith("2 trials")
@@ -131,7 +161,7 @@ def test_a_server_that_is_gone_is_noticed_at_once(tmp_path: Path) -> None:
 
 def test_attempts_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
     now = itertools.count(step=0)
-    monkeypatch.setattr(outbox.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(outbox, "time", types.SimpleNamespace(monotonic=lambda: next(now)))
     box = Outbox("toy", URI, warn=lambda text: None)
 
     def fail() -> None:

@@ -195,7 +195,7 @@ def test_the_tracker_is_the_given_one_then_the_environments(
 
 
 def test_a_damaged_marker_counts_as_not_logged(tmp_path: Path) -> None:
-    (tmp_path / tracking.LOGGED_FILE).write_text("{")
+    (tmp_path / tracking.LOGGED_FILE).write_text("{", "utf-8")
     assert tracking.logged(tmp_path) == {}
-    (tmp_path / tracking.LOGGED_FILE).write_text('{"http://tracker": "1"}')
+    (tmp_path / tracking.LOGGED_FILE).write_text('{"http://tracker": "1"}', "utf-8")
     assert tracking.is_logged(tmp_path, "http://tracker")

@@ -6,13 +6,13 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import warnings
 from pathlib import Path
 from typing import Any
 
 from harness.records import Record
+from tests.patience import wait_for
 
 
 def make(folder: Path, **changes: Any) -> Record:
@@ -87,10 +87,8 @@ class Server:
                 start_new_session=True,
                 env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
             )
-        deadline = time.monotonic() + 200
-        while not self._answers():
-            assert time.monotonic() < deadline, (self.folder / "server.log").read_text()
-            time.sleep(0.2)
+        log_file = self.folder / "server.log"
+        wait_for(self._answers, f"an answer of the server, whose log is {log_file},")
 
     def stop(self) -> None:
         """End it as a crash would, with the workers that it started."""

@@ -181,7 +181,7 @@ def test_groups_of_rtdetr_are_those_of_the_reference(
 ) -> None:
     model, knobs = detectors.CONFIGS[name].build(), recipes.load(recipe)
     found = decays(param_groups(model, 0.1, knobs.backbone_lr, knobs.no_decay), model)
-    spec = json.loads((shared / "reference" / f"spec_rtdetr_{reference}.json").read_text())
+    spec = json.loads((shared / "reference" / f"spec_rtdetr_{reference}.json").read_text("utf-8"))
     expected = {}
     for upstream, *_ in spec["state_dict"]:
         ours = upstream

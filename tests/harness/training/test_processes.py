@@ -17,6 +17,7 @@ from harness.config.recipe import Recipe, RecipeError
 from harness.measure.accuracy import detections
 from harness.records import record
 from harness.training import processes
+from tests.patience import HANG
 
 ROOT = Path(__file__).parents[3]
 RECIPE = {
@@ -44,7 +45,7 @@ SETS = [
 def test_two_processes_have_the_curve_and_the_accuracy_of_one(tmp_path: Path) -> None:
     """The toy has no norms, whose statistics a CPU cannot share."""
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps(RECIPE))
+    recipe.write_text(json.dumps(RECIPE), "utf-8")
     one, two = tmp_path / "one", tmp_path / "two"
     plan = study.single("tests.toy:TOY", str(recipe), "shapes", SETS, 3)
     assert trained.train(plan, None, one, "cpu", as_json=False) == 0
@@ -57,7 +58,7 @@ def test_two_processes_have_the_curve_and_the_accuracy_of_one(tmp_path: Path) ->
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
-        timeout=300,
+        timeout=HANG,
         check=True,
     )
     first, second = record.read(one), record.read(two)

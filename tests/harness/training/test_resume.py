@@ -17,6 +17,7 @@ from harness.data import DataSet, load
 from harness.records.progress import Progress
 from harness.training.checkpoint import FILE
 from harness.training.train import CheckpointError, Training, train
+from tests.patience import HANG
 from tests.toy import ToyConfig
 
 ROOT = Path(__file__).parents[3]
@@ -41,7 +42,7 @@ def test_killed_at_any_step_the_weights_are_equal_to_the_last_bit(
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=True,
-        timeout=240,
+        timeout=HANG,
     )
     whole, killed = (torch.load(tmp_path / f"{name}.pt") for name in ("whole", "killed"))
     assert whole["curves"] == killed["curves"]

@@ -129,7 +129,7 @@ def test_only_what_is_whole_and_done_is_taken_over(tmp_path: Path) -> None:
     file.touch()
     result.model_copy(update={"state": "pruned"}).write(file.parent)
     assert trial.reuse.find(other, tmp_path, facts) is None
-    (file.parent / record.FILE).write_text("{")
+    (file.parent / record.FILE).write_text("{", "utf-8")
     assert trial.reuse.find(other, tmp_path, facts) is None
 
 

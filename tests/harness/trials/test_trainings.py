@@ -21,6 +21,7 @@ from harness.training.train import CheckpointError
 from harness.trials import learn, trainings, trial
 from harness.trials.trainings import Story, find, obtain
 from tests.harness.studies import TOY, write
+from tests.patience import HANG
 
 THRESHOLDS = {"detector.postprocess.score_threshold": [0.05, 0.2, 0.4]}
 
@@ -56,7 +57,7 @@ def story(training: str = "abc") -> Story:
 def fill(folder: Path) -> Story:
     """Make what stands for a training."""
     (folder / weights.WEIGHTS_FILE).write_bytes(b"weights")
-    (folder / weights.CONFIG_FILE).write_text("{}")
+    (folder / weights.CONFIG_FILE).write_text("{}", "utf-8")
     return story()
 
 
@@ -153,7 +154,7 @@ def test_a_training_stands_whole_and_nothing_else_with_it(tmp_path: Path) -> Non
     def make(folder: Path) -> Story:
         (folder / trainings.CHECKPOINT).mkdir()
         (folder / trainings.CHECKPOINT / "state.pt").write_bytes(b"large")
-        (folder / learn.VALIDATIONS_FILE).write_text("[]")
+        (folder / learn.VALIDATIONS_FILE).write_text("[]", "utf-8")
         return fill(folder)
 
     found = obtain(tmp_path, "abc", make)
@@ -256,27 +257,27 @@ def test_a_checkpoint_of_another_device_is_not_gone_on_from(
 def _hold(shelf: Path, ready: Any) -> None:
     with FileLock(shelf / ".abc.lock"):
         ready.send(True)
-        time.sleep(60)
+        time.sleep(2 * HANG)
 
 
 def test_the_lock_of_a_dead_owner_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainings, "SECONDS_BETWEEN_LOOKS", 0.05)
     context = multiprocessing.get_context("fork")
     ready, told = context.Pipe(duplex=False)
-    owner = context.Process(target=_hold, args=(tmp_path, told))
+    owner = context.Process(target=_hold, args=(tmp_path, told), daemon=True)
     owner.start()
     ready.recv()
-    waited: list[float] = []
+    waited: list[bool] = []
 
     def wait() -> None:
-        waited.append(time.monotonic())
+        waited.append(owner.is_alive())
         if len(waited) == 2:
             assert owner.pid
             os.kill(owner.pid, signal.SIGKILL)
 
     assert obtain(tmp_path, "abc", fill, wait).story == story()
     owner.join()
-    assert len(waited) >= 2
+    assert waited[:2] == [True, True]
 
 
 def test_who_waited_for_a_training_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

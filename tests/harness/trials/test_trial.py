@@ -1,5 +1,3 @@
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +21,9 @@ from harness.study.specification import TrialSpec, started_from
 from harness.training.train import NotFiniteError
 from harness.trials import folders as standing
 from harness.trials import learn, trial
+from harness.trials import timing as trial_latency
 from tests.harness.studies import TOY, write
+from tests.patience import HANG
 
 
 @pytest.fixture(autouse=True)
@@ -205,26 +205,32 @@ def test_a_reference_that_is_done_meanwhile_is_found_when_it_is_time(tmp_path: P
 
 
 def test_a_trial_that_lets_go_of_the_device_is_given_time_to_be_written(
-    specs: list[TrialSpec], tmp_path: Path
+    specs: list[TrialSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = specs[0].model_copy(update={"measure": ("latency",)})
     first = trial.run(spec, tmp_path / "first")
     answers = iter([None, None, tmp_path / "first"])
 
-    held = threading.Event()
+    @contextmanager
+    def had_to_wait(device: str) -> Iterator[float]:
+        with measuring(device):
+            yield 0.2
 
-    def measure_for_a_moment() -> None:
-        with locks.measuring("cpu"):
-            held.set()
-            time.sleep(0.5)
-
-    def show(progress: Progress) -> None:
-        if progress.phase == "latency" and not held.is_set():
-            threading.Thread(target=measure_for_a_moment).start()
-            held.wait()
-
-    second = trial.run(spec, tmp_path / "b", find_reference=lambda: next(answers), on_progress=show)
+    measuring = locks.measuring
+    monkeypatch.setattr(trial_latency.locks, "measuring", had_to_wait)
+    monkeypatch.setattr(trial_latency, "SECONDS_TO_WRITE", HANG)
+    second = trial.run(spec, tmp_path / "b", find_reference=lambda: next(answers))
     assert second.details["reference"] == first.trial
+
+
+def test_a_trial_that_found_the_device_free_waits_for_no_other(
+    specs: list[TrialSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = specs[0].model_copy(update={"measure": ("latency",)})
+    answers = iter([None])
+    monkeypatch.setattr(trial_latency, "SECONDS_TO_WRITE", HANG)
+    alone = trial.run(spec, tmp_path / "a", find_reference=lambda: next(answers))
+    assert alone.absent["latency_ratio"] == "timed before any other trial was finished"
 
 
 def test_an_unavailable_runtime_fails_the_trial(tmp_path: Path) -> None:

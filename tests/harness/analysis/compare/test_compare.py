@@ -164,6 +164,7 @@ def test_a_difference_within_the_noise_of_seeds_is_not_told_apart() -> None:
     assert every.verdict == "not told apart"
     assert every.notes == []
     assert every.method["seeds"] == {"A": 3, "B": 3}
+    assert every.method["interval"].endswith(" plus that over seeds")
 
 
 def test_a_difference_beyond_the_noise_of_seeds_is_told_apart() -> None:

@@ -249,6 +249,6 @@ def test_printed_figures_are_held_to_their_own_digits() -> None:
 
 def test_printed_figures_are_those_of_the_tables() -> None:
     papers = Path(__file__).parents[4] / "studies" / "papers"
-    text = (papers / "rtmdet.yaml").read_text() + (papers / "rtdetr.yaml").read_text()
+    text = (papers / "rtmdet.yaml").read_text("utf-8") + (papers / "rtdetr.yaml").read_text("utf-8")
     for printed, _ in published.PRINTED.values():
         assert re.search(rf"flops: {re.escape(printed)}[,}}]", text), printed

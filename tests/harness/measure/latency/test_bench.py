@@ -193,7 +193,7 @@ def test_the_real_clock_sees_a_sleeping_postprocess():
     config = LatencyConfig(min_samples=12, max_samples=12, block=2, seconds=5, warmup_seconds=0.1)
     metrics = measure_prepared({"a": subject}, config, Bench("cpu", CpuTimer()))["a"].metrics
     assert metrics["nms_ms"] >= 5
-    assert metrics["latency_ms"] >= metrics["network_ms"]
+    assert metrics["network_ms"] > 0
     assert metrics["latency_ms"] >= 5
 
 

@@ -1,4 +1,4 @@
-import time
+import math
 
 import pytest
 import torch
@@ -9,12 +9,10 @@ from harness.measure.latency.limits import Limits, Rate, measure, reference, roo
 from harness.measure.latency.timer import CpuTimer
 
 
-def test_limits_of_this_machine_are_found_in_the_time_given():
-    start = time.perf_counter()
+def test_limits_of_this_machine_are_found():
     found = measure("cpu", seconds=0.2)
-    assert time.perf_counter() - start < 5
-    assert found.compute.value > 1e8
-    assert found.memory.value > 1e8
+    assert 0 < found.compute.value < math.inf
+    assert 0 < found.memory.value < math.inf
     assert found.compute.samples == found.memory.samples >= limits.FEWEST
     assert found.details["side"] in limits.SIDES["cpu"]
     for rate in (found.compute, found.memory):
@@ -55,6 +53,17 @@ def test_rates_are_worked_out_from_operations_and_bytes():
     assert found.compute.value == pytest.approx(1e12, rel=1e-3)
     assert found.compute.low == pytest.approx(1e12, rel=1e-3)
     assert found.memory.value == pytest.approx(1e10, rel=1e-3)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 4.0])
+def test_limits_are_found_in_the_time_given(seconds):
+    machine = Machine(2e10, 2e9)
+    found = measure("cpu", seconds=seconds, timer=Claims(machine))
+    pair = 2e9 * (
+        found.details["side"] ** 3 / machine.flops + limits.COPIES["cpu"] / machine.bandwidth
+    )
+    assert limits.FEWEST < found.compute.samples < limits.MOST
+    assert seconds * 2 / 3 * 1e9 <= machine.now <= seconds * 1e9 + 2 * pair
 
 
 def test_a_slow_machine_is_spared_the_large_sizes():

@@ -117,18 +117,18 @@ class Spends(nn.Module):
         return float(np.median(inside))
 
 
-class Spins(nn.Module):
-    """A stage that takes a known time; one that slept would take longer, by a scheduler's grace."""
+class Clock:
+    """The clock of this machine, as something whose time can be spent."""
 
-    def __init__(self, milliseconds):
-        super().__init__()
-        self.milliseconds = milliseconds
+    @property
+    def now(self):
+        return time.perf_counter_ns()
 
-    def forward(self, value, sizes=None):
-        until = time.perf_counter_ns() + 1e6 * self.milliseconds
-        while time.perf_counter_ns() < until:
+    def spend(self, milliseconds):
+        """Spin; to sleep would take longer, by a scheduler's grace."""
+        until = self.now + 1e6 * milliseconds
+        while self.now < until:
             pass
-        return value if sizes is None else nothing_found()
 
 
 class Works(nn.Module):
@@ -161,7 +161,7 @@ def staged(**stages):
 
 def sixteen_passes(stages, timer):
     config = REAL.model_copy(update={"min_samples": 16, "max_samples": 16, "block": 2})
-    quick = config.model_copy(update={"warmup_seconds": 0.0, "seconds": 10.0})
+    quick = config.model_copy(update={"warmup_seconds": 0.0, "seconds": 1e6})
     return measure_prepared({"a": staged(**stages)}, quick, Bench("cpu", timer))["a"]
 
 
@@ -169,7 +169,10 @@ def test_stages_are_found_to_take_what_they_took():
     machine = Machine(0)
     known = zip(STAGES, (24, 16, 20, 28), strict=True)
     stages = {name: Spends(machine, milliseconds) for name, milliseconds in known}
-    timing = sixteen_passes(stages, CpuTimer(machine))
+    check_stages(stages, sixteen_passes(stages, CpuTimer(machine)), rel=1e-4)
+
+
+def check_stages(stages, timing, rel):
     for name, metric, part in (
         ("backbone", "backbone_ms", "stages"),
         ("neck", "neck_ms", "stages"),
@@ -177,26 +180,28 @@ def test_stages_are_found_to_take_what_they_took():
         ("postprocess", "nms_ms", "parts"),
     ):
         took = stages[name].median_ms(timing.passes[part].windows)
-        assert timing.metrics[metric] == pytest.approx(took, rel=1e-4), name
+        assert timing.metrics[metric] == pytest.approx(took, rel=rel), name
 
 
 @pytest.mark.slow
-def test_on_this_machine_stages_of_known_duration_are_found():
-    known = (120.0, 60.0, 80.0, 100.0)
-    stages = {name: Spins(took) for name, took in zip(STAGES, known, strict=True)}
+def test_on_this_machine_stages_are_found_to_take_what_they_took():
+    """However busy it is: what a call took longer than it was asked to counts on both sides."""
+    known = dict(zip(STAGES, (120.0, 60.0, 80.0, 100.0), strict=True))
+    stages = {name: Spends(Clock(), milliseconds) for name, milliseconds in known.items()}
     timing = sixteen_passes(stages, CpuTimer())
-    found = [timing.metrics[f"{name}_ms"] for name in ("backbone", "neck", "head", "nms")]
-    assert found == pytest.approx(known, rel=0.02)
-    assert timing.metrics["network_ms"] == pytest.approx(260, rel=0.02)
-    assert timing.metrics["latency_ms"] == pytest.approx(360, rel=0.02)
+    check_stages(stages, timing, rel=0.02)
+    for metric, least in (("network_ms", 120 + 60 + 80), ("latency_ms", sum(known.values()))):
+        assert timing.metrics[metric] >= least
 
 
 def real(seed, a, b):
+    """Time two models by the processor's count: to wait for a core is not the model's doing."""
     subjects = {
         "a": staged(backbone=Works(Nothing(), a)),
         "b": staged(backbone=Works(Nothing(), b)),
     }
-    timings = measure_prepared(subjects, REAL, Bench("cpu", CpuTimer()), seed=seed)
+    timer = CpuTimer(time.thread_time_ns)
+    timings = measure_prepared(subjects, REAL, Bench("cpu", timer), seed=seed)
     return ratio(timings["a"], timings["b"])
 
 

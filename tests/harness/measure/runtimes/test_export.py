@@ -140,7 +140,7 @@ def test_products_of_unknown_shape_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_predicts_something_else_is_not_put_in_place(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    path.write_text("what was there")
+    path.write_text("what was there", "utf-8")
     disturbed = _disturbed(detector("tests.toy:TOY"))
     graph = export.to_graph(disturbed.deploy(), inputs()[0].images)
     with (
@@ -148,7 +148,7 @@ def test_a_file_that_predicts_something_else_is_not_put_in_place(tmp_path: Path)
         pytest.raises(ExportError, match=r"another one: \d+ of \d+ best predictions are apart"),
     ):
         export.export(detector("tests.toy:TOY"), SIZE, path)
-    assert path.read_text() == "what was there"
+    assert path.read_text("utf-8") == "what was there"
     assert list(tmp_path.iterdir()) == [path]
 
 
