@@ -16,7 +16,7 @@ UNIT = {
     "harness/cli": "console",
     "harness/config": "recipe",
     "harness/data": "augment check coco colour fingerprint paint resize shapes store",
-    "harness/machine": "conditions",
+    "harness/machine": "conditions quiet",
     "harness/measure/accuracy": "detections",
     "harness/measure/complexity": "coverage",
     "harness/measure/latency": "limits statistics timer",

@@ -1,6 +1,5 @@
 """What the frontier's figures are made of, worked out by hand."""
 
-import gc
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from harness.analysis import frontier
 from harness.analysis.frontier import FrontierConfig, FrontierError, Plan, Ready, time_settings
 from harness.analysis.frontier.accuracy import accuracies, with_knobs
 from harness.analysis.frontier.cache import Needed, _keep, total_bytes
-from harness.analysis.frontier.timing import Times, quiet_process
+from harness.analysis.frontier.timing import Times
 from harness.cli import frontier as command
 from harness.config.latency import LatencyConfig
 from harness.measure.inputs import Inputs
@@ -130,27 +129,6 @@ def test_stages_that_tell_no_candidates_have_detections_all_the_same() -> None:
     times = time_settings(ready(stages=2), FrontierConfig(rounds=6), timer)
     assert times.candidates == [[], []]
     assert times.detections == [[1], [1]]
-
-
-@pytest.mark.parametrize("collecting", [True, False])
-def test_timed_calls_meet_no_garbage_collector_and_have_their_threads(
-    monkeypatch: pytest.MonkeyPatch, collecting: bool
-) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
-    before = gc.isenabled()
-    try:
-        (gc.enable if collecting else gc.disable)()
-        with quiet_process(3):
-            assert not gc.isenabled()
-            assert asked == [3]
-        assert gc.isenabled() is collecting
-        with quiet_process(None):
-            pass
-    finally:
-        (gc.enable if before else gc.disable)()
-    assert asked == [3, 5, 5, 5]
 
 
 def test_settings_that_differ_in_cuts_alone_share_their_suppression() -> None:
