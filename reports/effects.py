@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
-from harness.records import Record
+from harness.records import Record, least_squares
+from harness.records.least_squares import Fit
 from reports import points, tables
 
 Floats = NDArray[np.float64]
@@ -102,8 +102,8 @@ def _estimate(
     width = base.shape[1] + sum(term.columns.shape[1] for term in terms)
     pooled = width >= len(y) and len(mains) < len(terms)
     shown = mains if pooled else terms
-    fit = _fit(np.column_stack([base, *(term.columns for term in shown)]), y)
-    if fit.freedom < 0:
+    fit = least_squares.fit(np.column_stack([base, *(term.columns for term in shown)]), y)
+    if len(fit.coefficients) > len(y):
         return None
     rows: list[Effect] = []
     start = base.shape[1]
@@ -114,32 +114,14 @@ def _estimate(
     return Effects(metric, rows, len(y), fit.freedom, pooled)
 
 
-class _Fit(NamedTuple):
-    """Least squares."""
-
-    coefficients: Floats  # [P]
-    covariance: Floats  # [P, P] in units of the variance
-    variance: float | None  # of the scatter; None without a degree of freedom
-    freedom: int
-
-
-def _fit(design: Floats, y: Floats) -> _Fit:
-    inverse = np.linalg.pinv(design.T @ design)
-    found = inverse @ design.T @ y
-    freedom = len(y) - design.shape[1]
-    squares = float(((y - design @ found) ** 2).sum())
-    return _Fit(found, inverse, squares / freedom if freedom > 0 else None, freedom)
-
-
-def _effect(fit: _Fit, label: str, start: int, weights: Floats, aliases: tuple[str, ...]) -> Effect:
+def _effect(fit: Fit, label: str, start: int, weights: Floats, aliases: tuple[str, ...]) -> Effect:
     """Combine coefficients, from one on, into what is shown, with its interval."""
     contrast = np.zeros(len(fit.coefficients))
     contrast[start : start + len(weights)] = weights
     estimate = float(contrast @ fit.coefficients)
-    if fit.variance is None:
+    half = fit.half(contrast, LEVEL)
+    if half is None:
         return Effect(label, estimate, None, None, aliases)
-    spread = np.sqrt(fit.variance * max(float(contrast @ fit.covariance @ contrast), 0.0))
-    half = float(stdtrit(fit.freedom, (1 + LEVEL) / 2) * spread)
     return Effect(label, estimate, estimate - half, estimate + half, aliases)
 
 

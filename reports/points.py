@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from harness.records import Record
+from harness.records import Record, fronts
 from reports import tables
 
 STAGES = ("backbone_ms", "neck_ms", "head_ms", "nms_ms")
@@ -105,17 +105,6 @@ class Grid(NamedTuple):
     counts: list[list[int]]
 
 
-def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Mark the points (cost, gain) that no other point beats in both.
-
-    A point is beaten by one that costs no more and gains no less, and is better in one of them.
-    """
-    return [
-        not any(x <= cost and y >= gain and (x < cost or y > gain) for x, y in points)
-        for cost, gain in points
-    ]
-
-
 def trade_off(records: Sequence[Record], cost: str, gain: str = "mAP") -> list[Dot]:
     """Place every trial that has both metrics between them."""
     found = [
@@ -176,7 +165,7 @@ def _adjusted(first: Record) -> Record:
 
 def mark_optimal(dots: Sequence[Dot]) -> list[Dot]:
     """Mark the dots that are Pareto-optimal among these."""
-    flags = pareto([(dot.x.value, dot.y.value) for dot in dots])
+    flags = fronts.front([(-dot.x.value, dot.y.value) for dot in dots])
     return [dot._replace(optimal=flag) for dot, flag in zip(dots, flags, strict=True)]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records import Record
+from harness.records import Record, fronts
 
 Gains = NDArray[np.float64]
 
@@ -59,20 +59,15 @@ def _volume(front: Gains) -> float:
 def _front(points: Gains) -> Gains:
     """Return the points that no other is at least as good as, each once."""
     points = np.unique(points, axis=0)
-    no_worse = (points[:, None] <= points[None]).all(axis=2)  # [N, N] first is covered by second
-    kept: Gains = points[no_worse.sum(axis=1) == 1]
+    kept: Gains = points[fronts.front(points)]
     return kept
 
 
 def front(records: Sequence[Record], goal: Goal) -> list[Record]:
     """Return the trials that no other beats in all objectives, constraints kept."""
     found = _eligible(records, goal)
-    gains = _gains(found, goal)
-    return [
-        record
-        for record, own in zip(found, gains, strict=True)
-        if not ((gains >= own).all(axis=1) & (gains > own).any(axis=1)).any()
-    ]
+    flags = fronts.front(_gains(found, goal))
+    return [record for record, kept in zip(found, flags, strict=True) if kept]
 
 
 def growth(records: Sequence[Record], goal: Goal) -> Growth | None:

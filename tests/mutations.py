@@ -79,11 +79,13 @@ MODULES: dict[str, tuple[list[str], list[str]]] = {
         [
             "harness/study/search/judge.py",
             "harness/study/search/objectives.py",
+            "harness/records/fronts.py",
             "harness/study/search/pruning.py",
         ],
         [
             "tests/harness/study/search/test_pruning.py",
             "tests/harness/study/search/test_objectives.py",
+            "tests/harness/records/test_fronts.py",
             "tests/harness/study/search/test_judge.py",
         ],
     ),

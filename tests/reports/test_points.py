@@ -11,22 +11,6 @@ from tests.reports.conftest import Make
 KNOB = "detector.backbone.expand_ratio"
 
 
-def test_pareto_points_by_hand() -> None:
-    cheap, good, worse, same_cost, same_gain = (1, 1), (2, 3), (3, 2), (2, 2), (4, 3)
-    assert points.pareto([cheap, good, worse, same_cost, same_gain]) == [
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
-
-
-def test_equal_pareto_points_are_both_optimal() -> None:
-    assert points.pareto([(1, 1), (1, 1)]) == [True, True]
-    assert points.pareto([]) == []
-
-
 def test_trade_off_leaves_out_what_lacks_a_metric(make: Make, failing: Make) -> None:
     records = [
         make("a"),

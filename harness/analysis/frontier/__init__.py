@@ -34,6 +34,7 @@ from harness.measure.latency import statistics
 from harness.measure.latency.subjects import Subject, distribution
 from harness.measure.latency.timer import timer_for
 from harness.measure.runtimes.torched import counter, in_float32
+from harness.records import fronts
 from harness.records.progress import OnProgress, ignore
 
 NMS_GRID: dict[str, list[Any]] = {
@@ -219,7 +220,7 @@ def _summarise(
         {**score, **_with_latency(network, _median("nms", nms))}
         for score, nms in zip(scores, times.nms, strict=True)
     ]
-    flags = front([(item["latency_ms"], item.get("mAP", 0.0)) for item in metrics])
+    flags = fronts.front([(-item["latency_ms"], item.get("mAP", 0.0)) for item in metrics])
     counted = zip(times.candidates, times.detections, strict=True)
     counts = [
         {"detections": distribution(after)}
@@ -267,11 +268,3 @@ def _with_latency(network: Mapping[str, float], nms: Mapping[str, float]) -> dic
         if f"network{end}_ms" in network and f"nms{end}_ms" in nms
     }
     return {**nms, **whole}
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Mark the points (cost, gain) that no other equals in both and beats in one."""
-    return [
-        not any(x <= cost and y >= gain and (x < cost or y > gain) for x, y in points)
-        for cost, gain in points
-    ]

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from harness.config.search import Racing
 from harness.records import Record, digest
-
-Floats = NDArray[np.float64]
+from harness.records.least_squares import Fit, fit
 
 
 class Run(NamedTuple):
@@ -66,15 +63,15 @@ def standings(records: Sequence[Record], racing: Racing) -> list[Standing]:
     for record in records:
         tried.setdefault(digest(record.overrides), []).append(record)
     sign = 1.0 if racing.direction == "maximize" else -1.0
-    fit = _fit({key: _values(group, racing.metric, sign) for key, group in tried.items()})
-    best = max(fit.means, key=lambda key: fit.means[key], default=None)
+    means = _means({key: _values(group, racing.metric, sign) for key, group in tried.items()})
+    best = max(means.of, key=lambda key: means.of[key], default=None)
     found = []
     for key, group in tried.items():
-        mean = fit.means.get(key)
+        mean = means.of.get(key)
         behind, half = 0.0, 0.0
         if mean is not None and best is not None and key != best:
-            behind = fit.means[best] - mean
-            half = fit.half(best, key, 1 - (1 - racing.confidence) / max(len(fit.means) - 1, 1))
+            behind = means.of[best] - mean
+            half = means.half(best, key, 1 - (1 - racing.confidence) / max(len(means.of) - 1, 1))
         seeds = tuple(sorted({record.seed for record in group}))
         own = None if mean is None else sign * mean
         is_open = mean is not None and behind <= half
@@ -82,26 +79,22 @@ def standings(records: Sequence[Record], racing: Racing) -> list[Standing]:
     return sorted(found, key=lambda item: (item.mean is None, item.behind))
 
 
-class _Fit(NamedTuple):
+class _Means(NamedTuple):
     """Least squares of variants and seeds."""
 
-    means: dict[str, float]  # by variant
-    covariance: Floats  # [V, V] of the means, in units of the residual variance
-    variance: float  # of the residuals
-    freedom: int
+    of: dict[str, float]  # by variant
+    fit: Fit
 
     def half(self, one: str, other: str, level: float) -> float:
         """Return half the interval of a difference; infinite where nothing was repeated."""
-        if self.freedom < 1:
-            return float("inf")
-        keys = list(self.means)
-        i, j = keys.index(one), keys.index(other)
-        c = self.covariance
-        spread = self.variance * (c[i, i] + c[j, j] - 2 * c[i, j])
-        return float(stdtrit(self.freedom, (1 + level) / 2) * np.sqrt(max(spread, 0.0)))
+        contrast = np.zeros(len(self.fit.coefficients))
+        keys = list(self.of)
+        contrast[keys.index(one)], contrast[keys.index(other)] = 1, -1
+        half = self.fit.half(contrast, level)
+        return float("inf") if half is None else half
 
 
-def _fit(values: dict[str, dict[int, float]]) -> _Fit:
+def _means(values: dict[str, dict[int, float]]) -> _Means:
     keys = [key for key, of_seed in values.items() if of_seed]
     seeds = sorted({seed for of_seed in values.values() for seed in of_seed})
     rows = [(key, seed) for key in keys for seed in values[key]]
@@ -109,13 +102,8 @@ def _fit(values: dict[str, dict[int, float]]) -> _Fit:
     for row, (key, seed) in zip(design, rows, strict=True):
         row[keys.index(key)] = row[len(keys) + seeds.index(seed)] = 1
     design[:, len(keys) :] -= 1 / max(len(seeds), 1)  # blocks add nothing to the means
-    y = np.array([values[key][seed] for key, seed in rows])
-    inverse = np.linalg.pinv(design.T @ design)
-    found = inverse @ design.T @ y
-    freedom = len(rows) - int(np.linalg.matrix_rank(design)) if rows else 0
-    residual = float(((y - design @ found) ** 2).sum())
-    means = {key: float(mean) for key, mean in zip(keys, found, strict=False)}
-    return _Fit(means, inverse, residual / max(freedom, 1), freedom)
+    found = fit(design, np.array([values[key][seed] for key, seed in rows]))
+    return _Means(dict(zip(keys, map(float, found.coefficients), strict=False)), found)
 
 
 def _values(group: Sequence[Record], metric: str, sign: float) -> dict[int, float]:

@@ -36,12 +36,6 @@ def gains(metrics: Mapping[str, float], objectives: Objectives) -> list[float] |
     return [sign * value for sign, value in zip(signs, found, strict=True)]
 
 
-def dominates(better: Sequence[float], worse: Sequence[float]) -> bool:
-    """Say whether gains are at least as good in all objectives and better in one."""
-    pairs = list(zip(better, worse, strict=True))
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
-
-
 def excess(metrics: Mapping[str, float], limits: Mapping[str, str]) -> dict[str, float]:
     """Return how far metrics are beyond their constraints, as shares of the limits.
 

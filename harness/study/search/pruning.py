@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.records import METRICS, Record
-from harness.study.search.objectives import Objectives, dominates, gains
+from harness.records.fronts import dominates
+from harness.study.search.objectives import Objectives, gains
 
 Curve = Sequence[Mapping[str, float]]
 LEARNT = frozenset(METRICS["accuracy"])  # metrics that training changes

@@ -302,11 +302,6 @@ def test_rounds_that_others_disturbed_are_dropped_and_counted() -> None:
     assert undisturbed(times, [])[1]["remark"] == ""
 
 
-def test_the_front_is_what_nothing_beats() -> None:
-    points = [(1.0, 0.1), (2.0, 0.3), (2.0, 0.2), (3.0, 0.3), (4.0, 0.4), (1.0, 0.1)]
-    assert frontier.front(points) == [True, True, False, False, True, True]
-
-
 def test_the_configured_setting_scores_as_evaluated(shapes: DataSet) -> None:
     torch.manual_seed(1)
     detector = ToyConfig(num_classes=4).build()

@@ -1,6 +1,7 @@
 import pytest
 
-from harness.study.search.objectives import Told, dominates, excess, gains, told, values
+from harness.records.fronts import dominates
+from harness.study.search.objectives import Told, excess, gains, told, values
 from tests.harness.study.search.spaces import record
 
 BOTH = {"mAP": "maximize", "latency_ms": "minimize"}

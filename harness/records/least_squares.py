@@ -1,0 +1,46 @@
+"""Least squares with the scatter that is left, for effects and comparisons of variants."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+Floats = NDArray[np.float64]
+
+
+class Fit(NamedTuple):
+    """Coefficients and what is known of their scatter."""
+
+    coefficients: Floats  # [P]
+    covariance: Floats  # [P, P] in units of the variance
+    variance: float | None  # of the residuals; None without a degree of freedom
+    freedom: int
+
+    def half(self, contrast: Floats, level: float) -> float | None:
+        """Return half the interval of a combination of coefficients; None without scatter.
+
+        Args:
+            contrast: [P], what the coefficients are multiplied by.
+            level: confidence, such as 0.95.
+        """
+        if self.variance is None:
+            return None
+        spread = self.variance * max(float(contrast @ self.covariance @ contrast), 0.0)
+        return float(stdtrit(self.freedom, (1 + level) / 2) * np.sqrt(spread))
+
+
+def fit(design: Floats, y: Floats) -> Fit:
+    """Fit a linear model; of columns that depend on each other, the shortest solution is taken.
+
+    Args:
+        design: [N, P].
+        y: [N].
+    """
+    inverse = np.linalg.pinv(design.T @ design)
+    found = inverse @ design.T @ y
+    freedom = len(y) - int(np.linalg.matrix_rank(design)) if len(y) else 0
+    squares = float(((y - design @ found) ** 2).sum())
+    return Fit(found, inverse, squares / freedom if freedom > 0 else None, freedom)
