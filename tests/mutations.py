@@ -48,15 +48,20 @@ MODULES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "assigners": (
         ["detectors/assigners"],
-        ["tests/detectors/test_assigners_by_hand.py", "tests/detectors/test_assigners.py"],
+        [
+            "tests/detectors/test_assigner_borders.py",
+            "tests/detectors/test_assigner_places.py",
+            "tests/detectors/test_assigners.py",
+            "tests/detectors/test_assigners_by_hand.py",
+        ],
     ),
     "suppression": (
         ["detectors/suppression.py"],
-        ["tests/detectors/test_postprocess.py"],
+        ["tests/detectors/test_suppression.py", "tests/detectors/test_postprocess.py"],
     ),
     "postprocess": (
         ["detectors/postprocess.py"],
-        ["tests/detectors/test_postprocess.py"],
+        ["tests/detectors/test_postprocess_limits.py", "tests/detectors/test_postprocess.py"],
     ),
     "evaluation": (
         ["harness/evaluate.py", "harness/detections.py"],
