@@ -63,13 +63,12 @@ def median_interval(samples: Sequence[float], level: float = 0.95) -> Interval |
     cosines = _cosines(signs)
     spread = max(_long_run_variance(signs, cosines), 0.25)
     half = _student(level, cosines) * math.sqrt(count * spread)
-    low, high = math.floor(count / 2 - half), math.ceil(count / 2 + half)
-    if low < 0 or high > count:
-        low, high = low + 1, high - 1
-    if low < 0 or high > count:
+    place = math.floor(count / 2 - half)  # of either end, counted from that side
+    if place < -1:
         return None
     ordered = np.sort(values)
-    return Interval(float(ordered[low]), float(ordered[high - 1]))
+    place = max(place, 0)
+    return Interval(float(ordered[place]), float(ordered[-1 - place]))
 
 
 def ratio_of_medians(
@@ -86,7 +85,7 @@ def ratio_of_medians(
         level: confidence of the interval.
 
     Raises:
-        ValueError: rounds that are not the same number, or too few.
+        ValueError: rounds that are not the same number, or too few for the level.
 
     Source: Hodges and Lehmann, Estimates of Location Based on Rank Tests (1963).
     """
@@ -99,6 +98,8 @@ def ratio_of_medians(
     one, other = np.triu_indices(rounds)
     means = np.sort(np.sqrt(ratios[one] * ratios[other]))
     cut = _signed_ranks_cut(rounds, (1 - level) / 2)
+    if cut < 1:
+        raise ValueError(f"{rounds} rounds are too few for an interval at {level:.4g}")
     return Ratio(float(np.median(means)), float(means[cut - 1]), float(means[-cut]))
 
 
@@ -132,15 +133,18 @@ def _signed_ranks_cut(count: int, tail: float) -> int:
     Args:
         count: of values.
         tail: probability beyond each end.
+
+    Returns:
+        1 for the outermost pair; 0 where even that one bounds less than is asked.
     """
     mean, deviation = _signed_ranks_moments(count)
     if count > EXACT_ROUNDS:
-        return max(1, math.floor(mean + NormalDist().inv_cdf(tail) * deviation))
+        return math.floor(mean + NormalDist().inv_cdf(tail) * deviation)
     ways = np.ones(1)  # [sum of ranks]: how many sets of ranks have it
     for rank in range(1, count + 1):
         ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
     below = np.cumsum(ways) / 2.0**count
-    return max(1, int(np.searchsorted(below, tail, side="right")))
+    return int(np.searchsorted(below, tail, side="right"))
 
 
 def _signed_ranks_moments(count: int) -> tuple[float, float]:
@@ -157,12 +161,10 @@ def _cosines(signs: Floats) -> int:
     resemblance = float((signs[1:] * signs[:-1]).sum()) / total if total else 0.0
     unbiased = min(max((resemblance + 1 / count) / (1 - 3 / count), 0.0), 1.0)
     flat = count * (1 - math.sin(math.pi / 2 * unbiased)) / math.pi
-    most = min(0.6 * count ** (2 / 3), count - 1)
-    return int(max(min(0.3 * flat, most), FEWEST_COSINES))
+    return int(max(min(0.3 * flat, 0.6 * count ** (2 / 3)), FEWEST_COSINES))
 
 
 def _long_run_variance(series: Floats, cosines: int) -> float:
     """Return the variance of a series' mean, times its length, from its slowest cosines."""
-    count = len(series)
     coefficients = dct(series, type=2, norm="ortho")[1 : cosines + 1]
-    return float((coefficients**2).sum()) / min(cosines, count - 1)
+    return float((coefficients**2).sum()) / cosines

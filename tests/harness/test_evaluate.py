@@ -248,6 +248,17 @@ def test_an_error_is_of_its_kind_and_costs_what_it_does(kind: str) -> None:
         assert "share" not in result
 
 
+@pytest.mark.parametrize(("overlap", "kind"), [(9, "Bkg"), (11, "Loc"), (49, "Loc"), (51, None)])
+def test_the_overlaps_at_which_an_error_is_of_another_kind(overlap: int, kind: str | None) -> None:
+    found = {"image_id": 1, "category_id": 5, "bbox": [0, 0, 100, overlap], "score": 0.8}
+    truth = single()
+    truth["annotations"][0] |= {"bbox": [0, 0, 100, 100], "area": 10_000}
+    counts = errors(match(truth, [found], (100,)))["counts"]
+    assert {name: count for name, count in counts.items() if count and name != "Miss"} == (
+        {kind: 1} if kind else {}
+    )
+
+
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     score(single(), [])
     assert capfd.readouterr() == ("", "")

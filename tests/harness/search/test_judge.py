@@ -4,7 +4,7 @@ from typing import Any
 import optuna
 import pytest
 
-from harness.search.judge import Judge
+from harness.search.judge import Judge, needs_latency
 from harness.study import load
 from tests.harness.search.spaces import record, searching
 from tests.harness.studies import write
@@ -81,3 +81,85 @@ def test_with_one_objective_optunas_pruners_decide(tmp_path: Path, pruner: str) 
         asked.tell(trial, best)
     assert any(reason and f"{pruner} pruner: mAP is" in reason for reason in reasons)
     assert reasons[0] is None
+
+
+class Asked:
+    """A trial of Optuna's that is always to stop, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, int]] = []
+
+    def report(self, value: float, epoch: int) -> None:
+        self.told.append((value, epoch))
+
+    def should_prune(self) -> bool:
+        return True
+
+
+MEDIAN = {"type": "median"}
+BOTH = {"mAP": "maximize", "latency_ms": "minimize"}
+ACCURACY = {"mAP": "maximize"}
+
+
+@pytest.mark.parametrize(
+    ("objectives", "pruner", "metrics", "curve", "told"),
+    [
+        (ACCURACY, MEDIAN, {"mAP": 0.25}, [*CURVE, {"epoch": 2.0}], [(0.25, 2)]),
+        (ACCURACY, MEDIAN, {"mAP": 0.25}, [], []),  # it was not validated yet
+        (ACCURACY, MEDIAN, {"params": 9.0}, CURVE, []),  # the objective is not known
+        (ACCURACY, None, {"mAP": 0.25}, CURVE, []),
+        (ACCURACY, {"type": "dominated"}, {"mAP": 0.25}, CURVE, []),
+        (BOTH, None, {"mAP": 0.25, "latency_ms": 9.0}, CURVE, []),
+    ],
+)
+def test_optunas_pruner_is_asked_about_one_known_objective(
+    tmp_path: Path, objectives: Any, pruner: Any, metrics: Any, curve: Any, told: Any
+) -> None:
+    trial: Any = Asked()
+    judge = Judge(searching(tmp_path, objectives=objectives, pruner=pruner), [], trial)
+    reason = judge("epoch", metrics, curve)
+    assert trial.told == told
+    assert reason == ("median pruner: mAP is 0.25 at epoch 2" if told else None)
+
+
+def test_without_a_trial_or_a_search_there_is_no_pruner_to_ask(tmp_path: Path) -> None:
+    study = searching(tmp_path, objectives=ACCURACY, pruner=MEDIAN)
+    assert Judge(study, [])("epoch", {"mAP": 0.25}, CURVE) is None
+    trial: Any = Asked()
+    assert Judge(load(write(tmp_path)), [], trial)("epoch", {"mAP": 0.25}, CURVE) is None
+    assert trial.told == []
+
+
+def test_only_what_is_done_and_within_the_constraints_beats_a_variant(tmp_path: Path) -> None:
+    costs = {"params": "minimize", "macs": "minimize"}
+    study = searching(tmp_path, objectives=costs, constraints={"params": "<= 15"})
+    better = {"params": 10.0, "macs": 20.0}
+    for records, beaten in (
+        ([record("failed", state="failed", **better)], False),
+        ([record("beyond", params=15.5, macs=1.0), record("best", **better)], True),
+    ):
+        reason = Judge(study, records)("cheap", {"params": 11.0, "macs": 21.0}, [])
+        assert (reason is not None and "by trial best" in reason) is beaten
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [
+        ({"objectives": BOTH}, False),  # what is learnt decides after training
+        ({"objectives": BOTH, "pruner": {"type": "dominated"}}, True),
+        ({"objectives": ACCURACY, "pruner": {"type": "dominated"}}, False),
+        ({"objectives": ACCURACY, "pruner": MEDIAN}, False),
+        ({"objectives": {"params": "minimize", "latency_ms": "minimize"}}, True),
+        ({"objectives": {"params": "minimize", "macs": "minimize"}}, False),
+        ({"objectives": ACCURACY, "constraints": {"latency_ms": "<= 9"}}, True),
+    ],
+)
+def test_latency_is_measured_before_training_where_it_can_decide(
+    tmp_path: Path, changes: Any, needed: bool
+) -> None:
+    assert needs_latency(searching(tmp_path, **changes)) is needed
+
+
+def test_a_sweep_needs_latency_before_training_for_its_constraints_only(tmp_path: Path) -> None:
+    assert not needs_latency(load(write(tmp_path)))
+    assert needs_latency(load(write(tmp_path, constraints={"latency_ms": "<= 9"})))

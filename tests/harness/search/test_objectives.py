@@ -1,6 +1,6 @@
 import pytest
 
-from harness.search.objectives import Told, excess, told, values
+from harness.search.objectives import Told, dominates, excess, gains, told, values
 from tests.harness.search.spaces import record
 
 BOTH = {"mAP": "maximize", "latency_ms": "minimize"}
@@ -44,3 +44,43 @@ def test_a_pruned_trial_is_told_as_such_or_with_the_worst_that_was_seen() -> Non
         "complete", [0.4, 7.0], {"params": 0.5}
     )
     assert told(pruned, BOTH, limits, [pruned], imputed=True).state == "pruned"
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "dominated"),
+    [
+        ([2.0, 3.0], [1.0, 3.0], True),
+        ([2.0, 3.0], [2.0, 2.0], True),
+        ([2.0, 3.0], [1.0, 2.0], True),
+        ([2.0, 3.0], [2.0, 3.0], False),  # no better in any
+        ([2.0, 3.0], [1.0, 4.0], False),
+        ([2.0, 3.0], [3.0, 1.0], False),
+        ([2.0], [1.0], True),
+        ([1.0], [2.0], False),
+    ],
+)
+def test_dominance(better: list[float], worse: list[float], dominated: bool) -> None:
+    assert dominates(better, worse) is dominated
+
+
+def test_gains_are_the_more_the_better_in_the_studys_order() -> None:
+    assert gains({"latency_ms": 9.0, "mAP": 0.5}, BOTH) == [0.5, -9.0]
+    assert gains({"latency_ms": 9.0}, BOTH) is None
+
+
+def test_the_share_of_a_limit_of_nothing_is_the_excess_itself() -> None:
+    assert excess({"params": 3.0}, {"params": "<= 0"}) == {"params": 3.0}
+    assert excess({"mAP": -0.5}, {"mAP": ">= -0.25"}) == {"mAP": 1.0}
+
+
+def test_the_worst_is_that_of_finished_trials_towards_the_worse_side() -> None:
+    others = [
+        record(mAP=0.6, latency_ms=9.0),
+        record(mAP=0.4, latency_ms=12.0),
+        record(mAP=0.5),
+        record(state="failed", mAP=0.1, latency_ms=99.0),
+    ]
+    heard = told(record(state="pruned"), BOTH, {}, others, imputed=True)
+    assert heard == Told("complete", [0.4, 12.0], {})
+    heard = told(record(state="pruned", mAP=0.7), BOTH, {}, others[2:], imputed=True)
+    assert heard == Told("pruned", None, {})

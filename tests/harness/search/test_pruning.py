@@ -1,5 +1,8 @@
+from typing import Any
+
 import pytest
 
+from harness.record import Record
 from harness.search.pruning import hopeless, surely_dominated
 from tests.harness.search.spaces import record
 
@@ -94,3 +97,49 @@ def test_what_is_known_without_training_is_compared_without_training(
 
 def test_nothing_is_sure_while_an_objective_is_learnt() -> None:
     assert surely_dominated({"latency_ms": 99.0, "mAP": 0.0}, FINISHED, BOTH) is None
+
+
+def found_by(finished: list[Record], at: float, epoch: float = 1.0, **known: float) -> Any:
+    curve = [{"epoch": epoch, "mAP": at}]
+    return hopeless({"latency_ms": 12.0, **known}, curve, finished, BOTH, margin=0.0, fewest=1)
+
+
+def test_a_finished_trial_that_lost_what_it_had_takes_nothing_from_others() -> None:
+    fallen = [record("f", curve=(0.6, 0.4), mAP=0.3, latency_ms=10.0)]
+    assert found_by(fallen, 0.31) is None
+    assert found_by(fallen, 0.29).outcome == {"mAP": 0.29, "latency_ms": 12.0}
+
+
+def test_the_gain_is_counted_from_the_best_that_a_trial_had_until_the_epoch() -> None:
+    risen = [record("r", curve=(0.5, 0.2, 0.6), mAP=0.7, latency_ms=10.0)]
+    assert found_by(risen, 0.1, epoch=2.0).outcome["mAP"] == pytest.approx(0.1 + (0.7 - 0.5))
+    assert found_by(risen, 0.1, epoch=3.0).outcome["mAP"] == pytest.approx(0.1 + (0.7 - 0.6))
+    assert found_by(risen, 0.1, epoch=4.0) is None
+
+
+def test_finished_trials_whose_accuracy_is_unknown_are_passed_over() -> None:
+    silent = record("s", curve=(0.1, 0.2), latency_ms=1.0)
+    later = record("l", mAP=0.9, latency_ms=1.0)
+    later.curves = [{"epoch": 2.0, "mAP": 0.9}]  # it had none until the first epoch
+    best = record("b", curve=(0.1, 0.3), mAP=0.3, latency_ms=10.0)
+    assert found_by([silent, best], 0.05).winner is best
+    assert found_by([later, best], 0.05).outcome["mAP"] == pytest.approx(0.25)
+    assert found_by([silent, later], 0.05) is None
+
+
+def test_a_trial_without_a_validation_or_the_metric_in_it_goes_on() -> None:
+    assert hopeless(SLOW, [], FINISHED, BOTH, margin=0.0, fewest=1) is None
+    assert hopeless(SLOW, [{"epoch": 1.0}], FINISHED, BOTH, margin=0.0, fewest=1) is None
+
+
+def test_epochs_without_a_validation_are_passed_over() -> None:
+    curve = [{"epoch": 1.0, "mAP": 0.05}, {"epoch": 2.0, "loss": 1.0}]
+    found = hopeless(SLOW, curve, FINISHED, BOTH, margin=0.0, fewest=2)
+    assert found is not None
+    assert found.outcome["mAP"] == pytest.approx(0.05 + (0.4 - 0.3))
+
+
+def test_the_margin_is_added_to_the_gain() -> None:
+    found = hopeless(SLOW, [{"epoch": 1.0, "mAP": 0.05}], FINISHED, BOTH, margin=0.02, fewest=2)
+    assert found is not None
+    assert found.outcome["mAP"] == pytest.approx(0.05 + 0.3 + 0.02)
