@@ -262,6 +262,21 @@ def test_ota_takes_the_nearest_point_only_where_an_object_has_none() -> None:
     assert assign(OTA(), box, lonely, points=points, strides=strides) == [0, 1, -1]
 
 
+@pytest.mark.parametrize(("logit", "best"), [(-95.76, 1), (-96.96, 0)])
+def test_no_overlap_costs_ota_as_much_as_one_of_a_ten_millionth(logit: float, best: int) -> None:
+    """Minus 1.5 ln 1e-7 is 24.18; a score of a half saves 0.09, a wrong logit costs its quarter."""
+    box = [0.0, 0.0, 24.0, 16.0]
+    found = assign(
+        OTA(),
+        box,
+        points=[[8.0, 8.0], [16.0, 8.0]],
+        strides=[8.0, 8.0],
+        predicted=[[0.0] * 4, box],
+        logits=[[0.0], [logit]],
+    )
+    assert [i for i, object_ in enumerate(found) if object_ == 0] == [best]
+
+
 # Hungarian: one object and two predictions; the first costs more by its class, or by its box.
 
 

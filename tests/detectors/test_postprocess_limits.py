@@ -178,6 +178,14 @@ def test_of_equal_scores_the_first_box_and_then_the_first_class_come_first() -> 
     assert waiting.labels.tolist() == [label for _, label in expected]
 
 
+def test_many_equal_scores_keep_the_order_of_the_outputs() -> None:
+    """A sort that is not stable keeps the order of a few all the same."""
+    boxes = [[0.5 * i, 0.0, 0.5 * i + 0.25, 50.0] for i in range(300)]
+    predictions = outputs(boxes, [[1.0 + i % 2] for i in range(300)])
+    expected = [(0.5 * i, 0) for i in [*range(1, 300, 2), *range(0, 300, 2)]]
+    assert both(NMSConfig(max_candidates=300), predictions) == [expected]
+
+
 def test_one_prediction_is_enough() -> None:
     predictions = outputs(ROW[1:2], [[[3.0]], [[-9.0]]])
     for paired in (None, 1):
