@@ -92,7 +92,23 @@ MODULES: dict[str, tuple[list[str], list[str]]] = {
 }
 
 # Changes that no test can notice, as they are printed: why they change nothing.
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT: dict[str, str] = {
+    "groups = torch.zeros_like(labels) if self.confi -> groups = torch.ones_like(labels)"
+    " if self.confi": "all boxes are of one group, whatever its number",
+    "groups = torch.zeros_like(found.labels) if self -> groups = torch.ones_like(found.labels)"
+    " if self": "all boxes are of one group, whatever its number",
+    "if start + block < end: -> if start + block <= end:": "no box remains, and none is spared",
+    "if start + block < end: -> if start - block < end:": "no box remains, and none is spared",
+    "limits = size.flip(0).repeat(2).to(boxes) -> limits = size.flip(-1).repeat(2).to(boxes)": (
+        "a size has one dimension"
+    ),
+    "_zeros((len(values), most + 1, *values.shape[2:])) ->"
+    " _zeros((len(values), most + 2, *values.shape[2:]))": "the column is cut off",
+    "_zeros((len(places), most + 1)) -> _zeros((len(places), most + 2))": "the column is cut off",
+    "((len(found), predictions + 1), BACKGROUND) -> ((len(found), predictions + 2), BACKGROUND)": (
+        "the column is cut off"
+    ),
+}
 
 # Loaded once, before the processes are forked; nothing of the project may be among them.
 WARM = ("numpy", "scipy.optimize", "scipy.stats", "torch", "torchvision", "torch.profiler",
