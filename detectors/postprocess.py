@@ -172,7 +172,7 @@ class StaticNMS(nn.Module):
     def _is_complete(self, outputs: Outputs) -> Tensor:
         """Say of which images all candidates are compared, [B] bool."""
         if self.paired >= self.config.max_candidates:
-            return torch.ones_like(outputs.boxes[:, 0, 0], dtype=torch.bool)
+            return outputs.boxes.new_ones(len(outputs.boxes), dtype=torch.bool)
         above: Tensor = outputs.scores() > self.config.score_threshold
         return above.sum(dim=(1, 2)) <= self.paired
 

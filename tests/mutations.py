@@ -57,15 +57,20 @@ MODULES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "assigners": (
         ["detectors/assigners"],
-        ["tests/detectors/test_assigners_by_hand.py", "tests/detectors/test_assigners.py"],
+        [
+            "tests/detectors/test_assigner_borders.py",
+            "tests/detectors/test_assigner_places.py",
+            "tests/detectors/test_assigners.py",
+            "tests/detectors/test_assigners_by_hand.py",
+        ],
     ),
     "suppression": (
         ["detectors/suppression.py"],
-        ["tests/detectors/test_postprocess.py"],
+        ["tests/detectors/test_suppression.py", "tests/detectors/test_postprocess.py"],
     ),
     "postprocess": (
         ["detectors/postprocess.py"],
-        ["tests/detectors/test_postprocess.py"],
+        ["tests/detectors/test_postprocess_limits.py", "tests/detectors/test_postprocess.py"],
     ),
     "evaluation": (
         ["harness/measure/accuracy/evaluate.py", "harness/measure/accuracy/detections.py"],
@@ -93,6 +98,21 @@ MODULES: dict[str, tuple[list[str], list[str]]] = {
 
 # Changes that no test can notice, as they are printed: why they change nothing.
 EQUIVALENT: dict[str, str] = {
+    "groups = torch.zeros_like(labels) if self.confi -> groups = torch.ones_like(labels)"
+    " if self.confi": "all boxes are of one group, whatever its number",
+    "groups = torch.zeros_like(found.labels) if self -> groups = torch.ones_like(found.labels)"
+    " if self": "all boxes are of one group, whatever its number",
+    "if start + block < end: -> if start + block <= end:": "no box remains, and none is spared",
+    "if start + block < end: -> if start - block < end:": "no box remains, and none is spared",
+    "limits = size.flip(0).repeat(2).to(boxes) -> limits = size.flip(-1).repeat(2).to(boxes)": (
+        "a size has one dimension"
+    ),
+    "_zeros((len(values), most + 1, *values.shape[2:])) ->"
+    " _zeros((len(values), most + 2, *values.shape[2:]))": "the column is cut off",
+    "_zeros((len(places), most + 1)) -> _zeros((len(places), most + 2))": "the column is cut off",
+    "((len(found), predictions + 1), BACKGROUND) -> ((len(found), predictions + 2), BACKGROUND)": (
+        "the column is cut off"
+    ),
     "return row.metrics.get('mAP', 0.0) -> return row.metrics.get('mAP', -1.0)": (
         "mAP is absent from all rows, which are then equal, or from none"
     ),
