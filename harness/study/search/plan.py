@@ -2,13 +2,12 @@
 
 A design (`sweep:`) has a list of trials, and perhaps more seeds as their results come in:
 
-    specs = Specs(study)
-    for run in plan.proposals(study): specs(run.overrides, run.seed)
+    trials = expand(study)
     while more := plan.follow_ups(study, records): ...          # racing; empty without it
 
 A search (`search:`) asks Optuna for one trial after the other:
 
-    optuna_study = optuna.create_study(directions=plan.directions(study), storage=..., ...)
+    optuna_study = optuna.create_study(directions=[...], storage=..., ...)
     optuna_study.sampler = plan.sampler(study, trials_asked_before, driver_number)
     optuna_study.pruner = plan.pruner(study)
     trial = optuna_study.ask()
@@ -43,15 +42,6 @@ STATES = {
 }
 
 
-def proposals(study: Study) -> list[Run]:
-    """List the trials of a design in the order they are run: seed by seed, the last axis fastest.
-
-    Raises:
-        DesignError: a sweep that the design cannot have.
-    """
-    return [Run(overrides, seed) for seed in study.seeds for overrides in study.variants()]
-
-
 def follow_ups(study: Study, records: Sequence[Record]) -> list[Run]:
     """List the trials that racing adds to those that are over; empty when the verdict is closed.
 
@@ -62,11 +52,6 @@ def follow_ups(study: Study, records: Sequence[Record]) -> list[Run]:
     if study.racing is None:
         return []
     return racing.next_runs(records, study.racing, study.seeds)
-
-
-def directions(study: Study) -> list[str]:
-    """Return the direction of each objective, in their order."""
-    return list(_search(study).objectives.values())
 
 
 def sampler(study: Study, *streams: int) -> optuna.samplers.BaseSampler:

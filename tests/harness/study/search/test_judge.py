@@ -68,7 +68,9 @@ def test_with_one_objective_optunas_pruners_decide(tmp_path: Path, pruner: str) 
     options = {"n_startup_trials": 1} if pruner == "median" else {"min_resource": 1}
     study = searching(tmp_path, objectives={"mAP": "maximize"}, pruner={"type": pruner, **options})
     asked = optuna.create_study(
-        directions=plan.directions(study), pruner=plan.pruner(study), study_name="one"
+        directions=list(study.search.objectives.values()),
+        pruner=plan.pruner(study),
+        study_name="one",
     )
     reasons = []
     for best in (0.9, 0.8, 0.7, 0.6, 0.05, 0.04, 0.03):

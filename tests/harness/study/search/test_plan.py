@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from harness.records import Record
-from harness.study import Specs, Study, load
+from harness.study import Specs, Study, expand, load
 from harness.study.search import plan
 from reports import search as fronts
 from tests.harness.studies import write
@@ -66,7 +66,9 @@ def drive(study: Study, trials: int) -> tuple[list[Record], optuna.Study]:
     """Do what a driver does, one trial after the other."""
     records: list[Record] = []
     optuna_study = optuna.create_study(
-        directions=plan.directions(study), sampler=plan.sampler(study), pruner=plan.pruner(study)
+        directions=list(study.search.objectives.values()),
+        sampler=plan.sampler(study),
+        pruner=plan.pruner(study),
     )
     for number in range(trials):
         trial = optuna_study.ask()
@@ -130,7 +132,9 @@ def test_a_driver_that_starts_again_draws_other_trials(tmp_path: Path) -> None:
 
     def first(*streams: int) -> dict[str, Any]:
         sampler = plan.sampler(study, *streams)
-        asked = optuna.create_study(directions=plan.directions(study), sampler=sampler).ask()
+        asked = optuna.create_study(
+            directions=list(study.search.objectives.values()), sampler=sampler
+        ).ask()
         return plan.ask(study, asked).overrides
 
     assert first(0) == first(0)
@@ -139,7 +143,7 @@ def test_a_driver_that_starts_again_draws_other_trials(tmp_path: Path) -> None:
 
 def test_what_cannot_be_built_is_told_as_failed(tmp_path: Path) -> None:
     study = searching(tmp_path)
-    optuna_study = optuna.create_study(directions=plan.directions(study))
+    optuna_study = optuna.create_study(directions=list(study.search.objectives.values()))
     trial = optuna_study.ask()
     plan.ask(study, trial)
     plan.tell(study, optuna_study, trial, None, [])
@@ -163,12 +167,8 @@ def test_a_proposal_becomes_the_trial_of_its_configuration(tmp_path: Path) -> No
 
 def test_a_design_lists_its_trials_and_a_race_their_followers(tmp_path: Path) -> None:
     study = load(write(tmp_path, seeds=[0, 1], racing={"seeds": 4}))
-    assert [(run.overrides["detector.width"], run.seed) for run in plan.proposals(study)] == [
-        (4, 0),
-        (8, 0),
-        (4, 1),
-        (8, 1),
-    ]
+    trials = [(spec.overrides["detector.width"], spec.seed) for spec in expand(study)]
+    assert trials == [(4, 0), (8, 0), (4, 1), (8, 1)]
     assert plan.follow_ups(load(write(tmp_path, seeds=[0, 1])), []) == []
     assert not plan.is_judged(study)
     assert plan.is_judged(searching(tmp_path))
