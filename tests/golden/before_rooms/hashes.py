@@ -1,0 +1,84 @@
+"""Hashes of trials, trainings and protocols, of studies that come along and of every detector."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import detectors
+from harness import data, library
+from harness.data import DataConfig, DataSet
+from harness.study import Specs, expand, load, single
+
+HERE = Path(__file__).parent
+FILE = HERE / "hashes.json"
+HOTCOCO = "1.3.0"  # its version is part of the protocol
+ALL = "measure=[complexity, latency, accuracy]"
+TOY, TINY, R18 = "tests.toy:TOY", "rtmdet_tiny", "rtdetr_r18"
+OF_DETECTORS: list[tuple[str, list[str]]] = [
+    (TOY, [ALL, "detector.assigner.type=Inside"]),
+    (TOY, [ALL, "detector.width=4", "detector.postprocess.iou_threshold=0.5"]),
+    (TINY, ["measure=[complexity]"]),
+    (TINY, ["measure=[latency]"]),
+    (TINY, ["measure=[accuracy]", "data.max_train_images=4", "data.filter_empty=false"]),
+    (TINY, [ALL, "latency.precision=bf16", "latency.runtime=onnxruntime", "latency.threads=2"]),
+    (TINY, [ALL, "detector.assigner={type: SimOTA, topk: 10}", "detector.head.sharing=separate"]),
+    (TINY, [ALL, "detector.assigner.center_prior=hard", "detector.num_classes=9"]),
+    (TINY, [ALL, "detector.input.size=[320, 320]", "detector.input.train_size=[256, 256]"]),
+    (TINY, [ALL, "detector.postprocess.score_threshold=0.3", "recipe.workers=1"]),
+    (TINY, [ALL, "recipe=short", "recipe.lr=0.001", "recipe.augment.flip=0.0"]),
+    (TINY, [ALL, "recipe=rtmdet_tiny", "recipe.augment.mosaic.cached=false"]),
+    (R18, [ALL, "recipe=rtdetr", "detector.head.num_queries=100", "seeds=[3]"]),
+    (R18, [ALL, "detector.head.layers_used=1", "detector.backbone.freeze_norm=false"]),
+]
+OF_SEARCHES: list[tuple[str, dict[str, Any]]] = [
+    ("search/shapes", {"detector.assigner.type": "SimOTA", "recipe.lr": 0.01}),
+    ("search/shapes", {"detector.assigner.center_prior": "hard", "detector.neck.out_channels": 16}),
+    ("search/rtmdet_s", {}),
+]
+
+
+def compute() -> list[dict[str, Any]]:
+    """Return one row a case: what it is, and trial, training and protocol of its trials."""
+    searches = [name for name, _ in OF_SEARCHES]
+    studies = [name for name in library.names() if name not in searches]
+    alone = [(name, [ALL]) for name in detectors.names()]
+    return [
+        *(_row(name, [], _study(name)) for name in studies),
+        *(_row(name, [over], _search(name, over)) for name, over in OF_SEARCHES),
+        *(_row(name, sets, _single(name, sets)) for name, sets in [*alone, *OF_DETECTORS]),
+    ]
+
+
+def _row(name: str, changes: list[Any], specs: list[Any]) -> dict[str, Any]:
+    found = [[spec.trial, spec.training, spec.protocol_hash] for spec in specs]
+    return {"of": name, "changes": changes, "hashes": found}
+
+
+def _study(name: str) -> list[Any]:
+    return expand(load(name), _opened)
+
+
+def _search(name: str, overrides: dict[str, Any]) -> list[Any]:
+    return [Specs(load(name), _opened)(overrides, seed=0)]
+
+
+def _single(name: str, sets: list[str]) -> list[Any]:
+    study = single(name, "smoke", "shapes", sets)
+    return [Specs(study, _opened)({}, study.seeds[0])]
+
+
+def _opened(config: DataConfig) -> DataSet:
+    """Open the committed data set in place of any other."""
+    return data.load(DataConfig(source=str(HERE / "data")))
+
+
+def write(file: Path = FILE) -> None:
+    """Write the list, one case a line."""
+    rows = ",\n ".join(json.dumps(row) for row in compute())
+    file.write_text(f"[\n {rows}\n]\n")
+
+
+if __name__ == "__main__":
+    write()
