@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import detectors
-from harness import data, library
-from harness.data import DataConfig, DataSet
+from harness import data
+from harness.config import library
+from harness.config.data import DataConfig
+from harness.data import DataSet
 from harness.study import Specs, expand, load, single
 
 HERE = Path(__file__).parent

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 
 from tests.golden.before_rooms import hashes
-from tests.harness import trackers
+from tests.harness.tracking import trackers
 
 HERE = Path(__file__).parent
 CONTENTS = HERE / "contents.json"
@@ -58,7 +58,8 @@ def _detbench(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
 
 def _make_data(folder: Path) -> None:
     """Render a few scenes, and keep them as PNG: the same pixels for every reader."""
-    from harness.data import ShapesConfig, shapes
+    from harness.config.data import ShapesConfig
+    from harness.data import shapes
 
     os.environ["DETBENCH_CACHE"] = str(folder / "cache")
     config = ShapesConfig(
