@@ -25,6 +25,7 @@ from harness.engine.ray import RayExecutor
 from harness.study import StudyError
 from tests.harness.engine.running import agenda
 
+SECONDS_TO_HANG = 900
 HEAD = {"num_cpus": 1, "include_dashboard": False}
 CRASH = """
 import os, signal
@@ -103,7 +104,7 @@ def kinds(events: list[Event], kind: str) -> list[str]:
 
 def until(executor: RayExecutor, kind: type) -> Message:
     """Wait for a message of a kind."""
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + SECONDS_TO_HANG
     while time.monotonic() < deadline:
         for message in executor.wait(1.0):
             if isinstance(message, kind):
