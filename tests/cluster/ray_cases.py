@@ -57,7 +57,7 @@ CONFIG = Own()
 
 def patiently(start: Callable[[], Any]) -> Any:
     """Start a node; Ray itself gives one up after half a minute, which a busy machine may need."""
-    for _ in range(3):
+    for _ in range(10):
         try:
             return start()
         except Exception as error:

@@ -43,8 +43,8 @@ def test_half_an_rtdetr_r18_fits_eight_photographs(shared: Path) -> None:
 def test_a_shrunken_rtdetr_learns_shapes(tmp_path: Path) -> None:
     """The first trial of the small study in half its epochs.
 
-    In all 20 it had 0.08 after 4, 0.26 after 8 and 0.47 at last. A box or class that is wrong counts
-    for nothing in mAP, whose lowest overlap is 0.5.
+    In all 20 it had 0.08 after 4, 0.26 after 8 and 0.47 at last. A box or class that is wrong
+    counts for nothing in mAP, whose lowest overlap is 0.5.
     """
     sets = ["measure=[accuracy]", "recipe.epochs=10", "recipe.validate_every=10"]
     spec = study.expand(study.load("rtdetr/quickstart", sets=sets))[0]
