@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.config.yaml_source import StudyError
-from harness.engine import ray_task
+from harness.engine import own_code, ray_task
 from harness.engine.executor import Job, Lost, Message
 from harness.engine.local import failure_of
 from harness.engine.post import Post
@@ -44,12 +44,15 @@ class RayExecutor:
     def __init__(self, demand: Resources, most: int | None = None) -> None:
         """Connect to the cluster at $RAY_ADDRESS, else to the one that this machine belongs to.
 
+        Its nodes get the user's own modules that are imported by now, as they are here.
+
         Args:
             demand: what a job takes of a node, by the names of Ray's resources.
             most: jobs at a time; None for as many as the nodes offer.
 
         Raises:
-            StudyError: there is no such cluster, or none of its nodes offers that much.
+            StudyError: there is no such cluster, none of its nodes offers that much, or the user's
+                own code is too large to send.
         """
         self.ray, self.most = _connected(), most
         self.demand = _completed(demand, self.ray.nodes())
@@ -233,7 +236,7 @@ def _connected() -> Any:
     """Connect to the cluster and return Ray.
 
     Raises:
-        StudyError: Ray is not installed, or there is no cluster.
+        StudyError: Ray is not installed, there is no cluster, or it does not take our code.
     """
     try:
         import ray  # optional
@@ -242,9 +245,21 @@ def _connected() -> Any:
             "--executor ray needs the extra: pip install 'detbench[cluster]'"
         ) from error
     address = os.environ.get("RAY_ADDRESS", "auto")
+    code = {"py_modules": own_code.loaded()}
     try:
         with _quiet():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address,
+                runtime_env=code,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except ray.exceptions.RuntimeEnvSetupError as error:
+        ray.shutdown()
+        raise StudyError(
+            f"{' '.join(str(error).split())}; a .gitignore in a folder of one's own code names"
+            " what nodes do not need, as data and weights"
+        ) from error
     except Exception as error:
         text = str(error).strip().partition("\n")[0]
         raise StudyError(

@@ -54,8 +54,7 @@ def work(sent: Sent, post: Any) -> Outcome:
 
     if sent.place.is_dir():
         os.chdir(sent.place)
-        if str(sent.place) not in sys.path:
-            sys.path.append(str(sent.place))  # for detectors of one's own
+    _look_last(str(sent.place))
     device = "cuda:0" if ray.get_gpu_ids() else "cpu"
     with _home(sent) as job:
         message = carry_out(job, Wire(post, sent.attempt), device, share=1)
@@ -63,6 +62,14 @@ def work(sent: Sent, post: Any) -> Outcome:
         files = pack(job.folder / job.trial) if brought else None
     gc.collect()
     return Outcome(message, files)
+
+
+def _look_last(place: str) -> None:
+    """Look for modules in the driver's working directory last, as the driver does.
+
+    Ray puts it first. What a node has there may be older than what the driver sent.
+    """
+    sys.path[:] = [item for item in sys.path if item != place] + [place]
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,6 +25,7 @@ from harness.records import record
 from harness.study import StudyError
 from tests.harness.engine.running import agenda
 
+SECONDS_TO_HANG = 900
 HEAD = {"num_cpus": 1, "include_dashboard": False}
 CRASH = """
 import os, signal
@@ -37,11 +41,23 @@ class Crashing(ToyConfig):
 
 CONFIG = Crashing()
 """
+OWN = """
+from dataclasses import dataclass, replace
+from tests.toy import Toy, ToyConfig
+
+@dataclass(frozen=True)
+class Own(ToyConfig):
+    def build(self):
+        from own_sizes import TIMES
+        return Toy(replace(self, width=TIMES * self.width))
+
+CONFIG = Own()
+"""
 
 
 def patiently(start: Callable[[], Any]) -> Any:
     """Start a node; Ray itself gives one up after half a minute, which a busy machine may need."""
-    for _ in range(3):
+    for _ in range(10):
         try:
             return start()
         except Exception as error:
@@ -88,7 +104,7 @@ def kinds(events: list[Event], kind: str) -> list[str]:
 
 def until(executor: RayExecutor, kind: type) -> Message:
     """Wait for a message of a kind."""
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + SECONDS_TO_HANG
     while time.monotonic() < deadline:
         for message in executor.wait(1.0):
             if isinstance(message, kind):
@@ -144,6 +160,48 @@ def test_a_process_that_dies_is_a_crash_and_is_tried_again(
     summary, events = run(tmp_path, RayExecutor({}), range(4, 6), detector="crashing:CONFIG")
     assert [item.state for item in summary.records] == ["failed", "done"]
     assert [event.failure.cause for event in events if event.failure] == ["crash"]
+
+
+def write_own(folder: Path, times: int) -> None:
+    """Write a package with a detector, and a module beside it that is imported late."""
+    (folder / "own_detectors").mkdir(parents=True)
+    (folder / "own_detectors" / "__init__.py").write_text("")
+    (folder / "own_detectors" / "wide.py").write_text(OWN)
+    (folder / "own_sizes.py").write_text(f"TIMES = {times}")
+
+
+def test_code_of_ones_own_reaches_a_node_as_the_driver_sees_it(
+    tmp_path: Path, cluster: Cluster, second: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder on the driver's path alone, which no node can read once the trial runs."""
+    write_own(tmp_path / "sent", times=3)
+    write_own(tmp_path / "here", times=5)  # older, and found by its place, as on an unlike disk
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.syspath_prepend(str(tmp_path / "sent"))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    own = importlib.import_module("own_detectors.wide").CONFIG
+    expected = sum(item.numel() for item in own.build().parameters())
+    todo = agenda(tmp_path, [own.width], detector="own_detectors.wide:CONFIG")
+    executor = RayExecutor({"fast": 0.001})
+    shutil.rmtree(tmp_path / "sent")
+    summary = driver.run(todo, executor, Place(tmp_path / "runs"), lambda event: None)
+    assert [item.state for item in summary.records] == ["done"]
+    assert summary.records[0].metrics["params"] == expected
+
+
+def test_code_that_is_too_large_to_send_is_refused_with_a_remedy(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_heavy").mkdir()
+    (tmp_path / "own_heavy" / "__init__.py").write_text("")
+    (tmp_path / "own_heavy" / "weights").write_bytes(os.urandom(2000))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    importlib.import_module("own_heavy")
+    monkeypatch.setattr("ray._private.runtime_env.packaging.GCS_STORAGE_MAX_SIZE", 1000)
+    with pytest.raises(StudyError, match=r"upload module .*a \.gitignore in a folder"):
+        RayExecutor({})
+    assert not ray.is_initialized()
 
 
 def test_a_question_is_answered_and_a_job_ends_on_request(tmp_path: Path, cluster: Cluster) -> None:

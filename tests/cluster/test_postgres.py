@@ -24,6 +24,7 @@ from tests.harness.engine.running import agenda, run
 from tests.harness.studies import write
 
 ROOT = Path(__file__).parents[2]
+SECONDS_TO_HANG = 900
 DRIVER = """
 import json, sys
 from pathlib import Path
@@ -109,7 +110,11 @@ def test_several_drivers_share_a_study(tmp_path: Path, postgres: Postgres) -> No
         )
         for i in range(3)
     ]
-    told = [json.loads(item.communicate(timeout=300)[0]) for item in drivers]
+    try:
+        told = [json.loads(item.communicate(timeout=SECONDS_TO_HANG)[0]) for item in drivers]
+    finally:
+        for item in drivers:
+            item.kill()
     started = [trial for item in told for trial in item["started"]]
     assert len(started) == len(set(started)) == count
     assert states(url) == {"COMPLETE": count}

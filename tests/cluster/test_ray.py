@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,11 @@ from harness.engine.post import Post, Reply
 from harness.study import StudyError
 
 ROOT = Path(__file__).parents[2]
-ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
-"""Runs a command where loopback is the only network: else Ray would use the machine's own."""
+SPACES = ("--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+ALONE = ("unshare", *SPACES, "sh", "-c", 'ip link set lo up && "$@"; exit $?', "sh")
+"""Runs a command where loopback is the only network, else Ray would use the machine's own, and ends
+with it whatever it started: a node that came too late leaves processes that nobody knows."""
+PATIENT = {"RAY_agent_register_timeout_ms": "600000"}  # else a node gives up after 30 s
 
 
 def inside(*arguments: str) -> None:
@@ -26,11 +30,17 @@ def inside(*arguments: str) -> None:
     try:
         subprocess.run([*ALONE, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no network of the test's own: `unshare --net` is not permitted here")
+        pytest.skip("no network of the test's own: `unshare` is not permitted here")
     cases = str(ROOT / "tests" / "cluster" / "ray_cases.py")
     options = ["-q", "--show-capture=no", "-p", "no:cacheprovider"]  # Ray talks too much
     command = [*ALONE, sys.executable, "-m", "pytest", *options, cases]
-    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, *arguments],
+        cwd=ROOT,
+        env=os.environ | PATIENT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 
 

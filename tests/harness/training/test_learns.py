@@ -26,20 +26,33 @@ def test_a_tiny_rtmdet_fits_eight_photographs(shared: Path) -> None:
 
 
 @pytest.mark.slow
-def test_rtdetr_r18_fits_eight_photographs(shared: Path) -> None:
-    photographs = eight_photographs(shared, side=320)
-    knobs = {"input.size": [320, 320]}
+def test_half_an_rtdetr_r18_fits_eight_photographs(shared: Path) -> None:
+    photographs = eight_photographs(shared, side=128)
+    knobs = {
+        "input.size": [128, 128],
+        "backbone.width_mult": 0.5,
+        "neck.hidden_dim": 128,
+        "neck.feedforward_dim": 256,
+        "head.hidden_dim": 128,
+        "head.feedforward_dim": 256,
+        "head.num_queries": 100,
+    }
     clipped = {"clip_norm": 0.1, "warmup_steps": 10}
-    assert fit("rtdetr_r18", knobs, photographs, steps=100, lr=0.0004, **clipped) >= 0.7
+    assert fit("rtdetr_r18", knobs, photographs, steps=120, lr=0.001, **clipped) >= 0.8
 
 
 @pytest.mark.slow
 def test_a_shrunken_rtdetr_learns_shapes(tmp_path: Path) -> None:
-    """The first trial of the small study, which two cores finish within twenty minutes."""
-    spec = study.expand(study.load("rtdetr/quickstart", sets=["measure=[accuracy]"]))[0]
+    """The first trial of the small study in half its epochs.
+
+    In all 20 it had 0.08 after 4, 0.26 after 8 and 0.47 at last. A box or class that is wrong
+    counts for nothing in mAP, whose lowest overlap is 0.5.
+    """
+    sets = ["measure=[accuracy]", "recipe.epochs=10", "recipe.validate_every=10"]
+    spec = study.expand(study.load("rtdetr/quickstart", sets=sets))[0]
     result = trial.run(spec, tmp_path)
     print(f"mAP {result.metrics['mAP']:.3f}, {result.timings['train']:.0f} s")
-    assert result.metrics["mAP"] >= 0.4
+    assert result.metrics["mAP"] >= 0.25
 
 
 def eight_photographs(shared: Path, side: int) -> DataSet:
