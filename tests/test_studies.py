@@ -216,7 +216,7 @@ def test_every_trial_of_every_study_builds_for_coco(name: str) -> None:
 def test_what_a_search_draws_can_be_built_and_its_constraints_rule_some_out(name: str) -> None:
     study = load_study(name)
     sampler = optuna.samplers.RandomSampler(seed=0)
-    drawn = optuna.create_study(directions=search.directions(study), sampler=sampler)
+    drawn = optuna.create_study(directions=list(study.search.objectives.values()), sampler=sampler)
     runs = [search.ask(study, drawn.ask()) for _ in range(6)]
     specs = [Specs(study, lambda config: dataset(80, SMALL))(*run) for run in runs]
     found = plan.plan(specs, Path("nowhere"), study.limits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,7 @@ class RTMDetHead(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for predictor in self.classify.predict:
-            start_with_rare_classes(predictor)
+            start_with_rare_classes(cast(nn.Conv2d, predictor))
 
 
 class Tower(nn.Module):

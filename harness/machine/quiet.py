@@ -13,7 +13,6 @@ import torch
 def uncollected() -> Iterator[None]:
     """Keep the garbage collector out of a block."""
     collecting = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def dominates(better: Sequence[float], worse: Sequence[float]) -> bool:
@@ -13,7 +14,7 @@ def dominates(better: Sequence[float], worse: Sequence[float]) -> bool:
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
-def front(gains: Sequence[Sequence[float]]) -> list[bool]:
+def front(gains: Sequence[Sequence[float]] | NDArray[np.float64]) -> list[bool]:
     """Mark the points that no other dominates; of equal points, all are on the front or none.
 
     Args:
@@ -22,6 +23,7 @@ def front(gains: Sequence[Sequence[float]]) -> list[bool]:
     points = np.asarray(gains, dtype=np.float64)
     if not len(points):
         return []
-    as_good = (points[:, None] >= points[None]).all(axis=2)  # [N, N] the first as the second
-    better = (points[:, None] > points[None]).any(axis=2)
-    return [not beaten for beaten in (as_good & better).any(axis=0)]
+    as_good = np.all(points[:, None] >= points[None], axis=2)  # [N, N] the first as the second
+    better = np.any(points[:, None] > points[None], axis=2)
+    beaten: NDArray[np.bool_] = np.any(as_good & better, axis=0)
+    return [not each for each in beaten]

@@ -7,6 +7,7 @@ network runs on one of them, and then every setting on what came out, in an orde
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -185,6 +186,7 @@ def measure(
         with runtime.active():
             kept = cache(runtime.detector, split, _needed(stages), allowed, step)
         scores = accuracies(stage, plan.settings, kept, split, step)
+    gc.collect()
     with locks.measuring(device), with_threads(latency.threads), uncollected(), runtime.active():
         steps, counters = [in_float32(each) for each in stages], [counter(each) for each in stages]
         ready = Ready(runtime.network, steps, counters, runtime.inputs)

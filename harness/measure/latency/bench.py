@@ -7,6 +7,7 @@ one do not disturb another: the whole; network and postprocessing; the stages of
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -189,6 +190,7 @@ def measure_prepared(
 ) -> dict[str, Timing]:
     """Time subjects that are ready; see `measure`."""
     taking_turns, known = dict(subjects), None
+    gc.collect()
     with with_threads(config.threads), uncollected(), torch.inference_mode():
         if config.reference:
             taking_turns[WORKLOAD] = workload(bench.device)

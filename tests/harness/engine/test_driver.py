@@ -201,7 +201,7 @@ time.sleep(1000)
 LEAVES = """
 import os, signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts deaf
-from harness import server
+from harness.engine import server
 server.PRELOAD[:] = ["forever"]
 server.warm_up()
 while not os.path.exists("importing"):

@@ -10,9 +10,8 @@ import torch
 from detectors import weights
 from harness import data
 from harness.machine import locks
-from harness.measure import latency
 from harness.measure.accuracy import detections
-from harness.measure.latency import samples
+from harness.measure.latency import bench, samples
 from harness.measure.runtimes import Verdict
 from harness.records import Failure, record
 from harness.records.progress import Progress
@@ -22,6 +21,7 @@ from harness.training.train import NotFiniteError
 from harness.trials import folders as standing
 from harness.trials import learn, trial
 from harness.trials import timing as trial_latency
+from harness.trials.outcome import blank_failure
 from tests.harness.studies import TOY, write
 from tests.patience import HANG
 
@@ -177,7 +177,7 @@ def test_a_measurement_gets_in_between_two_steps(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_crash_leaves_a_record_with_reasons(specs: list[TrialSpec]) -> None:
-    result = trial.blank_failure(specs[0], Failure(cause="crash", message="gone"), 1.0)
+    result = blank_failure(specs[0], Failure(cause="crash", message="gone"), 1.0)
     assert result.state == "failed"
     assert result.absent["mAP"] == "the trial failed before: crash"
     assert result.timings["started"] == 1.0
@@ -246,8 +246,8 @@ def test_a_trial_that_fails_the_gate_is_done_and_has_no_latency(
     def gate(*arguments: Any, **options: Any) -> Verdict:
         return Verdict(False, "it sees ghosts", {"apart": 7.0}, {})
 
-    monkeypatch.setattr(latency, "gate", gate)
-    monkeypatch.setattr(latency, "_is_gated", lambda config: True)
+    monkeypatch.setattr(bench, "gate", gate)
+    monkeypatch.setattr(bench, "_is_gated", lambda config: True)
     spec = specs[0].model_copy(update={"measure": ("latency",)})
     trial.run(spec, tmp_path / "first")
     result = trial.run(spec, tmp_path / "a", reference=tmp_path / "first")
@@ -256,9 +256,9 @@ def test_a_trial_that_fails_the_gate_is_done_and_has_no_latency(
     assert result.absent["latency_ratio"] == "the first trial has no latency"
     assert result.details["latency"]["gate"]["figures"] == {"apart": 7.0}
     assert "samples" not in result.artifacts
-    monkeypatch.setattr(latency, "_is_gated", lambda config: False)
+    monkeypatch.setattr(bench, "_is_gated", lambda config: False)
     trial.run(spec, tmp_path / "first")
-    monkeypatch.setattr(latency, "_is_gated", lambda config: True)
+    monkeypatch.setattr(bench, "_is_gated", lambda config: True)
     result = trial.run(spec, tmp_path / "b", reference=tmp_path / "first")
     assert result.absent["latency_ratio"] == "it sees ghosts"
     assert record.read(tmp_path / "b").to_json() == result.to_json()
@@ -290,8 +290,8 @@ def test_a_trial_that_begins_does_not_disturb_a_measurement(
 
     look(data, "load")
     look(trial.complexity, "count")
-    look(latency, "read_inputs")
-    look(latency, "prepare")
+    look(bench, "read_inputs")
+    look(bench, "prepare")
     spec = specs[0].model_copy(update={"measure": ("complexity", "latency")})
     assert trial.run(spec, tmp_path / "a").failure is None
     assert outside == []

@@ -12,9 +12,8 @@ from detectors.interface import Detections
 from harness import data
 from harness.config.latency import LatencyConfig
 from harness.machine import locks
-from harness.measure import latency
 from harness.measure.inputs import Preprocess, read_inputs
-from harness.measure.latency import Bench, Subject, measure, measure_prepared, ratio
+from harness.measure.latency import Bench, Subject, bench, measure, measure_prepared, ratio
 from harness.measure.latency.subjects import distribution, prepare, profile
 from harness.measure.latency.timer import CpuTimer, timer_for
 from harness.measure.runtimes import RuntimeConfig, RuntimeUnavailable, Verdict
@@ -262,7 +261,7 @@ def test_measure_times_the_deployed_detector_on_the_splits_images(split):
 def test_a_measurement_is_alone_on_its_device(split, monkeypatch):
     held = []
     monkeypatch.setattr(
-        latency, "measure_prepared", lambda *_, **__: held.append(dict(locks._held)) or {}
+        bench, "measure_prepared", lambda *_, **__: held.append(dict(locks._held)) or {}
     )
     measure({"a": Subject(TOY.build(), True)}, split, QUICK, device="cpu")
     assert list(held[0].values()) == ["measuring"]
@@ -345,7 +344,7 @@ def test_what_fails_the_gate_has_no_latency_and_the_others_do(split, monkeypatch
         asked.append((runtime.config.precision, len(inputs), split, trained))
         return Verdict(False, "it sees ghosts", {"apart": 7}, {})
 
-    monkeypatch.setattr(latency, "gate", gate)
+    monkeypatch.setattr(bench, "gate", gate)
     ours = Subject(TOY.build(), True)
     config = CALLS.model_copy(update={"channels_last": True})
     told = []
@@ -359,9 +358,9 @@ def test_what_fails_the_gate_has_no_latency_and_the_others_do(split, monkeypatch
     assert [step.phase for step in told] == ["deploy"]
 
     other = TOY.build()
-    monkeypatch.setattr(latency, "_is_gated", lambda config: len(asked) == 1)
+    monkeypatch.setattr(bench, "_is_gated", lambda config: len(asked) == 1)
     monkeypatch.setattr(
-        latency, "gate", lambda *_, **__: asked.append(0) or Verdict(False, "no", {}, {})
+        bench, "gate", lambda *_, **__: asked.append(0) or Verdict(False, "no", {}, {})
     )
     both = measure({"a": ours, "b": Subject(other, True)}, split, CALLS, device="cpu")
     assert both["a"].absent["latency_ms"] == "no"

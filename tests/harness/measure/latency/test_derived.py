@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from harness.machine import energy
 from harness.machine.energy import Energy
 from harness.machine.nvml import Unavailable
 from harness.machine.trace import Sample
-from harness.measure import latency
 from harness.measure.inputs import Inputs
-from harness.measure.latency import WORKLOAD, Bench, measure_prepared, samples
+from harness.measure.latency import WORKLOAD, Bench, bench, limits, measure_prepared, samples
 from harness.measure.latency.limits import Limits, Rate
 from harness.measure.latency.subjects import Prepared
 from harness.measure.latency.timer import CpuTimer, Span
@@ -76,10 +76,10 @@ def rates(flops, bytes_a_second):
 
 @pytest.fixture
 def _small_workload(monkeypatch):
-    monkeypatch.setattr(latency.limits, "measure", rates(2e6, 1e12))
+    monkeypatch.setattr(limits, "measure", rates(2e6, 1e12))
     nothing = Inputs(torch.zeros(1), torch.zeros(1))
     monkeypatch.setattr(
-        latency, "workload", lambda device: Prepared(lambda *_: None, (nothing,), True)
+        bench, "workload", lambda device: Prepared(lambda *_: None, (nothing,), True)
     )
 
 
@@ -192,12 +192,12 @@ def test_energy_is_an_images_or_absent_with_a_reason(monkeypatch):
         bench = Bench("cpu", CpuTimer(clock), energy=True)
         return measure_prepared({"a": slowed(clock, head=9)}, config, bench)["a"]
 
-    monkeypatch.setattr(latency.energy, "opened", closed)
+    monkeypatch.setattr(energy, "opened", closed)
     assert measured().absent["energy_j"] == "no counter here"
-    monkeypatch.setattr(latency.energy, "opened", opened)
-    monkeypatch.setattr(latency.energy, "measure", weak)
+    monkeypatch.setattr(energy, "opened", opened)
+    monkeypatch.setattr(energy, "measure", weak)
     assert measured().absent["energy_j"] == "it does not stand out"
-    monkeypatch.setattr(latency.energy, "measure", joules)
+    monkeypatch.setattr(energy, "measure", joules)
     timing = measured()
     assert asked == [("counter", 2, 2.0)]
     assert timing.metrics["energy_j"] == 0.5
