@@ -1,4 +1,8 @@
-"""The command `detbench`: results on stdout, everything else on stderr."""
+"""The command `detbench`: results on stdout, everything else on stderr.
+
+`app` declares every subcommand and its options; the module of its name carries it out, in a
+function of that name. `lists` declares `detbench list` and `detbench data`.
+"""
 
 from __future__ import annotations
 

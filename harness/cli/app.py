@@ -204,7 +204,7 @@ def measure(
         from harness.cli import frontier
         from reports import frontier as page
 
-        return frontier.measure(
+        return frontier.frontier(
             models,
             data or "shapes",
             sets,
@@ -335,6 +335,6 @@ def sync(
 @app.command()
 def doctor(as_json: Json = False) -> int:
     """Say what this machine can and cannot support, and which claims follow."""
-    from harness.cli import doctor as examination
+    from harness.cli import doctor as command
 
-    return examination.run(as_json=as_json)
+    return command.doctor(as_json=as_json)

@@ -1,4 +1,4 @@
-"""The command `detbench compare`: what it does once its arguments are read."""
+"""`detbench compare`: is the difference between trials real?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `detbench measure --count-only`: what it does once its arguments are read."""
+"""`detbench measure --count-only`: two counters beside the published figures."""
 
 from __future__ import annotations
 

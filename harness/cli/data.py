@@ -13,7 +13,7 @@ from harness.cli.console import print_json
 from harness.config import knobs
 
 
-def check_data(path: str, *, as_json: bool) -> int:
+def check(path: str, *, as_json: bool) -> int:
     """Print what is wrong with a data set; exit status 1 when a study would refuse it."""
     found = data.check(path)
     if as_json:
@@ -31,7 +31,7 @@ def check_data(path: str, *, as_json: bool) -> int:
     return 0 if found.ok else 1
 
 
-def show_data(name: str, sets: Sequence[str], *, as_json: bool) -> int:
+def show(name: str, sets: Sequence[str], *, as_json: bool) -> int:
     """Print the figures of a data set."""
     config = knobs.turn(knobs.start(None, None, name), studies.changes(sets)).data
     found = data.describe(data.load(config))

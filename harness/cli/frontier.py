@@ -1,4 +1,4 @@
-"""The command `detbench measure --nms-frontier`: what it does once its arguments are read."""
+"""`detbench measure --nms-frontier`: settings of NMS against each other."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import study as studies
-from harness.analysis import frontier
-from harness.analysis.frontier import Frontier, FrontierError, Row
+from harness.analysis.frontier import NMS_GRID, Frontier, FrontierError, Row, measure, plan
 from harness.cli import console
-from harness.cli import models as model_commands
 from harness.cli.console import Board, print_json
+from harness.cli.models import opened, weights_of
 from harness.config import knobs
 from harness.machine import environment
 from harness.measure.latency import Subject
@@ -20,7 +19,7 @@ ROOT = "frontier."  # of the knobs that belong to this command alone
 Write = Callable[[Mapping[str, Any], Path], Path]  # `reports.frontier.write`
 
 
-def measure(
+def frontier(
     models: Sequence[str],
     data_name: str,
     sets: Sequence[str],
@@ -50,15 +49,15 @@ def measure(
         path.removeprefix(ROOT): value for path, value in changes.items() if path.startswith(ROOT)
     }
     others = {path: value for path, value in changes.items() if not path.startswith(ROOT)}
-    detector, dataset, setup = model_commands.opened(name, data_name, others, weights)
-    subject = Subject(detector, model_commands.weights_of(name, weights) is not None)
-    plan = frontier.plan(subject.detector, own)
+    detector, dataset, setup = opened(name, data_name, others, weights)
+    subject = Subject(detector, weights_of(name, weights) is not None)
+    tried = plan(subject.detector, own)
     with Board(console.stderr()) as board:
         board.begin(name, name, None)
-        found = frontier.measure(
+        found = measure(
             subject,
             dataset.val,
-            plan,
+            tried,
             setup.latency,
             device=device,
             on_progress=lambda step: board.update(name, step),
@@ -80,7 +79,7 @@ def measure(
 
 COLUMNS = {
     "role": "setting",
-    **{name: name.replace("_", " ") for name in frontier.NMS_GRID},
+    **{name: name.replace("_", " ") for name in NMS_GRID},
     "mAP": "mAP",
     "nms_ms": "NMS (ms)",
     "interval": "95 % interval",

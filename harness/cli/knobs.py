@@ -9,20 +9,20 @@ import detectors
 from detectors import config as detector_config
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.config import knobs
 from harness.config.data import DataConfig
+from harness.config.knobs import describe
 from harness.config.latency import LatencyConfig
 from harness.config.recipe import Recipe
 
 
-def list_knobs(name: str, *, as_json: bool) -> int:
+def knobs(name: str, *, as_json: bool) -> int:
     """List everything that a study of a detector can turn."""
     config = detectors.resolve(name)
     rows = [_knob_row(knob) for knob in detector_config.describe(config)]
     for choice, others in detector_config.alternatives(config).items():
         rows += [{**_knob_row(knob), "when": f"detector.{choice}"} for knob in others]
     for root, kind in (("recipe", Recipe), ("data", DataConfig), ("latency", LatencyConfig)):
-        rows += knobs.describe(kind, root)
+        rows += describe(kind, root)
     if as_json:
         print_json(rows)
         return 0

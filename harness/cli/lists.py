@@ -46,7 +46,7 @@ def list_knobs(
     """Everything that a study can turn, with type, default and meaning."""
     from harness.cli import knobs as command
 
-    return command.list_knobs(detector, as_json=as_json)
+    return command.knobs(detector, as_json=as_json)
 
 
 @data_app.command("check")
@@ -56,7 +56,7 @@ def data_check(
     """Report what is wrong with a data set, before anything trains."""
     from harness.cli import data as command
 
-    return command.check_data(path, as_json=as_json)
+    return command.check(path, as_json=as_json)
 
 
 @data_app.command("show")
@@ -68,7 +68,7 @@ def data_show(
     """Describe a data set: images, classes, sizes, fingerprint."""
     from harness.cli import data as command
 
-    return command.show_data(name, set_ or [], as_json=as_json)
+    return command.show(name, set_ or [], as_json=as_json)
 
 
 def _names(names: Sequence[str], *, as_json: bool) -> int:

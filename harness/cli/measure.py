@@ -1,4 +1,4 @@
-"""The command `detbench measure`: what it does once its arguments are read."""
+"""`detbench measure`: count and time detectors side by side, without training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import detectors
 from harness import data
 from harness import study as studies
 from harness.cli import console
-from harness.cli import models as model_commands
 from harness.cli.console import print_json
+from harness.cli.models import configured, one_line, weights_of
 from harness.config import knobs
 from harness.config.runtime import Name
 from harness.machine import environment, locks
@@ -63,13 +63,11 @@ def measure(
         raise StudyError("--weights goes with one MODEL")
     changes = studies.changes(sets)
     by = _runtimes(runtimes)
-    setups = [model_commands.configured(model, changes) for model in models]
+    setups = [configured(model, changes) for model in models]
     for setup in setups:
         studies.check_size(setup.detector)
     subjects = {
-        _unlike(models, index): _subject(
-            setup.detector, model_commands.weights_of(models[index], weights)
-        )
+        _unlike(models, index): _subject(setup.detector, weights_of(models[index], weights))
         for index, setup in enumerate(setups)
     }
     dataset = data.load(setups[0].data.model_copy(update={"source": data_name}))
@@ -86,7 +84,7 @@ def measure(
         for name, item in subjects.items()
         for runtime in by
     }
-    with model_commands.one_line("measure", None) as on_progress:
+    with one_line("measure", None) as on_progress:
         timings = latency.measure(
             subjects, dataset.val, setups[0].latency, device=device, on_progress=on_progress
         )

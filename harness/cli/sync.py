@@ -1,4 +1,4 @@
-"""The command `detbench sync`: sends to a tracker whatever it lacks."""
+"""`detbench sync`: send to a tracker whatever it lacks."""
 
 from __future__ import annotations
 

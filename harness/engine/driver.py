@@ -20,8 +20,7 @@ from harness.engine.storage import HEARTBEAT_SECONDS, StorageError, patiently, u
 from harness.records import Failure, Record, record
 from harness.records.progress import Progress
 from harness.study.specification import TrialSpec
-from harness.trials import folders as standing
-from harness.trials import trainings
+from harness.trials import folders, trainings
 
 SECONDS_A_ROUND = 0.5
 SECONDS_BETWEEN_CLAIMS = 5.0  # when nothing was left to claim, but other drivers may die
@@ -129,20 +128,20 @@ class _Driver:
     def _look_up(self) -> None:
         """Find what stands, set aside what cannot be read, and sweep up after the dead."""
         trials = [spec.trial for spec in self.agenda.specs]
-        for trial in standing.names(self.folder) if self.agenda.search else trials:
+        for trial in folders.names(self.folder) if self.agenda.search else trials:
             self._find(trial)
         patiently(lambda: self.ledger.adopt(self.records), self.warn)
         with self.ledger.lock:
-            standing.sweep(self.folder, self.ledger.busy())
+            folders.sweep(self.folder, self.ledger.busy())
 
     def _find(self, trial: str) -> bool:
         """Say whether a record makes running a trial needless, and remember it."""
         if trial in self.records:
             return True
-        wrong = standing.set_aside(self.folder, trial)
+        wrong = folders.set_aside(self.folder, trial)
         if wrong:
             self.warn(wrong)
-        found = standing.standing(self.folder, trial)
+        found = folders.standing(self.folder, trial)
         if found is None or self.agenda.outdated(found):
             return False
         self.records[trial] = found
@@ -192,7 +191,7 @@ class _Driver:
     def _catch_up(self) -> None:
         """Read the records that other drivers wrote meanwhile."""
         for trial in self.ledger.specs:
-            found = None if trial in self.records else standing.read(self.folder, trial)
+            found = None if trial in self.records else folders.read(self.folder, trial)
             if found is not None:
                 self.records[trial] = found
 
@@ -211,7 +210,7 @@ class _Driver:
 
     def _reference(self) -> Path | None:
         """Return the folder of the trial that was done first and can be timed again."""
-        found = [item for item in self.records.values() if standing.can_be_reference(item)]
+        found = [item for item in self.records.values() if folders.can_be_reference(item)]
         first = min(found, key=lambda item: item.timings["finished"], default=None)
         return self.folder / first.trial if first else None
 
@@ -259,7 +258,7 @@ class _Driver:
     def _lost(self, trial: str, failure: Failure) -> None:
         """See to a job that left no record: try again, or write down why there is none."""
         item = self.running[trial]
-        shutil.rmtree(standing.partial_folder(self.folder, item.claim.spec), ignore_errors=True)
+        shutil.rmtree(folders.partial_folder(self.folder, item.claim.spec), ignore_errors=True)
         if failure.cause == failures.STOPPED:
             self._give_back(trial)
         elif not self._is_tried_again(trial, failure):
@@ -327,7 +326,7 @@ class _Driver:
     def _summary(self, skipped: int) -> Summary:
         elsewhere = 0 if self.halted else len(self.ledger.elsewhere())
         trials = self.ledger.specs if self.agenda.search is None else self.records
-        found = (self.records.get(trial) or standing.read(self.folder, trial) for trial in trials)
+        found = (self.records.get(trial) or folders.read(self.folder, trial) for trial in trials)
         records = [item for item in found if item is not None]
         return Summary(records, skipped, elsewhere, self.halted)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engine import entries, owner, storage
-from harness.trials import folders as standing
+from harness.trials import folders
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -68,7 +68,7 @@ def _entries(study: str, where: str, folder: Path) -> Sequence[FrozenTrial]:
 
 def _from_records(total: int, folder: Path) -> dict[str, Any]:
     """Tell what the records tell by themselves."""
-    found = [standing.read(folder, trial) for trial in standing.names(folder)]
+    found = [folders.read(folder, trial) for trial in folders.names(folder)]
     records = [item for item in found if item is not None]
     counts: Counter[str] = Counter(item.state for item in records)
     failed = {item.trial: item.failure for item in records if item.failure is not None}

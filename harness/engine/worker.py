@@ -8,7 +8,7 @@ from functools import partial
 from harness.engine.executor import Job
 from harness.records import Record
 from harness.records.progress import Judge, OnProgress
-from harness.trials import folders as standing
+from harness.trials import folders
 
 
 class Interrupted(BaseException):
@@ -31,18 +31,18 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
     """
     from harness.trials import trial  # slow to import
 
-    unfinished = standing.partial_folder(job.folder, job.spec)
+    unfinished = folders.partial_folder(job.folder, job.spec)
     shutil.rmtree(unfinished, ignore_errors=True)
     result = trial.run(
         job.spec,
         unfinished,
         device=device,
         reference=job.reference,
-        find_reference=partial(standing.first_done, job.folder),
+        find_reference=partial(folders.first_done, job.folder),
         share=share,
         on_progress=on_progress,
         shelf=job.shelf,
         judge=judge if job.judged else None,
     )
-    standing.place(unfinished, job.folder / job.trial)
+    folders.place(unfinished, job.folder / job.trial)
     return result

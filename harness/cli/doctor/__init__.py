@@ -33,7 +33,7 @@ class Claim(NamedTuple):
     against: tuple[str, ...]  # the checks that are not fine
 
 
-def run(*, as_json: bool) -> int:
+def doctor(*, as_json: bool) -> int:
     """Examine the machine and print what was found; 1 if something essential is broken."""
     findings = examine()
     result = claims(findings)

@@ -25,7 +25,7 @@ def severities(findings):
 
 
 def test_json_has_findings_and_claims(capsys):
-    assert doctor.run(as_json=True) == 0
+    assert doctor.doctor(as_json=True) == 0
     told = json.loads(capsys.readouterr().out)
     checks = {item["check"] for item in told["findings"]}
     assert {"torch", "gpu", "clock control", "neighbours", "timer", "one at a time"} <= checks
@@ -38,7 +38,7 @@ def test_json_has_findings_and_claims(capsys):
 
 
 def test_the_table_shows_everything(capsys):
-    assert doctor.run(as_json=False) == 0
+    assert doctor.doctor(as_json=False) == 0
     out = capsys.readouterr().out
     assert "This machine" in out
     assert "What can be claimed" in out
@@ -50,7 +50,7 @@ def test_something_broken_sets_the_exit_status_and_spares_the_others(monkeypatch
         raise OSError("read-only")
 
     monkeypatch.setattr(machine, "disk", fail)
-    assert doctor.run(as_json=True) == 1
+    assert doctor.doctor(as_json=True) == 1
     findings = json.loads(capsys.readouterr().out)["findings"]
     broken = [item for item in findings if item["severity"] == "broken"]
     assert [(item["check"], item["found"]) for item in broken] == [("disk", "OSError: read-only")]

@@ -15,7 +15,6 @@ from harness.engine.local import Line, LocalExecutor
 from harness.records import record
 from harness.records.progress import Progress
 from harness.study import StudyError
-from harness.trials import folders as standing
 from harness.trials import trainings
 from tests.harness.engine import instant
 from tests.harness.engine.instant import Inline
@@ -119,7 +118,7 @@ def test_a_process_that_dies_is_a_failed_trial_and_is_tried_again(
 def test_what_a_killed_run_left_is_swept_up(tmp_path: Path) -> None:
     todo = agenda(tmp_path, [4])
     specs = todo.specs
-    left = tmp_path / "runs" / "toy" / f"{standing.PARTIAL}{specs[0].trial}"
+    left = tmp_path / "runs" / "toy" / f"{folders.PARTIAL}{specs[0].trial}"
     left.mkdir(parents=True)
     (left / "weights.safetensors").write_bytes(b"half")
     run(todo, tmp_path / "runs")

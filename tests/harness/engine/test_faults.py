@@ -18,7 +18,6 @@ from harness.engine.local import LocalExecutor
 from harness.engine.status import status
 from harness.records import Failure, Record, record
 from harness.records.progress import Progress
-from harness.trials import folders as standing
 from tests.harness.engine import instant
 from tests.harness.engine.instant import Inline
 from tests.harness.engine.running import agenda, run
@@ -122,7 +121,7 @@ def test_an_unreadable_record_is_set_aside_and_its_trial_run_anew(
     (message,) = warned
     assert trial in message
     assert message.endswith("and the trial is run anew")
-    kept = folder / f"{standing.UNREADABLE}{trial}-1" / record.FILE
+    kept = folder / f"{folders.UNREADABLE}{trial}-1" / record.FILE
     assert kept.read_bytes() == content
     assert len(record.read_all(folder)) == 2
 

@@ -18,9 +18,7 @@ from harness.records.progress import Progress
 from harness.study import expand, load
 from harness.study.specification import TrialSpec, started_from
 from harness.training.train import NotFiniteError
-from harness.trials import folders as standing
-from harness.trials import learn, trial
-from harness.trials import timing as trial_latency
+from harness.trials import folders, learn, timing, trial
 from harness.trials.outcome import blank_failure
 from tests.harness.studies import TOY, write
 from tests.patience import HANG
@@ -196,7 +194,7 @@ def test_a_sweep_over_how_latency_is_measured_claims_no_ratio(tmp_path: Path) ->
 def test_a_reference_that_is_done_meanwhile_is_found_when_it_is_time(tmp_path: Path) -> None:
     specs = expand(load(write(tmp_path, measure=["latency"])))
     folder = tmp_path / "study"
-    find = partial(standing.first_done, folder)
+    find = partial(folders.first_done, folder)
     first = trial.run(specs[0], folder / specs[0].trial, find_reference=find)
     assert first.absent["latency_ratio"] == "timed before any other trial was finished"
     second = trial.run(specs[1], folder / ".partial-b", find_reference=find)
@@ -217,8 +215,8 @@ def test_a_trial_that_lets_go_of_the_device_is_given_time_to_be_written(
             yield 0.2
 
     measuring = locks.measuring
-    monkeypatch.setattr(trial_latency.locks, "measuring", had_to_wait)
-    monkeypatch.setattr(trial_latency, "SECONDS_TO_WRITE", HANG)
+    monkeypatch.setattr(timing.locks, "measuring", had_to_wait)
+    monkeypatch.setattr(timing, "SECONDS_TO_WRITE", HANG)
     second = trial.run(spec, tmp_path / "b", find_reference=lambda: next(answers))
     assert second.details["reference"] == first.trial
 
@@ -228,7 +226,7 @@ def test_a_trial_that_found_the_device_free_waits_for_no_other(
 ) -> None:
     spec = specs[0].model_copy(update={"measure": ("latency",)})
     answers = iter([None])
-    monkeypatch.setattr(trial_latency, "SECONDS_TO_WRITE", HANG)
+    monkeypatch.setattr(timing, "SECONDS_TO_WRITE", HANG)
     alone = trial.run(spec, tmp_path / "a", find_reference=lambda: next(answers))
     assert alone.absent["latency_ratio"] == "timed before any other trial was finished"
 

@@ -344,7 +344,7 @@ def test_the_command_prints_json_and_writes_the_page(
 
     sets = [*QUICK, "frontier.iou_threshold=[0.5, 0.7]"]
     arguments = (["tests.toy:TOY"], "shapes", sets, None, "cpu")
-    status = frontier_command.measure(*arguments, out=tmp_path, write=write, as_json=True)
+    status = frontier_command.frontier(*arguments, out=tmp_path, write=write, as_json=True)
     printed = json.loads(capsys.readouterr().out)
     assert status == 0
     assert printed == pages[0]
@@ -353,7 +353,7 @@ def test_the_command_prints_json_and_writes_the_page(
 
 
 def test_the_command_shows_the_front_and_the_extremes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert frontier_command.measure(["tests.toy:TOY"], "shapes", QUICK, None, "cpu") == 0
+    assert frontier_command.frontier(["tests.toy:TOY"], "shapes", QUICK, None, "cpu") == 0
     shown = capsys.readouterr().out
     for word in ("front", "configured", "slowest", "least mAP", "network alone", "untrained"):
         assert word in shown
@@ -392,4 +392,4 @@ def test_roles_are_found() -> None:
 )
 def test_what_cannot_be_measured_is_refused(models: list[str], sets: list[str], part: str) -> None:
     with pytest.raises(ValueError, match=part):
-        frontier_command.measure(models, "shapes", [*QUICK, *sets], None, "cpu")
+        frontier_command.frontier(models, "shapes", [*QUICK, *sets], None, "cpu")
