@@ -15,7 +15,7 @@ from harness.engine.local import Line, LocalExecutor
 from harness.records import record
 from harness.records.progress import Progress
 from harness.study import StudyError
-from harness.trials import trainings
+from harness.trials import folders, trainings
 from tests.harness.engine import instant
 from tests.harness.engine.instant import Inline
 from tests.harness.engine.running import agenda, run

@@ -18,6 +18,7 @@ from harness.engine.local import LocalExecutor
 from harness.engine.status import status
 from harness.records import Failure, Record, record
 from harness.records.progress import Progress
+from harness.trials import folders
 from tests.harness.engine import instant
 from tests.harness.engine.instant import Inline
 from tests.harness.engine.running import agenda, run
