@@ -74,9 +74,9 @@ class TrainLoader:
             DataError: an image cannot be read, and the recipe does not pass it over.
         """
         self._keys.epoch, self._keys.start = epoch, start
-        for packed in _start(self._loader):
-            batch = unpack(_good(packed))
-            self._unreadable |= packed.unreadable  # type: ignore[union-attr]
+        for packed in _made(self._loader):
+            batch = unpack(packed)
+            self._unreadable |= packed.unreadable
             yield batch
 
     def state(self) -> dict[str, Any]:
@@ -139,8 +139,8 @@ class ValLoader:
         Raises:
             DataError: an image cannot be read.
         """
-        for packed in _start(self._loader):
-            yield unpack(_good(packed))
+        for packed in _made(self._loader):
+            yield unpack(packed)
 
 
 def train_loader(
@@ -217,12 +217,6 @@ class _Batches(Dataset[Any]):
         return rescaled(packed, keys[0].size or maker.input.size)
 
 
-def _good(packed: Packed | DataError) -> Packed:
-    if isinstance(packed, DataError):
-        raise packed
-    return packed
-
-
 def _stores(split: Split, input: InputConfig, recipe: Recipe) -> tuple[Store, Store]:
     """Share the memory out: photographs, and pictures that MixUp may ask for.
 
@@ -274,6 +268,25 @@ def _start(loader: DataLoader[Packed | DataError]) -> Iterator[Packed | DataErro
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
         return iter(loader)
+
+
+def _made(loader: DataLoader[Packed | DataError]) -> Iterator[Packed]:
+    """Yield what the processes make of a pass; they end where it cannot be gone on with.
+
+    Left to the garbage collector, torch closes their queues before it tells them, and then waits
+    for each of them for ten seconds.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    batches = _start(loader)
+    for packed in batches:
+        if isinstance(packed, DataError):
+            if loader.num_workers:
+                batches._shutdown_workers()  # type: ignore[attr-defined]
+                loader._iterator = None
+            raise packed
+        yield packed
 
 
 def _processors() -> int:

@@ -227,6 +227,22 @@ def test_a_split_without_any_image_to_read_is_refused(tmp_path: Path) -> None:
         list(train_loader(data.train, INPUT, recipe(2, on_corrupt="skip"), seed=0).epoch(0))
 
 
+@pytest.mark.parametrize("validating", [False, True])
+def test_processes_end_with_a_pass_that_is_given_up(tmp_path: Path, validating: bool) -> None:
+    """Also while somebody holds the error, and with it all that it came by."""
+    folder = write(tmp_path, document(10), document(10))
+    data = load(DataConfig(source=str(folder)))
+    for file in (*(folder / "train").iterdir(), *(folder / "val").iterdir()):
+        file.write_bytes(b"no image")
+    before = set(multiprocessing.active_children())
+    training = train_loader(data.train, INPUT, recipe(2, workers=2), seed=0)
+    batches = iter(val_loader(data.val, INPUT, 2, workers=2)) if validating else training.epoch(0)
+    with pytest.raises(DataError) as held:
+        list(batches)
+    assert set(multiprocessing.active_children()) == before
+    assert held.traceback
+
+
 def resident(pid: int) -> int:
     """Return the bytes of memory that a process holds for itself."""
     text = Path(f"/proc/{pid}/status").read_text("utf-8")
