@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -149,8 +149,7 @@ class InputConfig:
 class DetectorConfig(Protocol):
     """A frozen dataclass that describes one detector and builds it.
 
-    The hash of a result contains which class it is: `kind`, a class variable, where the class has
-    one of its own, so that it can be moved and renamed; else its module and name.
+    The hash of a result contains which class it is, see `kind_of`.
     """
 
     size_divisor: ClassVar[int]  # height and width of an input are multiples of it
@@ -170,12 +169,13 @@ class DetectorConfig(Protocol):
 def kind_of(config: DetectorConfig) -> str:
     """Return what a detector's class is called in the hash of a result.
 
-    A class that inherits from another detector's config is a kind of its own.
+    Of this package that is the class's own `kind`, wherever it lies; of another, copies and classes
+    that inherit from ours included, its module and name.
     """
-    own, names = vars(type(config)).get("kind"), {item.name for item in fields(config)}  # type: ignore[arg-type]
-    if isinstance(own, str) and "kind" not in names:
-        return own
-    return f"{type(config).__module__}.{type(config).__qualname__}"
+    owner = type(config)
+    if owner.__module__.partition(".")[0] == __name__.partition(".")[0] and "kind" in vars(owner):
+        return str(vars(owner)["kind"])
+    return f"{owner.__module__}.{owner.__qualname__}"
 
 
 class Detector(nn.Module):

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from detectors.boxes import area
+
 FEW, FEW_OF_A_GROUP = 200, 10
 """Boxes in all, and for each group, up to which one call for all is quicker on a CPU than one for
 each group (tests/benchmarks/test_nms.py)."""
@@ -93,14 +95,10 @@ def _suppresses(
     sides = torch.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:]) - corner
     sides = sides.clamp(min=0)
     common = sides[..., 0] * sides[..., 1]
-    together = _area(boxes)[..., :, None] + _area(others)[..., None, :]
+    together = area(boxes)[..., :, None] + area(others)[..., None, :]
     overlap = common / (together - common)
     same = groups[..., :, None] == other_groups[..., None, :]
     return (overlap > _round_down(iou_threshold, overlap.dtype)) & same
-
-
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def _round_down(threshold: float, dtype: torch.dtype) -> float:

@@ -1,1 +1,1 @@
-"""."""
+"""The harness around detectors: studies, training, measurement, records and the command."""

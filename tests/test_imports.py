@@ -1,5 +1,7 @@
 """The code is what `rooms.py` says: arrows point down, none runs in a circle, doors stay light."""
 
+import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -8,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine import server
 from tests import rooms
-from tests.rooms import DOORS, MORE_DOORS, ROOMS, ROOT, Import
+from tests.rooms import DOORS, ROOMS, ROOT, Import
 
 DETECTOR_LIBRARIES = {"torch", "torchvision.ops", "numpy", "scipy", "safetensors"}
 LATE_ON_PURPOSE = {"harness.cli.app", "harness.cli.lists"}
@@ -49,8 +52,24 @@ def circle(root: Path = ROOT) -> list[str]:
 
 
 def test_every_folder_of_the_harness_is_a_room() -> None:
-    folders = {file.parent.name for file in (ROOT / "harness").glob("*/__init__.py")}
-    assert folders - {item.name for item in ROOMS} == set()
+    files = (file.relative_to(ROOT / "harness") for file in (ROOT / "harness").rglob("*.py"))
+    places = {file.parts[0].removesuffix(".py") for file in files} - {"__init__"}
+    assert places == {item.name for item in ROOMS}
+
+
+def test_modules_are_imported_by_name_and_not_by_text() -> None:
+    """Else this file would not see the arrow; where processes are told modules, they exist."""
+    known = rooms.modules()
+    texts = {
+        (module, node.value)
+        for module, file in known.items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in known.keys() - set(rooms.PACKAGES)
+    }
+    told = {("harness.engine.server", name) for name in server.PRELOAD if name in known}
+    assert texts == told
+    assert all(importlib.util.find_spec(name) for name in server.PRELOAD)
+    assert [str(item) for item in rooms.imports() if item.imported == "harness"] == []
 
 
 def test_rooms_import_lower_ones_only() -> None:
@@ -118,8 +137,7 @@ def test_the_harness_uses_the_doors_of_detectors() -> None:
     inner = [
         str(item)
         for item in of("harness")
-        if is_of(item.imported, {"detectors"})
-        and item.imported not in DOORS | MORE_DOORS.get(rooms.room(item.importer), set())
+        if is_of(item.imported, {"detectors"}) and item.imported not in DOORS
     ]
     assert inner == []
 
@@ -196,6 +214,12 @@ def test_importing_the_command_loads_no_torch() -> None:
     assert loaded_by("import harness.cli").isdisjoint({"torch", "mlflow", "optuna", "plotly"})
 
 
+@pytest.mark.parametrize("command", ["doctor", "sync", "console"])
+def test_commands_that_need_no_torch_load_none(command: str) -> None:
+    """`doctor` has to say what is wrong with torch, too."""
+    assert "torch" not in loaded_by(f"import harness.cli.{command}")
+
+
 def test_help_is_quick() -> None:
     """It loads no library but what shows the help of a command that does nothing."""
     shown = loaded_by("from harness import cli\nassert cli.main(['--help']) == 0")
@@ -225,3 +249,16 @@ def stands_in(name: str, known: dict[str, Path]) -> bool:
     """Say whether a dotted name is a module, or a word that stands in the module before it."""
     module, _, word = name.rpartition(".")
     return name in known or (module in known and word in known[module].read_text("utf-8"))
+
+
+def test_files_that_documents_name_exist() -> None:
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    documents += [*(ROOT / "tests").rglob("README.md"), *(ROOT / "reports").rglob("README.md")]
+    path = re.compile(r"`(?:pytest [^`]*?)?((?:detectors|harness|reports|tests)/[\w/]+(?:\.py)?)")
+    gone = [
+        (str(document.relative_to(ROOT)), name)
+        for document in documents
+        for name in path.findall(document.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists() and "<" not in name
+    ]
+    assert gone == []

@@ -1,7 +1,7 @@
 """The command `detbench`: results on stdout, everything else on stderr.
 
-`app` declares every subcommand and its options; the module of its name carries it out, in a
-function of that name. `lists` declares `detbench list` and `detbench data`.
+`app` declares every subcommand and its options, `lists` those of `detbench list` and `data`. A
+module carries each out in a function of the same name; `count` and `frontier` belong to `measure`.
 """
 
 from __future__ import annotations

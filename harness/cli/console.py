@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
@@ -17,8 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.config.recipe import Recipe
-from harness.engine.events import Event
 from harness.records.progress import Progress as Step
+
+if TYPE_CHECKING:
+    from harness.engine.events import Event  # imports torch, which is slow
 
 SECONDS_BETWEEN_LINES = 15.0
 WIDTH_OF_A_FILE = 200  # of a table, when nobody knows how wide the reader's screen is

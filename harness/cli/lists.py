@@ -1,4 +1,7 @@
-"""The subcommands of `detbench list` and `detbench data`."""
+"""The subcommands of `detbench list` and `detbench data`.
+
+Each imports what carries it out when it is called, so that `--help` loads no torch.
+"""
 
 from __future__ import annotations
 

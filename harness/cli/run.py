@@ -20,6 +20,7 @@ from harness.engine.driver import Place
 from harness.engine.events import Event, Summary
 from harness.engine.executor import Executor
 from harness.engine.local import LocalExecutor
+from harness.engine.ray import RayExecutor
 from harness.records import Record, record
 from harness.study import Study, StudyError
 from harness.tracking import Outbox
@@ -78,8 +79,6 @@ def _executor(options: Options) -> Executor:
     """
     if options.cluster is None:
         return LocalExecutor(options.devices)
-    from harness.engine.ray import RayExecutor  # optional
-
     return RayExecutor(options.cluster, options.workers)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from harness.config.search import Direction
 from harness.records import Record
 from harness.records.progress import Judge
 from harness.study import Specs, Study, constraints, expand
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 Scalar: TypeAlias = str | int | float | bool | None
-Direction = Literal["maximize", "minimize"]
 Directions: TypeAlias = Mapping[str, Direction]  # by metric
 OBJECTIVES: dict[str, tuple[str, Direction]] = {
     "accuracy": ("mAP", "maximize"),

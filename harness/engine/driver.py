@@ -21,6 +21,7 @@ from harness.records import Failure, Record, record
 from harness.records.progress import Progress
 from harness.study.specification import TrialSpec
 from harness.trials import folders, trainings
+from harness.trials.outcome import blank_failure
 
 SECONDS_A_ROUND = 0.5
 SECONDS_BETWEEN_CLAIMS = 5.0  # when nothing was left to claim, but other drivers may die
@@ -262,8 +263,6 @@ class _Driver:
         if failure.cause == failures.STOPPED:
             self._give_back(trial)
         elif not self._is_tried_again(trial, failure):
-            from harness.trials.outcome import blank_failure  # imports lightning, which is slow
-
             result = blank_failure(item.claim.spec, failure, item.started)
             result.write(self.folder / trial)
             self._settle(trial, result)

@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple, TypeAlias
 
+import torch
+
 from harness.engine import server, worker
 from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Message, Speaker, Stage
 from harness.engine.failures import STOPPED
@@ -227,8 +229,6 @@ def _tidy(device: str) -> None:
     """Give back the memory of the last job, so that the next finds as much as a new process."""
     gc.collect()
     if device.startswith("cuda"):
-        import torch  # slow to import
-
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 

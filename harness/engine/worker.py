@@ -8,7 +8,7 @@ from functools import partial
 from harness.engine.executor import Job
 from harness.records import Record
 from harness.records.progress import Judge, OnProgress
-from harness.trials import folders
+from harness.trials import folders, trial
 
 
 class Interrupted(BaseException):
@@ -29,8 +29,6 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
         Interrupted: `on_progress` did.
         OSError: the record cannot be written.
     """
-    from harness.trials import trial  # slow to import
-
     unfinished = folders.partial_folder(job.folder, job.spec)
     shutil.rmtree(unfinished, ignore_errors=True)
     result = trial.run(

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from harness.machine import nvml
+from harness.machine import nvml, procfs
 
 PACKAGES = ("detbench", "torch", "torchvision", "numpy", "hotcoco")
 VARIABLES = (  # that change how fast operators are
@@ -96,7 +96,7 @@ def _cpu() -> dict[str, Any]:
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "cores_usable": _usable_cores(),
-        "quota_cores": quota_cores(),
+        "quota_cores": procfs.quota_cores(),
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
@@ -114,12 +114,6 @@ def _cpu_model() -> str | None:
 
 def _usable_cores() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-
-
-def quota_cores() -> float | None:
-    """Return the cores that a container may use, where it is limited."""
-    quota, _, period = (_text("/sys/fs/cgroup/cpu.max") or "").partition(" ")
-    return int(quota) / int(period) if quota.isdigit() else None
 
 
 def _memory() -> int | None:

@@ -121,3 +121,12 @@ def _head(path: str) -> bytes:
         return os.read(descriptor, HEAD)
     finally:
         os.close(descriptor)
+
+
+def quota_cores(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
+    """Return the cores that a container may use, where it is limited."""
+    try:
+        quota, _, period = file.read_text(encoding="utf-8").strip().partition(" ")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return int(quota) / int(period) if quota.isdigit() else None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.cli.doctor.finding import Finding, ok
 from harness.config.data import cache_dir
-from harness.machine import energy, environment, locks, nvml, procfs
+from harness.machine import energy, locks, nvml, procfs
 
 NO_CONTROL = "no clock control: report ratios, not milliseconds"
 SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -93,7 +93,7 @@ def threads() -> list[Finding]:
     import torch  # slow to import
 
     used, cores = torch.get_num_threads(), len(procfs.usable_cores())
-    quota = environment.quota_cores()
+    quota = procfs.quota_cores()
     usable = min(cores, quota or cores)
     settings = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
     found = f"{used} {'thread' if used == 1 else 'threads'} an operator, {usable:g} cores"

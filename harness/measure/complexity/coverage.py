@@ -40,13 +40,12 @@ def measure(call: Callable[[], Any], device: str, calls: int = 3) -> Coverage | 
     Returns:
         Shares, or why there are none.
     """
-    from torch.profiler import ProfilerActivity, profile  # slow to import
-
     os.environ.setdefault("KINETO_LOG_LEVEL", QUIET)
     on_gpu = torch.device(device).type == "cuda"
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
+    kinds = torch.profiler.ProfilerActivity
+    activities = [kinds.CPU] + [kinds.CUDA] * on_gpu
     call()
-    with profile(activities=activities, acc_events=True) as profiler:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
         for _ in range(calls):
             call()
         if on_gpu:

@@ -97,10 +97,9 @@ class CudaTimer:
         Two events around a call would not tell: they enclose the gaps in which the device waits
         for the next launch.
         """
-        from torch.profiler import ProfilerActivity, profile  # slow to import
-
         torch.cuda.synchronize(self.device)
-        with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
+        kinds = [torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=kinds, acc_events=True) as profiler:
             for step in steps:
                 value = step(value)
             torch.cuda.synchronize(self.device)

@@ -181,7 +181,7 @@ def test_threads_beyond_the_cores_and_threads_that_spin(monkeypatch):
     assert finding.remedy == "set OMP_NUM_THREADS=2"
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
     assert severities(machine.threads()) == {"threads": "ok"}
-    monkeypatch.setattr("harness.machine.environment.quota_cores", lambda: 1.5)
+    monkeypatch.setattr("harness.machine.procfs.quota_cores", lambda: 1.5)
     assert machine.threads()[0].remedy == "set OMP_NUM_THREADS=1"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     assert machine.threads()[0].remedy == "unset OMP_WAIT_POLICY"
