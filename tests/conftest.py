@@ -61,7 +61,7 @@ def _own_cache(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Keep rendered data and fingerprints of tests out of the user's cache, and locks apart.
+    """Keep rendered data, fingerprints and compiled code out of the user's caches, and locks apart.
 
     Tests take turns at measuring with each other, not with what else the machine does.
     """
@@ -69,6 +69,7 @@ def _own_cache(
     together = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     monkeypatch.setenv("DETBENCH_CACHE", str(folder / "cache"))
     monkeypatch.setenv("DETBENCH_LOCKS", str(together / "locks"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(together / "inductor"))
 
 
 @pytest.fixture(autouse=True)
