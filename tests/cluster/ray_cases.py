@@ -65,6 +65,11 @@ def patiently(start: Callable[[], Any]) -> Any:
     raise late
 
 
+@pytest.fixture(autouse=True)
+def _as_it_was() -> None:
+    """Ask nothing: Ray notes things in its driver's environment, and the process ends with it."""
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head with one core, on which every case may rely."""
