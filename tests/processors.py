@@ -15,7 +15,6 @@ ends the output; the exit status is 1 if any test failed.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -24,14 +23,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 import torch
 
 from harness.machine.environment import capture
+from tests.reruns import ROOT, USUAL, parser, print_table, read, spread
 
-ROOT = Path(__file__).resolve().parents[1]
-USUAL = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}  # as tox sets them
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # more threads than cores do not spin in each other's way
 IMITATIONS = {
     "aten-default": {"ATEN_CPU_CAPABILITY": "default"},
@@ -77,7 +74,7 @@ HEADER = ["imitation", "kernels", "threads", "passed", "failed", "skipped", "min
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for and print the summary."""
-    options = parse(arguments)
+    options = parser("tests.processors", __doc__, IMITATIONS).parse_args(arguments)
     if options.list:
         for name, variables in IMITATIONS.items():
             print(f"{name:16}", *(f"{key}={value}" for key, value in variables.items()))
@@ -86,29 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = [run(name, options.workers, options.pytest) for name in options.only]
     print_summary(outcomes)
     return 0 if all(outcome.good for outcome in outcomes) else 1
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.processors",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--list", action="store_true", help="print the imitations and stop")
-    parser.add_argument(
-        *("--only", "-o"),
-        nargs="+",
-        choices=IMITATIONS,
-        default=list(IMITATIONS),
-        metavar="NAME",
-        help="imitations to run, in this order; all if not given",
-    )
-    parser.add_argument(
-        "--workers", type=int, default=2, help="processes of pytest-xdist, 0 for none; 2 as in tox"
-    )
-    parser.add_argument("pytest", nargs="*", metavar="-- ARGUMENT", help="given to pytest")
-    return parser.parse_args(arguments)
 
 
 def environment(variables: dict[str, str]) -> dict[str, str]:
@@ -132,40 +106,19 @@ def run(name: str, workers: int, extra: Sequence[str]) -> Outcome:
     variables = environment(IMITATIONS[name])
     kernels, threads = ask_torch(variables)
     print(f"\n{name}:", *(f"{key}={value}" for key, value in IMITATIONS[name].items()), flush=True)
-    spread = ["-n", str(workers), "--dist", "loadfile"] if workers else []
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        options = ["--benchmark-disable", f"--junitxml={report}", *spread, *extra]
+        options = ["--benchmark-disable", f"--junitxml={report}", *spread(workers), *extra]
         start = time.monotonic()
         done = subprocess.run([sys.executable, "-m", "pytest", *options], cwd=ROOT, env=variables)
         minutes = (time.monotonic() - start) / 60
-        passed, skipped, failed = read(report)
+        passed, skipped, failed = read(Path(folder))
     return Outcome(name, kernels, threads, passed, skipped, failed, done.returncode, minutes)
-
-
-def read(report: Path) -> tuple[int, int, list[str]]:
-    """Return how many tests passed, how many were skipped, and the names of those that failed."""
-    passed, skipped, failed = 0, 0, []
-    cases = ElementTree.parse(report).iter("testcase") if report.is_file() else ()
-    for case in cases:
-        if {"failure", "error"} & {part.tag for part in case}:
-            failed.append(f"{case.get('classname')}::{case.get('name')}")
-        elif case.find("skipped") is not None:
-            skipped += 1
-        else:
-            passed += 1
-    return passed, skipped, failed
 
 
 def print_summary(outcomes: Sequence[Outcome]) -> None:
     """Print a row per imitation and the tests that failed."""
-    rows = [HEADER, *(outcome.row() for outcome in outcomes)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print()
-    for row in rows:
-        print(
-            "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+    print_table([HEADER, *(outcome.row() for outcome in outcomes)])
     for outcome in outcomes:
         for test in outcome.failed:
             print(f"{outcome.imitation}: {test}")

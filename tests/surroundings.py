@@ -31,10 +31,9 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parents[1]
-USUAL = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}  # as tox sets them
+from tests.reruns import ROOT, USUAL, parser, print_table, read, spread
+
 CACHES = {"__pycache__", ".hypothesis", ".benchmarks"}  # that tools of development keep
 MARK = "DETBENCH_TESTS_RUN"  # an environment variable, by which processes of a run are known
 SECONDS_TO_END = 30.0  # for processes whose parent has ended
@@ -166,28 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.surroundings",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--list", action="store_true", help="print the surroundings and stop")
-    parser.add_argument(
-        *("--only", "-o"),
-        nargs="+",
-        choices=SURROUNDINGS,
-        default=list(SURROUNDINGS),
-        metavar="NAME",
-        help="surroundings to run in, in this order; all if not given",
-    )
-    parser.add_argument(
-        "--workers", type=int, default=2, help="processes of pytest-xdist, 0 for none; 2 as in tox"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=int(time.time()) % 100_000, help="of the random order"
-    )
-    parser.add_argument("pytest", nargs="*", metavar="-- ARGUMENT", help="given to pytest")
-    return parser.parse_args(arguments)
+    made = parser("tests.surroundings", __doc__, SURROUNDINGS)
+    seed = int(time.time()) % 100_000
+    made.add_argument("--seed", type=int, default=seed, help="of the random order")
+    return made.parse_args(arguments)
 
 
 def run(name: str, options: argparse.Namespace) -> Outcome:
@@ -205,12 +186,12 @@ def run(name: str, options: argparse.Namespace) -> Outcome:
         left = tuple([*place.processes(), *sorted(place.files() - before)])
         passed, skipped, failed = read(place.reports)
     minutes = (time.monotonic() - start) / 60
-    return Outcome(name, passed, skipped, failed, tuple(wrong), left, minutes)
+    return Outcome(name, passed, skipped, tuple(failed), tuple(wrong), left, minutes)
 
 
 def runs(what: Surrounding, options: argparse.Namespace) -> Iterator[list[str]]:
     """Yield the arguments of each run of pytest."""
-    workers = ["-n", str(options.workers), "--dist", "loadfile"] if options.workers else []
+    workers = spread(options.workers)
     own = [word.format(seed=options.seed) for word in what.options]
     if not what.apart:
         yield [*own, *workers, *options.pytest]
@@ -313,29 +294,9 @@ def marked(mark: str) -> Iterator[tuple[int, str]]:
                 yield int(folder.name), os.fsdecode(b" ".join(words)).strip()
 
 
-def read(reports: Path) -> tuple[int, int, tuple[str, ...]]:
-    """Return how many tests passed, how many were skipped, and the names of those that failed."""
-    passed, skipped, failed = 0, 0, []
-    for report in sorted(reports.glob("*.xml")):
-        for case in ElementTree.parse(report).iter("testcase"):
-            kinds = {child.tag for child in case}
-            if kinds & {"failure", "error"}:
-                failed.append(f"{case.get('classname')}::{case.get('name')}")
-            elif "skipped" in kinds:
-                skipped += 1
-            else:
-                passed += 1
-    return passed, skipped, tuple(failed)
-
-
 def print_summary(outcomes: Sequence[Outcome]) -> None:
     """Print a table, and below it what failed and what was left."""
-    rows = [HEADER, *(outcome.row() for outcome in outcomes)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print()
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    print_table([HEADER, *(outcome.row() for outcome in outcomes)])
     for outcome in outcomes:
         for name in outcome.failed:
             print(f"{outcome.surrounding}: failed: {name}")
