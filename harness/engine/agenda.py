@@ -10,6 +10,7 @@ from harness.config.search import Direction
 from harness.records import Record
 from harness.records.progress import Judge
 from harness.study import Specs, Study, constraints, expand
+from harness.study.search import judge
 from harness.study.specification import TrialSpec, short
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def of(study: Study) -> Agenda:
     made = _of_search(study) if study.search else of_sweep(study, expand(study))
     if not plan.is_judged(study):
         return made
-    return replace(made, judge=lambda records, trial: plan.judge(study, records, trial))
+    return replace(made, judge=lambda records, trial: judge.Judge(study, records, trial))
 
 
 def of_sweep(study: Study, specs: Sequence[TrialSpec]) -> Agenda:

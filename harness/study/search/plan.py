@@ -13,7 +13,7 @@ A search (`search:`) asks Optuna for one trial after the other:
     trial = optuna_study.ask()
     run = plan.ask(study, trial)                                 # overrides and seed
     spec = specs(run.overrides, run.seed)                        # StudyError: cannot be built
-    judge = plan.judge(study, records, trial)                    # for the executor's questions
+    judge = Judge(study, records, trial)                         # for the executor's questions
     plan.tell(study, optuna_study, trial, record, records)       # whatever became of it
 
 `spec.trial` is a hash of the configuration: when its record stands, or the trial is under way, it
@@ -32,7 +32,6 @@ from harness.records import Record
 from harness.study.designs import racing
 from harness.study.designs.racing import Run
 from harness.study.search import objectives, samplers, space
-from harness.study.search.judge import Judge
 from harness.study.study import Study
 
 STATES = {
@@ -68,11 +67,6 @@ def pruner(study: Study) -> optuna.pruners.BasePruner:
 def ask(study: Study, trial: optuna.trial.BaseTrial) -> Run:
     """Let a trial of Optuna choose what to run."""
     return Run(space.suggest(trial, _search(study).space), study.seeds[0])
-
-
-def judge(study: Study, records: Sequence[Record], trial: optuna.Trial | None = None) -> Judge:
-    """Make the judge of one trial; `records` may grow, the judge sees it."""
-    return Judge(study, records, trial)
 
 
 def is_judged(study: Study) -> bool:

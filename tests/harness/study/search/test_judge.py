@@ -75,7 +75,7 @@ def test_with_one_objective_optunas_pruners_decide(tmp_path: Path, pruner: str) 
     reasons = []
     for best in (0.9, 0.8, 0.7, 0.6, 0.05, 0.04, 0.03):
         trial = asked.ask()
-        judge = plan.judge(study, [], trial)
+        judge = Judge(study, [], trial)
         curve: list[dict[str, float]] = []
         for epoch in (1, 2):
             curve.append({"epoch": float(epoch), "mAP": best * epoch / 2})

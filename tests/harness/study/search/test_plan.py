@@ -11,6 +11,7 @@ import pytest
 from harness.records import Record
 from harness.study import Specs, Study, expand, load
 from harness.study.search import plan
+from harness.study.search.judge import Judge
 from reports import search as fronts
 from tests.harness.studies import write
 from tests.harness.study.search.spaces import searching
@@ -74,7 +75,7 @@ def drive(study: Study, trials: int) -> tuple[list[Record], optuna.Study]:
         trial = optuna_study.ask()
         run = plan.ask(study, trial)
         known = {k: v for k, v in outcome(run.overrides).items() if k != "mAP"}
-        reason = plan.judge(study, records, trial)("cheap", known, [])
+        reason = Judge(study, records, trial)("cheap", known, [])
         record = surrogate(run.overrides, reason, number)
         plan.tell(study, optuna_study, trial, record, records)
         records.append(record)
