@@ -6,7 +6,6 @@ generator seeded by (seed, epoch, position, index).
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from harness.data.caches import LANES, Dealer, Key, Plan
 from harness.data.dataset import Split
 from harness.data.maker import Maker
 from harness.data.store import Store
+from harness.machine.procfs import usable_cores
 from harness.records import digest
 
 ROOM = 3  # times the pictures that MixUp's caches hold; what else is there is for photographs
@@ -245,7 +245,7 @@ def _what_matters(recipe: Recipe) -> dict[str, Any]:
 def _loader(
     maker: Maker, batches: Sampler[list[Key]], workers: int, *, persistent: bool
 ) -> DataLoader[Packed | DataError]:
-    workers = min(workers, _processors())  # torch warns of more; batches do not depend on it
+    workers = min(workers, len(usable_cores()))  # torch warns of more; batches do not depend on it
     return DataLoader(
         _Batches(maker),
         batch_sampler=batches,
@@ -287,13 +287,6 @@ def _made(loader: DataLoader[Packed | DataError]) -> Iterator[Packed]:
                 loader._iterator = None
             raise packed
         yield packed
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _as_it_is(packed: Any) -> Any:
