@@ -20,7 +20,7 @@ UNIT = {
     "harness/measure/accuracy": "detections",
     "harness/measure/complexity": "coverage",
     "harness/measure/latency": "limits statistics timer",
-    "harness/records": "files fronts least_squares record",
+    "harness/records": "files fronts latencies least_squares record",
     "harness/study": "constraints study",
     "harness/study/designs": "factorial racing",
     "harness/study/search": "checks judge objectives pruning space",

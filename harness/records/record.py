@@ -98,6 +98,9 @@ class Record(BaseModel):
     protocol_hash: str = ""
     data: dict[str, Any] = {}
     """Name, fingerprint, classes and size of the data set."""
+    code: dict[str, dict[str, str]] = {}
+    """Source that computed the results: part (detector, training, ...) to file to fingerprint;
+    empty in a record from before this was kept, whose code is unknown."""
     environment: dict[str, Any] = {}
     timings: dict[str, float] = {}
     """Seconds by phase, and `started`, `finished`, seconds since the epoch of Unix."""
