@@ -17,6 +17,7 @@ from harness.cli.options import (
     Device,
     Format,
     Json,
+    KeepStale,
     Out,
     Sets,
     Size,
@@ -76,6 +77,10 @@ def run(
     tracking_uri: TrackingUri = None,
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
+    keep_stale: KeepStale = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run again what other versions of libraries computed.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Run a study: every trial whose record does not stand yet."""
@@ -104,6 +109,8 @@ def run(
         only=only or [],
         tracker=uri(tracking_uri) if tracking else None,
         report=report,
+        keep_stale=keep_stale,
+        fresh=fresh,
     )
     return command.run(study, data, set_ or [], options, as_json=as_json)
 

@@ -14,7 +14,7 @@ from harness.cli.console import print_json
 from harness.machine import environment
 from harness.study import Study, StudyError
 from harness.study.specification import TrialSpec
-from harness.trials import plan
+from harness.trials import folders, plan, stale
 from harness.trials.plan import Cost, Planned
 from harness.trials.probe import Probe, probe
 
@@ -83,6 +83,8 @@ def _trials(study: Study) -> list[TrialSpec]:
 def summary(study: Study, planned: Sequence[Planned], options: Options) -> dict[str, Any]:
     """Return the plan of a study as JSON values; times in seconds, sizes in bytes."""
     left, cost = plan.trainings_left(planned), _cost(planned, options)
+    folder = options.out / study.name
+    stands = [folders.read(folder, item.spec.trial) for item in planned if item.stands]
     needed = [item for item in planned if item.training]
     return {
         "study": study.name,
@@ -90,6 +92,8 @@ def summary(study: Study, planned: Sequence[Planned], options: Options) -> dict[
         "search_trials": study.search.trials if study.search else None,
         "trials": [_row(item, left) for item in planned],
         "stand_already": sum(item.stands for item in planned),
+        "out_of_date": [found.told() for found in stale.find((i.spec for i in planned), folder)],
+        "other_versions": stale.versions_lines(item for item in stands if item is not None),
         "taken_over": sum(item.earlier is not None for item in planned),
         "ruled_out": sum(item.ruled_out is not None and not item.stands for item in planned),
         "trainings": len(left),
@@ -178,6 +182,8 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"an epoch, {found['steps']} steps",
         f"training: {found['training_macs']:.3g} MACs (forward, and twice that backward)",
         f"time: {_time(found)}",
+        *stale.lines(found["out_of_date"]),
+        *found["other_versions"],
         f"disk: {_disk(found['disk'])}\n",
     ]
 

@@ -29,6 +29,9 @@ TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+KeepStale = Annotated[
+    bool, typer.Option("--keep-stale", help="Use finished trials of other code, and say so.")
+]
 Size = Annotated[
     tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
 ]

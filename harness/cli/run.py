@@ -24,6 +24,7 @@ from harness.engine.ray import RayExecutor
 from harness.records import Record, record
 from harness.study import Study, StudyError
 from harness.tracking import Outbox
+from harness.trials import stale
 
 PAGE = "report.html"
 
@@ -40,6 +41,8 @@ class Options:
     report: bool
     cluster: Mapping[str, float] | None = None  # what a trial takes of a node of Ray; None for here
     workers: int | None = None  # trials at a time on a cluster; None for as many as fit
+    keep_stale: bool = False  # whether finished trials of other code stand in
+    fresh: bool = False  # whether what other versions of libraries computed is run again
 
 
 def run(
@@ -47,7 +50,7 @@ def run(
 ) -> int:
     """Run a study, log it, write its page, and print its table."""
     study = studies.load(name, data=data_name, sets=sets)
-    todo = agenda.of(study)
+    todo = _renewed(agenda.of(study), options)
     folder = options.out / study.name
     todo = _only(todo, options.only)
     with Board(console.stderr(), todo.total) as board:
@@ -56,7 +59,7 @@ def run(
             def handle(event: Event) -> None:
                 board.handle(event)
                 if event.record is not None:
-                    track(folder / event.trial)
+                    track(folder / event.record.trial)
 
             summary = driver.run(
                 todo,
@@ -69,6 +72,15 @@ def run(
     _show(study, summary, folder, page, as_json=as_json)
     _hint(summary)
     return 1 if summary.failed or summary.halted else 0
+
+
+def _renewed(todo: Agenda, options: Options) -> Agenda:
+    """Let finished trials count, or not, whose code or libraries are not those of now."""
+    todo = replace(todo, keep_stale=options.keep_stale, fresh=options.fresh)
+    if not options.fresh:
+        return todo
+    before = todo.outdated
+    return replace(todo, outdated=lambda found: before(found) or bool(stale.other_versions(found)))
 
 
 def _executor(options: Options) -> Executor:

@@ -10,6 +10,7 @@ from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
 from harness.engine import status as engine_status
+from harness.trials import stale
 
 COLUMNS = {"name": "trial", "seed": "seed", "phase": "phase", "share": "of it", "mAP": "mAP"}
 COLUMNS |= {"eta": "ETA", "since": "since", "owner": "run by"}
@@ -27,7 +28,9 @@ def status(
     """Print the state of a study; nothing is run."""
     study = studies.load(name, data=data_name, sets=sets)
     total = study.search.trials if study.search else len(study.variants()) * len(study.seeds)
-    found = engine_status.status(study.name, total, out / study.name, storage)
+    folder = out / study.name
+    found = engine_status.status(study.name, total, folder, storage)
+    found["out_of_date"] = [item.told() for item in stale.find(stale.asked(study, folder), folder)]
     print_json({"study": study.name, **found}) if as_json else _show(study.name, found)
     return 0
 
@@ -39,6 +42,8 @@ def _show(name: str, found: Mapping[str, Any]) -> None:
     out.print(f"{name}: {counts or 'no trials'}{left}", markup=False, highlight=False)
     if found["running"]:
         out.print(console.table(COLUMNS, [_row(item) for item in found["running"]]))
+    for line in stale.lines(found["out_of_date"]):
+        out.print(line, markup=False, highlight=False)
     for item in found["failures"]:
         trials = ", ".join(item["trials"])
         line = f"failed by {item['cause']}: {trials}: {item['message']}"

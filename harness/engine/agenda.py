@@ -62,6 +62,10 @@ class Agenda:
     timeout: float | None = None  # seconds an attempt
     outdated: Callable[[Record], bool] = lambda record: False
     """Whether a trial was given up for a reason that the study has no more."""
+    keep_stale: bool = False
+    """Whether finished trials of other code stand in for those that would be run."""
+    fresh: bool = False
+    """Whether what other versions of libraries computed is run again."""
 
     @property
     def total(self) -> int:

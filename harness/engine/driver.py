@@ -20,7 +20,7 @@ from harness.engine.storage import HEARTBEAT_SECONDS, StorageError, patiently, u
 from harness.records import Failure, Record, record
 from harness.records.progress import Progress
 from harness.study.specification import TrialSpec
-from harness.trials import folders, trainings
+from harness.trials import folders, stale, trainings
 from harness.trials.outcome import blank_failure
 
 SECONDS_A_ROUND = 0.5
@@ -100,6 +100,7 @@ class _Driver:
         self.trained_by: dict[str, str | None] = {}
         self.halted: str | None = None
         self.beaten, self.claim_after = 0.0, 0.0
+        self.stock = stale.Stock(self.folder) if agenda.keep_stale else None
 
     def close(self) -> None:
         """Let go of the study's storage."""
@@ -143,6 +144,8 @@ class _Driver:
         if wrong:
             self.warn(wrong)
         found = folders.standing(self.folder, trial)
+        if found is None and self.stock is not None:
+            found = self.stock.stand_in(self.ledger.specs.get(trial))
         if found is None or self.agenda.outdated(found):
             return False
         self.records[trial] = found
@@ -201,10 +204,11 @@ class _Driver:
         if self._find(spec.trial):
             self._tell(claim, self.records[spec.trial])
             return
-        shutil.rmtree(self.folder / spec.trial, ignore_errors=True)
+        folders.make_way(self.folder, spec.trial)
         self.running[spec.trial] = _Running(claim)
         self._beat()
         judged = self.agenda.judge is not None
+        spec = spec.model_copy(update={"fresh": self.agenda.fresh})
         job = Job(spec, self.folder, self._reference(), self.place.out / trainings.SHELF, judged)
         self.executor.submit(job)
         self.on_event(Event("started", spec.trial, spec))
@@ -270,8 +274,9 @@ class _Driver:
     def _is_tried_again(self, trial: str, failure: Failure) -> bool:
         """Give a trial back if its failure is worth another attempt, or is not its own."""
         item = self.running[trial]
-        if failures.no_room(failure):
-            self.halted = f"{self.folder}: {failure.message}; free some, and run again"
+        hopeless = failures.ends_all(failure, self.folder)
+        if hopeless is not None:
+            self.halted = hopeless
             self._give_back(trial)
             return True
         allowed = failures.retries(self.agenda.retries, failure.cause)

@@ -20,10 +20,11 @@ import torch
 
 from harness.engine import server, worker
 from harness.engine.executor import Advanced, Asked, Finished, Job, Lost, Message, Speaker, Stage
-from harness.engine.failures import STOPPED
+from harness.engine.failures import OTHER_CODE, STOPPED
 from harness.engine.worker import Interrupted
 from harness.records import Failure, Record
 from harness.records.progress import Progress
+from harness.study.code import CodeError
 
 SECONDS_BETWEEN_STEPS = 0.1
 SECONDS_TO_DIE = 3.0
@@ -214,6 +215,8 @@ def carry_out(
         return Finished(job.trial, result)
     except Interrupted:
         return Lost(job.trial, Failure(cause=STOPPED, message="ended on request"))
+    except CodeError as error:
+        return Lost(job.trial, Failure(cause=OTHER_CODE, message=str(error)))
     except BaseException as error:  # whatever it is, the driver has to know
         return Lost(job.trial, failure_of(error))
 

@@ -13,7 +13,7 @@ from multiprocessing import forkserver
 
 from harness.config.yaml_source import StudyError
 
-PRELOAD = ["harness.trials.trial", "lightning_fabric"]
+PRELOAD = ["harness.engine.worker", "lightning_fabric"]
 
 
 def warm_up() -> None:

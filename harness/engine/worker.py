@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from functools import partial
+from pathlib import Path
 
 from harness.engine.executor import Job
-from harness.records import Record
+from harness.records import Record, source
 from harness.records.progress import Judge, OnProgress
+from harness.study import code as codes
+from harness.study.code import CodeError, Fingerprints
+from harness.study.sources import is_ours
+from harness.study.specification import TrialSpec
 from harness.trials import folders, trial
 
 
 class Interrupted(BaseException):
     """Raised in a trial's step to end it without a record; no `except Exception` may catch it."""
+
+
+def _loaded() -> dict[Path, bytes]:
+    """Read the files of detbench that this process has imported."""
+    named = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+    files = [Path(file) for name, file in named.items() if file and is_ours(name)]
+    return {file: file.read_bytes() for file in files if file.suffix == ".py" and file.is_file()}
+
+
+HELD = _loaded()
+"""Files as they were when this process, or the one that it was forked from, first saw them."""
 
 
 def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge: Judge) -> Record:
@@ -27,8 +44,10 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
 
     Raises:
         Interrupted: `on_progress` did.
+        CodeError: this process has other code than that which the trial was planned with.
         OSError: the record cannot be written.
     """
+    check_code(job.spec)
     unfinished = folders.partial_folder(job.folder, job.spec)
     shutil.rmtree(unfinished, ignore_errors=True)
     result = trial.run(
@@ -44,3 +63,28 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
     )
     folders.place(unfinished, job.folder / job.trial)
     return result
+
+
+def check_code(spec: TrialSpec) -> None:
+    """Refuse a trial that this process would run with other code than it was planned with.
+
+    Raises:
+        CodeError: naming the files.
+    """
+    config, fingerprints = spec.setup.detector, Fingerprints(spec.detector)
+    wrong = codes.differing(spec.code, fingerprints.of(config, spec.measure))
+    for part in fingerprints.files(config, spec.measure).values():
+        wrong += [name for name, file in part.items() if _changed_since(file)]
+    if wrong:
+        files = ", ".join(dict.fromkeys(wrong))
+        raise CodeError(
+            f"the code changed since the study was started, or differs on this node: {files};"
+            " run the study again, with the same code everywhere"
+        )
+
+
+def _changed_since(file: Path) -> bool:
+    """Say whether a file computes something else than when this process first saw it."""
+    now = file.read_bytes()
+    held = HELD.setdefault(file, now)
+    return held != now and source.read(held).fingerprint != source.read(now).fingerprint

@@ -10,6 +10,7 @@ import platform
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ import torch
 
 from harness.machine import nvml, procfs
 
-PACKAGES = ("detbench", "torch", "torchvision", "numpy", "hotcoco")
+LIBRARIES = (  # that compute results
+    *("torch", "torchvision", "numpy", "hotcoco", "opencv-python", "opencv-python-headless"),
+)
+PACKAGES = ("detbench", *LIBRARIES)
 VARIABLES = (  # that change how fast operators are
     *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT"),
     *("KMP_BLOCKTIME", "KMP_AFFINITY", "MKL_NUM_THREADS", "LD_PRELOAD", "CUDA_LAUNCH_BLOCKING"),
@@ -54,6 +58,33 @@ def capture(device: str) -> dict[str, Any]:
         "git": _git(Path(__file__).resolve().parents[2]),
     }
     return _present(facts)
+
+
+def versions(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the versions of Python and of the libraries that compute results.
+
+    Args:
+        facts: from `capture`; a record's, be it an older one, which lacks some.
+    """
+    packages = facts.get("packages", {})
+    found = {name: packages[name] for name in LIBRARIES if name in packages}
+    return found | ({"python": facts["python"]} if "python" in facts else {})
+
+
+def other_versions(before: Mapping[str, str]) -> list[str]:
+    """Name what has another version now, as `torch 2.13.0, now 2.14.1`.
+
+    Args:
+        before: from `versions`.
+    """
+    now = _versions_now()
+    known = sorted(before.keys() & now.keys())
+    return [f"{n} {before[n]}, now {now[n]}" for n in known if before[n] != now[n]]
+
+
+@cache
+def _versions_now() -> dict[str, str]:
+    return versions({"python": platform.python_version(), "packages": _packages()})
 
 
 def identity(facts: Mapping[str, Any]) -> str:

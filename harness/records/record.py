@@ -171,6 +171,14 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def unused(path: Path) -> Path:
+    """Return a path with a number behind it that is not there yet."""
+    number = 1
+    while path.with_name(f"{path.name}-{number}").exists():
+        number += 1
+    return path.with_name(f"{path.name}-{number}")
+
+
 def digest(value: Any, length: int = 12) -> str:
     """Hash a JSON value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)

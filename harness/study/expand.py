@@ -12,6 +12,7 @@ from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.yaml_source import StudyError
 from harness.data import DataSet
+from harness.study.code import Fingerprints
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
 from harness.study.study import Study, at
@@ -27,6 +28,7 @@ class Specs:
     ) -> None:
         self.study, self.open_data = study, open_data
         self.opened: dict[DataConfig, DataSet] = {}
+        self.fingerprints = Fingerprints(study.detector)
 
     def __call__(self, overrides: Mapping[str, Any], seed: int) -> TrialSpec:
         """Write down one trial.
@@ -42,7 +44,8 @@ class Specs:
             self.opened[setup.data] = self.open_data(setup.data)
         dataset = self.opened[setup.data]
         setup = _with_classes(study, setup, overrides, dataset)
-        spec = specify(study, setup, overrides, seed, dataset)
+        code = self.fingerprints.of(setup.detector, study.measure)
+        spec = specify(study, setup, overrides, seed, dataset, code)
         return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import detectors
 from detectors import weights as detector_weights
 from detectors.config import canonical, flatten, override
+from detectors.config import describe as describe_config
 from detectors.interface import kind_of
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
@@ -26,7 +26,11 @@ from harness.measure.accuracy.evaluate import (
 )
 from harness.measure.latency.timer import SYNC
 from harness.records import SCHEMA, digest
+from harness.study import code as codes
+from harness.study.code import TRAINED, Code
 from harness.study.study import Study
+
+EVALUATOR = "hotcoco"  # its version is in a record's `environment`
 
 
 class TrialSpec(Settings):
@@ -34,7 +38,7 @@ class TrialSpec(Settings):
 
     study: str
     trial: str
-    """Hash of what determines the result, not of the machine."""
+    """Hash of what determines the result, its code included, not of the machine."""
     name: str
     """The overrides in short."""
     detector: str
@@ -56,6 +60,10 @@ class TrialSpec(Settings):
     protocol_hash: str
     dataset: dict[str, Any]
     """Name, fingerprint, classes and size of the data set."""
+    code: Code = {}
+    """Source that computes the results: part to file to fingerprint."""
+    fresh: bool = False
+    """Whether results that other versions of libraries computed are not taken over."""
 
     @property
     def title(self) -> str:
@@ -64,17 +72,22 @@ class TrialSpec(Settings):
 
     @property
     def training(self) -> str:
-        """Hash what determines the trained weights; trials that share it need one training."""
+        """Hash what determines the trained weights; trials that share it need one training.
+
+        The defaults of inference-only knobs don't: a training says which it was validated with.
+        """
         config = canonical(self.setup.detector)
+        known = describe_config(config)
         return digest(
             {
                 "schema": SCHEMA,
                 "detector": kind_of(config),
-                "knobs": flatten(config),
+                "knobs": {knob.path: knob.value for knob in known if not knob.inference_only},
                 "data": self.dataset["fingerprint"],
                 "recipe": _of_result(self.recipe),
                 "seed": self.seed,
                 "weights": self.weights_digest,
+                "code": codes.identity(self.code, TRAINED),
             }
         )
 
@@ -91,7 +104,12 @@ class TrialSpec(Settings):
 
 
 def specify(
-    study: Study, setup: Setup, overrides: Mapping[str, Any], seed: int, dataset: DataSet
+    study: Study,
+    setup: Setup,
+    overrides: Mapping[str, Any],
+    seed: int,
+    dataset: DataSet,
+    code: Code,
 ) -> TrialSpec:
     """Write down one trial of a study."""
     flat = flatten(setup.detector)
@@ -105,6 +123,7 @@ def specify(
         "recipe": _of_result(setup.recipe) if trained else None,
         "seed": seed,
         "protocol": protocol,
+        "code": codes.identity(code, code),
     }
     return TrialSpec(
         study=study.name,
@@ -121,6 +140,7 @@ def specify(
         protocol=protocol,
         protocol_hash=digest(protocol),
         dataset=dataset.summary() | {"fingerprint": dataset.fingerprint},
+        code=code,
     )
 
 
@@ -164,7 +184,7 @@ def _protocol(
     }
     if "accuracy" in measure:
         protocol |= {
-            "evaluator": _evaluator(),
+            "evaluator": EVALUATOR,
             "max_detections": MAX_DETECTIONS,
             "iou_thresholds": IOU_THRESHOLDS,
             "tide": {"found": FOUND_IOU, "background": BACKGROUND_IOU},
@@ -173,13 +193,6 @@ def _protocol(
         protocol["latency"] = setup.latency.model_dump(mode="json")
         protocol["sync"] = SYNC
     return protocol
-
-
-def _evaluator() -> str:
-    try:
-        return f"hotcoco {version('hotcoco')}"
-    except PackageNotFoundError:
-        return "hotcoco"
 
 
 def _of_result(recipe: Recipe | None) -> dict[str, Any] | None:

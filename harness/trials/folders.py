@@ -11,6 +11,9 @@ from harness.records import Record, RecordError, record
 from harness.study.specification import TrialSpec
 
 PARTIAL, REPLACED, UNREADABLE = ".partial-", ".replaced-", ".unreadable-"
+EARLIER = ".earlier-"
+OTHER_CODE = "other_code"
+"""In the details of a record of other code that stands in for a trial: the files that changed."""
 
 
 def read(folder: Path, trial: str) -> Record | None:
@@ -39,7 +42,8 @@ def standing(folder: Path, trial: str) -> Record | None:
 
 def can_be_reference(result: Record) -> bool:
     """Say whether latencies can be compared with a trial's."""
-    return result.state == "done" and "weights" in result.artifacts
+    ours = OTHER_CODE not in result.details  # else its weights may not even fit
+    return ours and result.state == "done" and "weights" in result.artifacts
 
 
 def first_done(folder: Path) -> Path | None:
@@ -66,11 +70,19 @@ def set_aside(folder: Path, trial: str) -> str | None:
     except FileNotFoundError:
         return None
     except (RecordError, UnicodeError) as error:
-        aside = _unused(folder / f"{UNREADABLE}{trial}")
+        aside = record.unused(folder / f"{UNREADABLE}{trial}")
         os.replace(folder / trial, aside)
         reason = str(error).partition("; remove")[0]
         return f"{reason}; it was moved to {aside}, and the trial is run anew"
     return None
+
+
+def make_way(folder: Path, trial: str) -> None:
+    """Remove what a trial left that did not finish; keep aside what did."""
+    found = standing(folder, trial)
+    if found is not None and found.state == "done":
+        os.replace(folder / trial, record.unused(folder / f"{EARLIER}{trial}"))
+    shutil.rmtree(folder / trial, ignore_errors=True)
 
 
 def partial_folder(folder: Path, spec: TrialSpec) -> Path:
@@ -99,10 +111,3 @@ def sweep(folder: Path, busy: Collection[str | None]) -> None:
         for prefix in (PARTIAL, REPLACED):
             if item.name.startswith(prefix) and item.name.removeprefix(prefix) not in busy:
                 shutil.rmtree(item, ignore_errors=True)
-
-
-def _unused(path: Path) -> Path:
-    number = 1
-    while path.with_name(f"{path.name}-{number}").exists():
-        number += 1
-    return path.with_name(f"{path.name}-{number}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import time
 from collections.abc import Mapping
@@ -10,6 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 import detectors
 from detectors import weights
@@ -19,13 +23,15 @@ from harness.data import DataSet
 from harness.measure.accuracy.evaluate import Evaluation, evaluate
 from harness.records import record
 from harness.records.progress import Judge, OnProgress, Progress
+from harness.study import code as codes
 from harness.study.specification import TrialSpec
 from harness.training import processes
 from harness.training.train import CheckpointError, train
 from harness.trials import trainings
-from harness.trials.trainings import Story
+from harness.trials.trainings import Stored, Story
 
 VALIDATIONS_FILE = "validations.json"
+VALIDATES = ("postprocess", "evaluation")  # parts of the code that only a validation needs
 
 
 class Stopped(Exception):
@@ -94,6 +100,7 @@ class Learner:
             finished=time.time(),
             details=training.details,
             environment=dict(self.environment),
+            code=spec.code,
         )
 
     def look(self, detector: Detector) -> Evaluation:
@@ -141,11 +148,26 @@ class _Follower:
             raise Stopped(reason)
 
 
-def validated_with(spec: TrialSpec) -> dict[str, Any]:
-    """Return the knobs whose values in a trial's curves are not the trial's own."""
-    own = flatten(spec.setup.detector)
-    shared = flatten(canonical(spec.setup.detector))
+def validated_with(spec: TrialSpec, stored: Stored) -> dict[str, Any]:
+    """Return the knobs whose values in a training's curves are not the trial's own."""
+    text = (stored.folder / weights.CONFIG_FILE).read_text(encoding="utf-8")
+    own = json.loads(json.dumps(flatten(spec.setup.detector)))
+    shared: dict[str, Any] = json.loads(text)["knobs"]
     return {path: value for path, value in shared.items() if own.get(path) != value}
+
+
+def validated_by(spec: TrialSpec, stored: Stored) -> list[str]:
+    """Name the files that a training was validated by, and that have changed since."""
+    codes_of = (stored.story.code, spec.code)
+    then, now = ({part: code.get(part, {}) for part in VALIDATES} for code in codes_of)
+    return codes.differing(then, now)
+
+
+def seed_all(seed: int) -> None:
+    """Seed every generator that a trial draws from."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def _read(file: Path) -> list[dict[str, float]]:

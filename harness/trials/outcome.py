@@ -26,6 +26,7 @@ def blank(spec: TrialSpec) -> Record:
         protocol=spec.protocol,
         protocol_hash=spec.protocol_hash,
         data=spec.dataset,
+        code=spec.code,
         timings={"started": time.time()},
     )
 

@@ -14,6 +14,7 @@ from harness.machine import environment
 from harness.records import FILE, METRICS, Record, RecordError, record
 from harness.study.specification import TrialSpec
 from harness.trials import trainings
+from harness.trials.stale import other_versions
 
 ANYWHERE = {name for group in ("complexity", "accuracy") for name in METRICS[group]}
 PHASES = {"complexity": "complexity", "training": "train", "accuracy": "evaluate"}
@@ -52,6 +53,8 @@ def find(spec: TrialSpec, out: Path, machine: Mapping[str, Any]) -> Earlier | No
         try:
             result = record.read(file)
         except (OSError, RecordError):
+            continue
+        if spec.fresh and other_versions(result):
             continue
         if result.state == "done" and _is_whole(result, folder):
             same = environment.identity(result.environment) == identity

@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detectors import weights
 from harness.records import record
+from harness.study.code import Code
 
 SHELF = ".trainings"
 STORY_FILE = "training.json"
 CHECKPOINT = "checkpoint"
-PARTIAL = ".partial-"
+PARTIAL, EARLIER = ".partial-", ".earlier-"
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -45,7 +46,9 @@ class Story(BaseModel):
     details: dict[str, Any] = {}
     """What training tells of itself: throughput, memory, deviations."""
     environment: dict[str, Any] = {}
-    """The machine that it was made on."""
+    """The machine that it was made on, and its software."""
+    code: Code = {}
+    """Source of the trial that made it: part to file to fingerprint."""
 
 
 class Stored(NamedTuple):
@@ -79,6 +82,7 @@ def obtain(
     training: str,
     make: Callable[[Path], Story],
     on_wait: Callable[[], None] = lambda: None,
+    accepts: Callable[[Story], bool] = lambda story: True,
 ) -> Stored:
     """Return a training, which is made if it does not stand.
 
@@ -88,12 +92,13 @@ def obtain(
         make: called with a folder that nobody else has; saves weights and config there. What an
             earlier owner left in it is still there, and so it is after an exception.
         on_wait: called now and then while another process makes the same training.
+        accepts: says of a training that stands whether it will do; if not, it is moved aside.
 
     Raises:
         Exception: whatever `make` raises.
     """
     found = find(shelf, training)
-    if found is not None:
+    if found is not None and accepts(found.story):
         return found
     record.make_folder(shelf)
     lock = _lock(shelf, training)
@@ -103,7 +108,12 @@ def obtain(
         except Timeout:
             on_wait()
     try:
-        return find(shelf, training) or _make(shelf, training, make)
+        found = find(shelf, training)
+        if found is not None and accepts(found.story):
+            return found
+        if found is not None:
+            os.replace(found.folder, record.unused(shelf / f"{EARLIER}{training}"))
+        return _make(shelf, training, make)
     finally:
         lock.release()
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import detectors
@@ -26,7 +24,7 @@ from harness.records.progress import Judge, OnProgress, Progress, ignore
 from harness.study.specification import TrialSpec
 from harness.training import processes
 from harness.trials import reuse, timing, trainings
-from harness.trials.learn import Learner, Stopped, validated_with
+from harness.trials.learn import Learner, Stopped, seed_all, validated_by, validated_with
 from harness.trials.outcome import blank, close, failure
 from harness.trials.state import Trial
 from harness.trials.trainings import Story
@@ -81,7 +79,7 @@ def run(
     torch.set_num_threads(max(1, threads // share))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        _seed(spec.seed)
+        seed_all(spec.seed)
         for phase, work in _phases(trial):
             with _timed(trial, phase), _beside_others(trial, phase):
                 work(trial)
@@ -132,12 +130,6 @@ def _timed(trial: Trial, phase: str) -> Iterator[None]:
         yield
     finally:
         trial.record.timings[phase] = time.perf_counter() - start
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def _open_data(trial: Trial) -> None:
@@ -205,7 +197,7 @@ def _train(trial: Trial) -> None:
     )
 
     def make(folder: Path) -> Story:
-        _seed(spec.seed)
+        seed_all(spec.seed)
         with sharing(trial.device, trial.on_progress) as learner.on_progress:
             return learner.learn(folder)
 
@@ -216,7 +208,7 @@ def _train(trial: Trial) -> None:
         if trainings.find(trial.shelf, spec.training) is None:
             make(trainings.partial_folder(trial.shelf, spec.training))
         return
-    stored = trainings.obtain(trial.shelf, spec.training, make, wait)
+    stored = trainings.obtain(trial.shelf, spec.training, make, wait, _accepts(spec))
     weights.fill(trial.detector, stored.folder)
     trial.detector.eval()
     if canonical(spec.setup.detector) == spec.setup.detector:
@@ -224,11 +216,23 @@ def _train(trial: Trial) -> None:
     trial.record.curves = stored.story.curves
     trial.record.details["training"] = {
         **stored.story.model_dump(include={"training", "made_by", "seconds", "details"}),
-        "validated_with": validated_with(spec),
+        "validated_with": validated_with(spec, stored),
+        "validated_by_other_code": validated_by(spec, stored),
+        "versions": environment.versions(stored.story.environment),
     }
     trainings.share(stored, trial.folder)
     weights.save_config(trial.detector.config, trial.folder, spec.detector)
     timing.name_weights(trial)
+
+
+def _accepts(spec: TrialSpec) -> Callable[[Story], bool]:
+    """Return what says whether a training on the shelf is as good as one that is made now."""
+
+    def accepts(story: Story) -> bool:
+        before = environment.versions(story.environment)
+        return not (spec.fresh and environment.other_versions(before))
+
+    return accepts
 
 
 def _evaluate(trial: Trial) -> None:
