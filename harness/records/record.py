@@ -126,7 +126,7 @@ def read(path: Path) -> Record:
     """
     file = path / FILE if path.is_dir() else path
     try:
-        return Record.model_validate_json(file.read_bytes())
+        return _without_version(Record.model_validate_json(file.read_bytes()))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -134,6 +134,15 @@ def read(path: Path) -> Record:
             f"{file}: not a record of schema {SCHEMA}: {where}: {first['msg']}; remove its folder,"
             " and the next run makes it anew"
         ) from error
+
+
+def _without_version(found: Record) -> Record:
+    """Take the evaluator's version out of an older record's protocol; `environment` has it, too."""
+    evaluator = str(found.protocol.get("evaluator", ""))
+    if " " in evaluator and found.protocol_hash == digest(found.protocol):
+        found.protocol["evaluator"] = evaluator.partition(" ")[0]
+        found.protocol_hash = digest(found.protocol)
+    return found
 
 
 def read_all(folder: Path) -> list[Record]:

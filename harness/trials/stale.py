@@ -14,7 +14,7 @@ from harness.machine import environment
 from harness.records import Record, RecordError, digest, record
 from harness.study import Specs, Study, StudyError, expand
 from harness.study import code as codes
-from harness.study.specification import EVALUATOR, TrialSpec
+from harness.study.specification import TrialSpec
 from harness.trials.folders import OTHER_CODE
 
 UNKNOWN = "code unknown"
@@ -133,10 +133,10 @@ def other_versions(result: Record) -> list[str]:
 
 
 def versions_lines(records: Iterable[Record]) -> list[str]:
-    """Say how many finished trials other versions computed, a line for each set of versions."""
+    """Say how many finished trials are of other versions, a line for each set of them."""
     found = ["; ".join(other_versions(item)) for item in records]
     return [
-        f"{_count(found.count(text))} computed by other versions ({text}): --fresh runs again"
+        f"{_count(found.count(text))} of other versions ({text}); --fresh runs again"
         for text in dict.fromkeys(filter(None, found))
     ]
 
@@ -159,7 +159,7 @@ def _key(trial: TrialSpec | Record) -> str:
         {
             "detector": trial.detector,
             "config": {k: v for k, v in trial.config.items() if _counts(k)},
-            "protocol": without_version(trial.protocol),
+            "protocol": trial.protocol,
             "data": data.get("fingerprint"),
             "seed": trial.seed,
         }
@@ -168,11 +168,3 @@ def _key(trial: TrialSpec | Record) -> str:
 
 def _counts(path: str) -> bool:
     return path not in NOT_RESULT and not path.startswith("data.")
-
-
-def without_version(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a protocol as it is written now; it once held the evaluator's version."""
-    found = dict(protocol)
-    if "evaluator" in found:
-        found["evaluator"] = EVALUATOR
-    return found
