@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from harness.config.data import cache_dir
 from harness.data.dataset import Annotations, Category, Image, Split
 from harness.data.fingerprint import digests
-from harness.records import files
+from harness.records import files, source
 
 VERSION = 1  # counts up whenever the same file would be parsed into something else
 SMALLEST = 1 << 22  # bytes of an annotation file that is worth it
@@ -34,7 +35,7 @@ def parsed(name: str, file: Path, image_folder: Path, parse: Callable[[], Split]
         return parse()
     root = cache_dir()
     (key,) = digests([file.resolve()], root / "digests" / "annotations.json")
-    kept = root / "annotations" / f"{key[:32]}-{VERSION}.npz"
+    kept = root / "annotations" / f"{key[:32]}-{VERSION}-{_code()}.npz"
     with contextlib.suppress(Exception):  # absent or damaged, in whatever way
         tables, annotations = _read(kept)
         categories = tuple(Category(*row) for row in tables["categories"])
@@ -44,6 +45,13 @@ def parsed(name: str, file: Path, image_folder: Path, parse: Callable[[], Split]
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         _write(kept, split)
     return split
+
+
+@cache
+def _code() -> str:
+    """Return the hash of what parses."""
+    here = Path(__file__)
+    return source.fingerprint(here, *map(here.with_name, ("coco.py", "dataset.py")))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Annotations]:

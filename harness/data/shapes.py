@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from filelock import FileLock
 
 from harness.config.data import DataError, ShapesConfig, cache_dir
 from harness.data.scenes import CLASSES, Scene, draw
-from harness.records import digest
+from harness.records import digest, source
 
 VERSION = 1  # counts up whenever the same config would draw something else
 QUALITY = 90  # of the JPEG files
@@ -29,7 +30,8 @@ def folder(config: ShapesConfig) -> Path:
         DataError: the cache folder cannot be written.
     """
     root = cache_dir() / "shapes"
-    name = digest({"version": VERSION, "quality": QUALITY, **config.model_dump()}, length=16)
+    drawn = {"version": VERSION, "quality": QUALITY, "code": _code(), **config.model_dump()}
+    name = digest(drawn, length=16)
     target = root / name
     if target.is_dir():
         return target
@@ -50,6 +52,13 @@ def render(config: ShapesConfig, split: str, index: int) -> Scene:
     """Draw one scene; a function of the config, the split and the index alone."""
     stream = ("train", "val").index(split)
     return draw(config, np.random.default_rng([config.seed, stream, index]))
+
+
+@cache
+def _code() -> str:
+    """Return the hash of what draws: changed code draws anew, and the bytes decide what follows."""
+    here = Path(__file__)
+    return source.fingerprint(here, here.with_name("scenes.py"))
 
 
 def _render(config: ShapesConfig, target: Path) -> Path:

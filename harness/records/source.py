@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ KNOB = "inference_only"
 
 
 class Import(NamedTuple):
-    """One name that a file imports."""
+    """One name that a file imports, from elsewhere than Python itself."""
 
     binding: str  # what the file calls it
     module: str  # as it is written, with the dots of a relative import
@@ -49,9 +50,10 @@ def read(text: bytes) -> Source:
     return Source(found.hexdigest()[:LENGTH], _imports(tree))
 
 
-def fingerprint(file: Path) -> str:
-    """Return the hash of what a file computes."""
-    return read(file.read_bytes()).fingerprint
+def fingerprint(*files: Path) -> str:
+    """Return the hash of what files compute together."""
+    found = [read(file.read_bytes()).fingerprint for file in files]
+    return hashlib.sha256("\0".join(found).encode()).hexdigest()[:LENGTH]
 
 
 def _write(node: ast.AST, parts: list[str]) -> None:
@@ -122,6 +124,8 @@ def _imports(tree: ast.Module) -> list[Import]:
                 module, name = "." * node.level + (node.module or ""), alias.name
             else:
                 module, name = alias.name, None
+            if module.partition(".")[0] in sys.stdlib_module_names:
+                continue
             first = binding.partition(".")[0]
             looked_up = uses.looked_up.get(first, set())
             only = first not in uses.whole and first == binding and name != "*"

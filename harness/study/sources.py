@@ -23,7 +23,7 @@ from harness.records import source, write_whole
 from harness.records.source import Import, Source
 
 OURS = ("detectors", "harness")
-SETTLED = int(1e9)  # ns; a file that was written later may be written again with the same times
+SETTLED = int(2e9)  # ns; a file that was written later may be written again with the same times
 _KNOWN: dict[str, list[Any]] = {}  # by file: stamp, fingerprint, imports; of this process
 
 

@@ -1,18 +1,21 @@
-"""What stood before the files of harness/ moved is read, resumed, reported and sent as it was."""
+"""What stood before the files of harness/ moved is read, reported and sent as it was.
+
+Its code is unknown, so it is not taken for a result of the code of now.
+"""
 
 import contextlib
 import io
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
-import torch
 
 from harness import cli
+from harness.study.code import Fingerprints
 from tests.golden.before_rooms import hashes, make
 
 HERE = make.HERE
@@ -20,7 +23,7 @@ KILLED, DONE, PRUNED = "c361077be16f", ("52746ce7331d", "b09394ce1bed"), "36830f
 TRAINING = "62b109dd2536"  # of the killed trial
 PARTIAL = f".trainings/.partial-{TRAINING}"
 CHECKPOINT = f"{PARTIAL}/checkpoint/checkpoint.pt"
-STARTED_FROM = "265e94b02642"  # the trial that starts from the weights of the second
+STARTED_FROM = "8d98c60c5fd3"  # the trial that starts from the weights of the second
 CPU = ("--device", "cpu")
 
 
@@ -46,14 +49,9 @@ def detbench(*arguments: object) -> Ran:
 
 @pytest.fixture(autouse=True, scope="module")
 def _as_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let hotcoco have the version of then, which is part of a protocol; keep locks apart."""
-    folder = tmp_path_factory.mktemp("version")
-    told = folder / f"hotcoco-{hashes.HOTCOCO}.dist-info"
-    told.mkdir()
-    text = f"Metadata-Version: 2.1\nName: hotcoco\nVersion: {hashes.HOTCOCO}\n"
-    (told / "METADATA").write_text(text)
+    """Keep caches and locks apart."""
+    folder = tmp_path_factory.mktemp("apart")
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
         for name in ("CACHE", "LOCKS"):
             patch.setenv(f"DETBENCH_{name}", str(folder / name.lower()))
         yield
@@ -75,22 +73,21 @@ def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-class Resumed(NamedTuple):
-    """The study, run to its end."""
+class Rerun(NamedTuple):
+    """The study, run by the code of now."""
 
     folder: Path
     ran: Ran
-    began: float
 
 
 @pytest.fixture(scope="module")
-def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
-    folder, began = copied(tmp_path_factory.mktemp("resumed")), time.time()
+def rerun(tmp_path_factory: pytest.TempPathFactory) -> Rerun:
+    folder = copied(tmp_path_factory.mktemp("rerun"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         ran = detbench("run", "before.yaml", *plain(), "--json")
     assert ran.status == 0, ran.err
-    return Resumed(folder, ran, began)
+    return Rerun(folder, ran)
 
 
 def plain() -> tuple[str, ...]:
@@ -108,61 +105,79 @@ def test_hashes_are_as_they_were() -> None:
     assert sum(map(len, before.values())) > 100
 
 
-def test_finished_trials_are_not_run_again(resumed: Resumed) -> None:
-    found = resumed.ran.json
-    assert found["skipped"] == 3
-    states = {item["trial"]: item["state"] for item in found["trials"]}
-    assert states == {**dict.fromkeys((*DONE, KILLED), "done"), PRUNED: "pruned"}
-    assert resumed.ran.err.count("stands already") == 3
+def test_trials_whose_code_is_unknown_are_run_again_beside_the_old_ones(rerun: Rerun) -> None:
+    found = rerun.ran.json
+    assert found["skipped"] == 0
+    states = {item["name"]: item["state"] for item in found["trials"]}
+    assert states == {
+        **dict.fromkeys(("width=4", "width=8", "width=16"), "done"),
+        "width=64": "pruned",
+    }
+    assert {item["trial"] for item in found["trials"]}.isdisjoint((*DONE, PRUNED, KILLED))
     for trial in (*DONE, PRUNED):
         for file in (HERE / "runs" / "before" / trial).iterdir():
-            left = resumed.folder / "runs" / "before" / trial / file.name
+            left = rerun.folder / "runs" / "before" / trial / file.name
             assert left.read_bytes() == file.read_bytes(), file
 
 
-def test_a_killed_training_goes_on_from_its_checkpoint(resumed: Resumed) -> None:
-    record = read(resumed.folder / "runs" / "before" / KILLED / "record.json")
-    state = torch.load(HERE / "runs" / CHECKPOINT, weights_only=True)
-    curves, before = record["curves"], state["curves"]
-    assert (state["epoch"], len(before)) == (7, 6)  # the seventh was not yet in the curves
-    assert [row["epoch"] for row in curves] == [*range(1, 13)]
-    assert curves[: len(before)] == before
-    assert all(row["time"] < resumed.began for row in before)
-    assert all(row["time"] > resumed.began for row in curves[len(before) :])
-    assert record["details"]["training"]["details"]["resumed"] == 1
-    assert record["state"] == "done"
-    assert {"mAP", "macs", "latency_ms", "latency_ratio"} <= record["metrics"].keys()
-    assert record["details"]["reference"] == DONE[0]
+def test_a_training_whose_code_is_unknown_is_not_gone_on_with(rerun: Rerun) -> None:
+    for item in rerun.ran.json["trials"]:
+        record = read(rerun.folder / item["record"])
+        if record["state"] == "done":
+            assert record["details"]["training"]["details"]["resumed"] == 0
+            assert {"mAP", "macs", "latency_ms"} <= record["metrics"].keys()
+    shelf, before = rerun.folder / "runs" / ".trainings", HERE / "runs" / ".trainings"
+    assert (rerun.folder / "runs" / CHECKPOINT).read_bytes() == (
+        HERE / "runs" / CHECKPOINT
+    ).read_bytes()
+    names = {item.name for item in shelf.glob("[!.]*")}
+    assert {item.name for item in before.glob("[!.]*")} < names
+    assert len(names) == 5
 
 
-def test_what_was_trained_goes_to_the_shelf(resumed: Resumed) -> None:
-    shelf = resumed.folder / "runs" / ".trainings"
-    assert not (resumed.folder / "runs" / PARTIAL).exists()
-    names = {item.name for item in shelf.iterdir() if item.is_dir()}
-    assert names == {TRAINING, *(item.name for item in (HERE / "runs/.trainings").glob("[!.]*"))}
-    assert read(shelf / TRAINING / "training.json")["made_by"] == f"before/{KILLED}"
+def test_old_and_new_are_compared(rerun: Rerun) -> None:
+    new = next(item for item in rerun.ran.json["trials"] if item["name"] == "width=4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(rerun.folder)
+        ran = detbench("compare", f"runs/before/{DONE[0]}", f"runs/before/{new['trial']}", "--json")
+    assert ran.status == 0, ran.err
 
 
-def test_the_state_of_a_study_is_told(left: Path, resumed: Resumed) -> None:
+def test_finished_trials_are_used_on_request(left: Path) -> None:
+    ran = detbench("run", "before.yaml", *plain(), "--keep-stale", "--json")
+    assert ran.status == 0, ran.err
+    assert ran.json["skipped"] == 2
+    kept = {item["trial"]: item for item in ran.json["trials"] if item["trial"] in DONE}
+    assert set(kept) == set(DONE)
+    for item in kept.values():
+        assert set(item["caveats"]) >= set(item["metrics"])
+        assert item["caveats"]["mAP"].startswith("of other code: code unknown")
+
+
+def test_the_state_of_a_study_is_told(left: Path) -> None:
     found = detbench("status", "before.yaml", "--json").json
     counts = {"done": 2, "pruned": 1, "failed": 0, "running": 1, "waiting": 0}
     assert (found["study"], found["counts"]) == ("before", counts)
+    assert [(item["record"], item["files"]) for item in found["out_of_date"]] == [
+        (trial, []) for trial in DONE
+    ]
     (running,) = found["running"]
     assert (running["trial"], running["name"]) == (KILLED, "width=16")
     assert (running["owner"], running["owner_is_dead"]) == ("elsewhere:1", False)
-    after = detbench("status", "before.yaml", "--out", resumed.folder / "runs", "--json").json
-    assert after["counts"] == {**counts, "done": 3, "running": 0}
     hunt = detbench("status", "hunt.yaml", "--json").json
     assert hunt["counts"] == {**dict.fromkeys(counts, 0), "done": 4}
+    assert len(hunt["out_of_date"]) == 4
 
 
-def test_a_plan_knows_what_stands(left: Path) -> None:
+def test_a_plan_knows_what_is_of_unknown_code(left: Path) -> None:
     check = ("check", "before.yaml", "--device", "cpu", "--no-probe", "--json")
     (found,) = detbench(*check).json
-    assert (found["stand_already"], found["trainings_stand"], found["trainings"]) == (3, 2, 1)
-    assert [row["trial"] for row in found["trials"]] == [*DONE, PRUNED, KILLED]
+    assert (found["stand_already"], found["trainings_stand"], found["trainings"]) == (0, 0, 3)
+    assert [item["record"] for item in found["out_of_date"]] == list(DONE)
+    shown = detbench(*check[:-1]).out
+    assert "2 finished trials are of other code (code unknown) and will be run again" in shown
     (found,) = detbench(*check, "--set", "name=after").json
-    assert (found["stand_already"], found["taken_over"]) == (0, 2)
+    assert (found["stand_already"], found["taken_over"]) == (0, 0)
 
 
 def test_a_search_goes_on_with_what_it_found(left: Path) -> None:
@@ -217,6 +232,7 @@ def test_a_training_from_weights_has_the_hash_that_it_had(left: Path) -> None:
     sets = ("recipe.epochs=1", "recipe.workers=0", "detector.width=8")
     knobs = [part for text in sets for part in ("--set", text)]
     weights = ("--weights", f"runs/before/{DONE[1]}", "--recipe", "smoke", "--data", "data")
-    ran = detbench("train", "tests.toy:TOY", *weights, *knobs, *CPU, "--out", "mine", "--json")
+    with mock.patch.object(Fingerprints, "of", return_value={}):
+        ran = detbench("train", "tests.toy:TOY", *weights, *knobs, *CPU, "--out", "mine", "--json")
     assert ran.status == 0, ran.err
     assert ran.json["trial"] == STARTED_FROM

@@ -51,7 +51,7 @@ def compute() -> list[dict[str, Any]]:
     searches = [name for name, _ in OF_SEARCHES]
     studies = [name for name in library.names() if name not in searches]
     alone = [(name, [ALL]) for name in detectors.names()]
-    with mock.patch.object(Fingerprints, "of", lambda *_: {}):
+    with mock.patch.object(Fingerprints, "of", return_value={}):
         return [
             *(_row(name, [], _study(name)) for name in studies),
             *(_row(name, [over], _search(name, over)) for name, over in OF_SEARCHES),

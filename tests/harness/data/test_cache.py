@@ -53,6 +53,16 @@ def test_a_file_is_parsed_once_and_the_split_is_the_same(tmp_path: Path, reads: 
         np.testing.assert_array_equal(again, column)
 
 
+def test_changed_code_parses_anew(
+    tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "pets")
+    train(folder)
+    monkeypatch.setattr(cache, "_code", lambda: "other")
+    train(folder)
+    assert reads == 2 * ["instances_train.json", "instances_val.json"]
+
+
 def test_other_bytes_are_parsed_anew(tmp_path: Path, reads: list[str]) -> None:
     folder = write(tmp_path / "pets")
     assert train(folder).categories[0].name == "dog"

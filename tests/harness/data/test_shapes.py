@@ -107,6 +107,15 @@ def test_classes_and_areas() -> None:
         assert ((scene.areas > 0.1 * extent) & (scene.areas <= extent)).all()
 
 
+def test_changed_code_draws_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = shapes.folder(SMALL)
+    whole = files(first)
+    monkeypatch.setattr(shapes, "_code", lambda: "other")
+    second = shapes.folder(SMALL)
+    assert second != first
+    assert files(second) == whole  # so that the data's fingerprint is the same
+
+
 def test_what_an_interrupted_call_left_is_removed(cache: Path) -> None:
     target = shapes.folder(SMALL)
     whole = files(target)
