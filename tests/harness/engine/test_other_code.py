@@ -253,7 +253,8 @@ def test_a_trial_whose_code_is_unknown_is_not_taken_over(own: Own) -> None:
     first = own.run().only
     file = own.out / "toy" / first.trial / record.FILE
     before = first.model_copy(update={"code": {}, "trial": "0123456789ab"})
-    before.protocol["evaluator"] = "hotcoco 1.3.0"
+    before.protocol = first.protocol | {"evaluator": "hotcoco 1.3.0"}
+    before.protocol_hash = record.digest(before.protocol)
     file.parent.rename(file.parent.with_name(before.trial))
     before.write(file.parent.with_name(before.trial))
     todo = own.agenda()
