@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 from functools import cache
@@ -19,6 +20,7 @@ class Owner(NamedTuple):
     place: str  # the running system whose numbers of processes hold: boot and namespace
     pid: int
     born: str  # when it started, in a unit of the system's own that no clock change touches
+    key: str = ""  # at random: containers may give two processes all the rest alike
 
     @property
     def title(self) -> str:
@@ -33,7 +35,7 @@ def me() -> Owner:
 
 @cache
 def _living(pid: int) -> Owner:
-    return Owner(socket.gethostname(), _place(), pid, _born(pid) or "")
+    return Owner(socket.gethostname(), _place(), pid, _born(pid) or "", secrets.token_hex(4))
 
 
 def is_dead(owner: Owner) -> bool:

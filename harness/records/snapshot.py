@@ -6,13 +6,13 @@ present file from those of its earlier versions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.records.record import Record, write_whole
+from harness.records.record import write_whole
 
 FILE = "study.json"
 
@@ -37,6 +37,8 @@ class Snapshot(Version):
     study: str
     question: str = ""
     source: str = ""
+    total: int
+    """Number of its trials, as far as it was known beforehand."""
     knobs: list[str] = []
     """Paths that it sweeps or searches."""
     objectives: dict[str, str] = {}
@@ -56,13 +58,6 @@ class Snapshot(Version):
         """Return the newest version that has a trial; None for one from before all of them."""
         versions = (self, *reversed(self.earlier))
         return next((item.version for item in versions if trial in item.trials), None)
-
-
-class Split(NamedTuple):
-    """Records of a study's folder."""
-
-    present: list[Record]  # of the study as its file is now
-    earlier: list[Record]
 
 
 def load(folder: Path) -> Snapshot | None:
@@ -96,21 +91,6 @@ def add(folder: Path, trials: Iterable[str]) -> None:
         new = [trial for trial in dict.fromkeys(trials) if trial not in known.trials]
         if new:
             update(folder, known.model_copy(update={"trials": known.trials + new}))
-
-
-def split(records: Sequence[Record], trials: Iterable[str]) -> Split:
-    """Part the records of the present version's trials from all others."""
-    kept = set(trials)
-    return Split(
-        [item for item in records if item.trial in kept],
-        [item for item in records if item.trial not in kept],
-    )
-
-
-def present(folder: Path, trial: str) -> bool:
-    """Say whether a trial is one of the present file, as far as the folder knows."""
-    known = load(folder)
-    return known is None or trial in known.trials
 
 
 def _after(before: Snapshot, now: Snapshot) -> Snapshot:

@@ -7,17 +7,34 @@ a sweep lists its trials; racing adds seeds to its variants, and a search finds 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from harness import data
 from harness.config.data import DataError
 from harness.config.yaml_source import StudyError
-from harness.records import Record, digest
+from harness.records import digest
 from harness.records.snapshot import Snapshot
 from harness.study.designs import racing
 from harness.study.expand import OpenData, Specs, expand
 from harness.study.search import space
 from harness.study.specification import TrialSpec
 from harness.study.study import Study
+
+
+class Named(Protocol):
+    """A trial as a record, a specification or a storage names it."""
+
+    @property
+    def trial(self) -> str:
+        """Its hash."""
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What it changes against the study."""
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
 
 
 class Present:
@@ -48,11 +65,11 @@ class Present:
         self._found = {spec.trial: True for spec in self.specs}
         self._variants = {digest(spec.overrides) for spec in self.specs}
 
-    def holds(self, record: Record) -> bool:
-        """Say whether a record is of one of the trials, those that came in as it ran included."""
-        if record.trial not in self._found:
-            self._found[record.trial] = self._may_be_added(record) and self._is_same(record)
-        return self._found[record.trial]
+    def holds(self, one: Named) -> bool:
+        """Say whether a trial is one of these, those that came in as it ran included."""
+        if one.trial not in self._found:
+            self._found[one.trial] = self._may_be_added(one) and self._is_same(one)
+        return self._found[one.trial]
 
     def snapshot(self) -> Snapshot:
         """Return what the study's folder keeps of the file."""
@@ -61,6 +78,7 @@ class Present:
             study=study.name,
             question=study.question,
             source=study.source or "",
+            total=search.trials if search else len(self.specs),
             knobs=[*study.sweep, *(search.space if search else ())],
             objectives=dict(search.objectives) if search else {},
             reference=search.reference if search else {},
@@ -71,21 +89,19 @@ class Present:
             trials=[spec.trial for spec in self.specs],
         )
 
-    def _may_be_added(self, record: Record) -> bool:
+    def _may_be_added(self, one: Named) -> bool:
         """Say whether racing or the search could come to a trial."""
         study = self.study
         if study.search is not None:
-            return record.seed == study.seeds[0] and space.contains(
-                study.search.space, record.overrides
-            )
-        if study.racing is None or digest(record.overrides) not in self._variants:
+            return one.seed == study.seeds[0] and space.contains(study.search.space, one.overrides)
+        if study.racing is None or digest(one.overrides) not in self._variants:
             return False
-        return record.seed in racing.order(study.racing, study.seeds)
+        return one.seed in racing.order(study.racing, study.seeds)
 
-    def _is_same(self, record: Record) -> bool:
+    def _is_same(self, one: Named) -> bool:
         """Say whether the file gives a trial the same hash."""
         try:
-            return self._write(record.overrides, record.seed).trial == record.trial
+            return self._write(one.overrides, one.seed).trial == one.trial
         except (StudyError, DataError):  # it cannot be built any more
             return False
 
