@@ -192,8 +192,8 @@ class _Driver:
             Job(spec, self.folder, self._reference(), shelf, claim.token, judged=judged)
         )
         self.running[spec.trial] = Running(claim)
-        self._beat()
         self.on_event(Event("started", spec.trial, spec))
+        self._beat()
 
     def _reference(self) -> Path | None:
         """Return the folder of the trial that was done first and can be timed again."""
