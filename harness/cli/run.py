@@ -199,8 +199,8 @@ def _show(
             }
             for item in summary.records
         ]
-        skipped, report = summary.skipped, str(page) if page else None
-        print_json({"study": study.name, "skipped": skipped, "trials": trials, "report": report})
+        told = {"study": study.name, "skipped": summary.skipped, "earlier": summary.earlier}
+        print_json({**told, "trials": trials, "report": str(page) if page else None})
         return
     from reports import tables  # slow to import
 
