@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import detectors
 from harness import study as studies
 from harness.cli import console
-from harness.cli.models import one_line, show_metrics
+from harness.cli.models import one_line, say, show_metrics, starting_from
+from harness.data.classes import read_choice
 from harness.records import record
 from harness.study import Study
-from harness.study.specification import started_from
 from harness.training import processes
 from harness.trials import trial
 
 
-def train(study: Study, weights: str | None, out: Path, device: str, *, as_json: bool) -> int:
+def train(
+    study: Study,
+    weights: str | None,
+    out: Path,
+    device: str,
+    *,
+    classes: Sequence[str] = (),
+    as_json: bool,
+) -> int:
     """Train and evaluate one detector in this process, and those that `torchrun` started with it.
 
     Only the first of them shows and keeps anything.
     """
     spec = studies.expand(study)[0]
     if weights is not None:
-        detectors.create(spec.setup.detector, weights=weights)
-        spec = started_from(spec, Path(weights))
+        spec, notes = starting_from(spec, weights, read_choice(classes))
+        say(notes if processes.is_first() else ())
     device = processes.local(device)
     if not processes.is_first():
         return 1 if trial.run(spec, out, device=device).failure else 0

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.config.data import DataError
-from harness.data.dataset import Annotations, DataSet, Split
+from harness.data.dataset import Annotations, Split
 
 IN_ORDER = "in-order"
 """In place of pairs: the classes of a detector are those of the data set, in its order."""
@@ -28,7 +28,7 @@ class Known(NamedTuple):
     """What a detector was trained to find."""
 
     owner: str  # what it is called in messages
-    count: int  # of its labels
+    labels: int  # how many it has
     names: tuple[str, ...] | None  # by label; None where nothing tells
     note: str = ""  # what must be said of the names
 
@@ -41,8 +41,8 @@ class Choice:
     """Class of the data set: the detector's, by its name or by the number of its label."""
     in_order: bool = False
     """Whether both have the same classes in the same order, whatever their names."""
-    shared: bool = False
-    """Whether classes that the detector does not know are left out."""
+    shared: bool | None = None
+    """Whether classes that the detector does not know are left out; None where none can be."""
 
 
 class Matched(NamedTuple):
@@ -117,13 +117,13 @@ def seen_by(split: Split, matched: Matched) -> Split:
     return replace(select(split, kept), found_ids=found_ids)
 
 
-def read_choice(texts: Sequence[str], *, shared: bool = False) -> Choice:
+def read_choice(texts: Sequence[str], *, shared: bool | None = None) -> Choice:
     """Read `--classes`: pairs DATA=MODEL, several separated by commas, or `in-order`.
 
     Args:
         texts: of the option, each time that it was given. A text with one equals sign is one pair,
             so that a name may hold commas.
-        shared: whether classes that the detector does not know are left out.
+        shared: as `Choice` has it.
 
     Raises:
         ClassError: a text of another form.
@@ -145,39 +145,44 @@ def read_choice(texts: Sequence[str], *, shared: bool = False) -> Choice:
     return Choice(pairs, shared=shared)
 
 
-def match(known: Known, dataset: DataSet, choice: Choice) -> Matched:
+def match(known: Known, data_name: str, wanted: Sequence[str], choice: Choice) -> Matched:
     """Find the label of each class of a data set, by name unless the user says otherwise.
+
+    Args:
+        known: what the detector was trained to find.
+        data_name: of the data set.
+        wanted: names of its classes.
+        choice: what the user says.
 
     Raises:
         ClassError: nothing tells the names, a class has no label, or two have the same.
     """
-    wanted = [category.name for category in dataset.categories]
     if choice.in_order:
-        return _in_order(known, dataset.name, wanted)
-    labels = _labels(known, dataset.name, wanted, choice)
+        return _in_order(known, data_name, wanted)
+    labels = _labels(known, data_name, wanted, choice)
     lacking = [name for name, label in zip(wanted, labels, strict=True) if label is None]
     if lacking and known.names is None:
-        raise ClassError(_unnamed(known, dataset.name, wanted))
+        raise ClassError(_unnamed(known, data_name, wanted))
     if len(lacking) == len(wanted):
         raise ClassError(
-            f"{known.owner} knows no class of data set {dataset.name}: that has {_some(wanted)},"
-            f" the model {_some(known.names or ())}; say which is which with --classes"
-            f" {wanted[0]!r}=..."
+            f"{known.owner} knows no class of data set {data_name}: that has {_some(wanted)}, the"
+            f" model has {_some(known.names or ())}; say which is which with --classes"
+            f" DATA=MODEL,..., or name other weights"
         )
     if lacking and not choice.shared:
+        ask = ", --shared-classes leaves them out" if choice.shared is False else ""
         raise ClassError(
             f"{known.owner} does not know {len(lacking)} of the {len(wanted)} classes of data set"
-            f" {dataset.name}: {_some(lacking)}; it knows {_some(known.names or ())}."
-            " --shared-classes evaluates over those that both have, --classes DATA=MODEL,... says"
-            " which have another name"
+            f" {data_name}: {_some(lacking)}; it knows {_some(known.names or ())}. --classes"
+            f" DATA=MODEL,... says which have another name{ask}"
         )
-    return Matched(tuple(labels), tuple(_notes(known, dataset.name, labels, lacking, choice)))
+    return Matched(tuple(labels), tuple(_notes(known, data_name, labels, lacking, choice)))
 
 
 def _in_order(known: Known, data_name: str, wanted: Sequence[str]) -> Matched:
-    if known.count != len(wanted):
+    if known.labels != len(wanted):
         raise ClassError(
-            f"--classes {IN_ORDER}: {known.owner} tells {known.count} classes apart, data set"
+            f"--classes {IN_ORDER}: {known.owner} tells {known.labels} classes apart, data set"
             f" {data_name} has {len(wanted)}; give pairs DATA=MODEL,..."
         )
     said = f"classes are taken to be those of {data_name} in its order, as --classes says"
@@ -190,7 +195,7 @@ def _labels(
     """Return the label of each class of a data set; None where there is none."""
     counts = Counter(known.names or ())
     places = {name: k for k, name in enumerate(known.names or ()) if counts[name] == 1}
-    numbers = {str(label): label for label in range(known.count)}
+    numbers = {str(label): label for label in range(known.labels)}
     for name, other in choice.pairs.items():
         if name not in wanted:
             raise ClassError(
@@ -198,7 +203,7 @@ def _labels(
                 f" {_some(wanted)}"
             )
         if other not in places and other not in numbers:
-            has = _some(known.names) if known.names else f"labels 0 to {known.count - 1}"
+            has = _some(known.names) if known.names else f"labels 0 to {known.labels - 1}"
             raise ClassError(
                 f"--classes {name}={other}: {known.owner} has no class {other!r}; it has {has}"
             )
@@ -220,7 +225,7 @@ def _unnamed(known: Known, data_name: str, wanted: Sequence[str]) -> str:
     example = ",".join(f"{name}={label}" for label, name in enumerate(wanted[:3]))
     more = ",..." if len(wanted) > len(wanted[:3]) else ""
     return (
-        f"{known.owner} does not say which classes its {known.count} labels are. If they are those"
+        f"{known.owner} does not say which classes its {known.labels} labels are. If they are those"
         f" of data set {data_name} in its order ({_some(wanted)}), add --classes {IN_ORDER}; else"
         f" name the label of each, as in --classes {example}{more}"
     )
@@ -241,10 +246,10 @@ def _notes(
         notes.append(f"classes are matched as --classes says: {_some(pairs)}")
     elif found != sorted(found):
         notes.append(f"classes are in another order in {data_name}: matched by name")
-    names = known.names or tuple(map(str, range(known.count)))
+    names = known.names or tuple(map(str, range(known.labels)))
     dropped = [name for label, name in enumerate(names) if label not in found]
     if dropped:
-        notes.append(f"found but not in {data_name}, so left out: {_some(dropped)}")
+        notes.append(f"{data_name} does not have, so left out: {_some(dropped)}")
     if lacking:
         notes.append(
             f"mAP is over {len(found)} of the {len(labels)} classes of {data_name}; the model does"

@@ -32,6 +32,22 @@ class Stopped(Exception):
     """The judge gave a trial up; the message is the reason."""
 
 
+def build(spec: TrialSpec, config: Any) -> Detector:
+    """Build the detector of a trial with the weights that it starts from, if there are any.
+
+    Args:
+        spec: the trial.
+        config: its detector's, or that with other inference-only knobs.
+
+    Raises:
+        WeightsError: they do not fit.
+    """
+    if spec.weights is None or spec.weights_labels is None:
+        return detectors.create(config, weights=spec.weights)
+    moved = detectors.with_labels(config, spec.weights, spec.weights_labels)
+    return detectors.create(config, weights=moved)
+
+
 @dataclass
 class Learner:
     """Trains for a trial.
@@ -71,7 +87,7 @@ class Learner:
         spec, recipe = self.spec, self.spec.recipe
         if recipe is None:
             raise ValueError("accuracy needs a recipe")
-        detector = detectors.create(canonical(spec.setup.detector), weights=spec.weights)
+        detector = build(spec, canonical(spec.setup.detector))
         follower = _Follower(self, folder / VALIDATIONS_FILE)
         follower.ask()  # what stopped this training before need not be trained again
         training = train(
@@ -85,7 +101,7 @@ class Learner:
             checkpoint=checkpoint,
         )
         if processes.is_first():
-            weights.save(detector, folder, spec.detector)
+            weights.save(detector, folder, spec.detector, spec.dataset["classes"])
         return Story(
             training=spec.training,
             made_by=f"{spec.study}/{spec.trial}",

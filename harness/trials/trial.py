@@ -26,7 +26,7 @@ from harness.records.progress import Judge, OnProgress, Progress, ignore
 from harness.study.specification import TrialSpec
 from harness.training import processes
 from harness.trials import reuse, timing, trainings
-from harness.trials.learn import Learner, Stopped, validated_with
+from harness.trials.learn import Learner, Stopped, build, validated_with
 from harness.trials.outcome import blank, close, failure
 from harness.trials.state import Trial
 from harness.trials.trainings import Story
@@ -157,8 +157,10 @@ def _open_data(trial: Trial) -> None:
 
 def _build(trial: Trial) -> None:
     config = trial.spec.setup.detector
-    known = trial.folder if "weights" in trial.record.artifacts else trial.spec.weights
-    trial.detector = detectors.create(config, weights=known).eval()
+    if "weights" in trial.record.artifacts:
+        trial.detector = detectors.create(config, weights=trial.folder).eval()
+    else:
+        trial.detector = build(trial.spec, config).eval()
 
 
 def _count(trial: Trial) -> None:
@@ -227,7 +229,8 @@ def _train(trial: Trial) -> None:
         "validated_with": validated_with(spec),
     }
     trainings.share(stored, trial.folder)
-    weights.save_config(trial.detector.config, trial.folder, spec.detector)
+    classes = spec.dataset["classes"]
+    weights.save_config(trial.detector.config, trial.folder, spec.detector, classes)
     timing.name_weights(trial)
 
 
