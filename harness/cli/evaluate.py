@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import study as studies
+from harness.cli import console
 from harness.cli.console import print_json
 from harness.cli.models import one_line, opened, over, say, show_metrics
 from harness.data import fingerprint
@@ -39,7 +40,6 @@ def evaluate(
     choice = read_choice(classes, shared=shared)
     found = opened(model, data_name, studies.changes(sets), weights, choice)
     dataset = found.dataset
-    say(found.notes)
     with one_line(model, None) as show, sharing(device, show) as on_progress:
         result = evaluation.evaluate(
             found.detector, dataset.val, device=device, on_progress=on_progress
@@ -59,4 +59,5 @@ def evaluate(
         title = f"{model} on {dataset.name}"
         some = f", over {', '.join(found.shared)}" if found.shared else ""
         show_metrics(result.metrics, title + some)
+        say(console.stdout(), found.notes)
     return 0

@@ -56,7 +56,6 @@ def frontier(
     others = {path: value for path, value in changes.items() if not path.startswith(ROOT)}
     choice = read_choice(classes, shared=shared)
     detector, dataset, setup, remarks, known = opened(name, data_name, others, weights, choice)
-    say(remarks)
     subject = Subject(detector, weights_of(name, weights) is not None)
     tried = plan(subject.detector, own)
     with Board(console.stderr()) as board:
@@ -81,7 +80,10 @@ def frontier(
     if as_json:
         print_json(result)
     else:
-        _show(found, f"{name} on {device}, {len(found.rows)} settings, {dataset.name}", page)
+        some = f", over {', '.join(known)}" if known else ""
+        title = f"{name} on {device}, {len(found.rows)} settings, {dataset.name}{some}"
+        _show(found, title, page)
+        say(console.stdout(), remarks)
     return 0
 
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.console import Console
+
 import detectors
 from detectors import weights as detector_weights
 from detectors.interface import Detector
@@ -146,10 +148,10 @@ def over(shared: Sequence[str] | None) -> dict[str, Any]:
     return {} if shared is None else {"classes": list(shared)}
 
 
-def say(notes: Iterable[str]) -> None:
-    """Print notes, one a line, where they leave results for machines alone."""
+def say(out: Console, notes: Iterable[str]) -> None:
+    """Print notes, one a line."""
     for text in notes:
-        console.stderr().print(f"note: {text}", markup=False, highlight=False)
+        out.print(f"note: {text}", markup=False, highlight=False)
 
 
 def is_saved(name: str) -> bool:

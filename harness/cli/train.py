@@ -31,7 +31,7 @@ def train(
     spec = studies.expand(study)[0]
     if weights is not None:
         spec, notes = starting_from(spec, weights, read_choice(classes))
-        say(notes if processes.is_first() else ())
+        say(console.stderr(), notes if processes.is_first() else ())
     device = processes.local(device)
     if not processes.is_first():
         return 1 if trial.run(spec, out, device=device).failure else 0

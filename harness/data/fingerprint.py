@@ -27,6 +27,10 @@ SETTLED_NS = 2_000_000_000
 what is written twice in one tick has one time."""
 
 
+class DataChangedError(DataError):
+    """A data set is not what it was when it was read."""
+
+
 def of(splits: Sequence[Split]) -> str:
     """Hash annotation files, image bytes, and which images of which split are used."""
     return digest([_contents(split) for split in splits], length=16)
@@ -36,14 +40,14 @@ def check_unchanged(dataset: DataSet) -> None:
     """Refuse a data set whose files changed since it was read.
 
     Raises:
-        DataError: they did, or are gone.
+        DataChangedError: they did, or are gone.
     """
     try:
         found = of([dataset.train, dataset.val])
     except OSError as error:
         found = f"none ({error.filename}: {error.strerror})"
     if found != dataset.fingerprint:
-        raise DataError(
+        raise DataChangedError(
             f"data set {dataset.name} changed while it was in use: its fingerprint was"
             f" {dataset.fingerprint} and is {found}; run again once nothing writes there"
         )

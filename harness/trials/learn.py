@@ -15,7 +15,8 @@ import detectors
 from detectors import weights
 from detectors.config import canonical, flatten
 from detectors.interface import Detector
-from harness.data import DataSet
+from harness.data import DataSet, fingerprint
+from harness.data.fingerprint import DataChangedError
 from harness.measure.accuracy.evaluate import Evaluation, evaluate
 from harness.records import record
 from harness.records.progress import Judge, OnProgress, Progress
@@ -71,6 +72,7 @@ class Learner:
 
         Raises:
             Stopped: the judge gave the trial up.
+        DataChangedError: the data set did, meanwhile.
             NotFiniteError: as `train` does; its checkpoint stays, and the state that it names.
         """
         checkpoint = folder / trainings.CHECKPOINT
@@ -79,6 +81,9 @@ class Learner:
         except CheckpointError:  # of another kind of device: it cannot be gone on from here
             shutil.rmtree(checkpoint, ignore_errors=True)
             return self._learn(folder, checkpoint)
+        except DataChangedError:  # what was learnt so far may be of other images
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            raise
         except Stopped:  # whoever needs it anyway has to begin anew, and most often nobody does
             shutil.rmtree(checkpoint, ignore_errors=True)
             raise
@@ -101,6 +106,7 @@ class Learner:
             checkpoint=checkpoint,
         )
         if processes.is_first():
+            fingerprint.check_unchanged(self.dataset)
             weights.save(detector, folder, spec.detector, spec.dataset["classes"])
         return Story(
             training=spec.training,

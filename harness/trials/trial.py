@@ -17,6 +17,7 @@ from detectors import weights
 from detectors.config import canonical
 from harness import data
 from harness.config.data import DataError
+from harness.data import fingerprint
 from harness.machine import environment, locks
 from harness.machine.locks import sharing
 from harness.measure import complexity
@@ -242,5 +243,7 @@ def _evaluate(trial: Trial) -> None:
             trial.evaluation = learner.look(trial.detector)
     trial.record.metrics |= trial.evaluation.metrics
     trial.record.details["accuracy"] = trial.evaluation.details
-    stored = detections.write(trial.evaluation.detections, trial.folder)
+    fingerprint.check_unchanged(trial.dataset)
+    names = {category.id: category.name for category in trial.dataset.val.categories}
+    stored = detections.write(trial.evaluation.detections, trial.folder, names)
     trial.record.artifacts["detections"] = stored.name
