@@ -56,8 +56,6 @@ def evaluate(
             }
         )
     else:
-        title = f"{model} on {dataset.name}"
-        some = f", over {', '.join(found.shared)}" if found.shared else ""
-        show_metrics(result.metrics, title + some)
+        show_metrics(result.metrics, f"{model} on {dataset.name}")
         say(console.stdout(), found.notes)
     return 0

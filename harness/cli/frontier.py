@@ -80,9 +80,7 @@ def frontier(
     if as_json:
         print_json(result)
     else:
-        some = f", over {', '.join(known)}" if known else ""
-        title = f"{name} on {device}, {len(found.rows)} settings, {dataset.name}{some}"
-        _show(found, title, page)
+        _show(found, f"{name} on {device}, {len(found.rows)} settings, {dataset.name}", page)
         say(console.stdout(), remarks)
     return 0
 
