@@ -42,7 +42,7 @@ def compare(
     first, second = _sides(a, b, alone=alone)
     notes = runs.check(first, second, mixed=mixed)
     dataset, other = _dataset(first[0].record, second[0].record, data_name)
-    if other.label_to_category_id != dataset.val.label_to_category_id:
+    if set(other.categories) != set(dataset.val.categories):
         second = classes.with_ids_of(second, other, dataset.val)
         notes = [*notes, classes.REORDERED]
     split, every = classes.shared(dataset.val, [*first, *second])

@@ -241,9 +241,9 @@ def _evaluate(trial: Trial) -> None:
         with sharing(trial.device, trial.on_progress) as on_progress:
             learner = Learner(trial.spec, trial.dataset, trial.device, on_progress)
             trial.evaluation = learner.look(trial.detector)
+    fingerprint.check_unchanged(trial.dataset)
     trial.record.metrics |= trial.evaluation.metrics
     trial.record.details["accuracy"] = trial.evaluation.details
-    fingerprint.check_unchanged(trial.dataset)
     names = {category.id: category.name for category in trial.dataset.val.categories}
     stored = detections.write(trial.evaluation.detections, trial.folder, names)
     trial.record.artifacts["detections"] = stored.name
