@@ -10,8 +10,9 @@ from harness import study as studies
 from harness.analysis.frontier import NMS_GRID, Frontier, FrontierError, Row, measure, plan
 from harness.cli import console
 from harness.cli.console import Board, print_json
-from harness.cli.models import opened, over, say, weights_of
+from harness.cli.models import opened, over, weights_of
 from harness.config import knobs
+from harness.data import fingerprint
 from harness.data.classes import read_choice
 from harness.machine import environment
 from harness.measure.latency import Subject
@@ -68,12 +69,14 @@ def frontier(
             device=device,
             on_progress=lambda step: board.update(name, step),
         )
+    fingerprint.check_unchanged(dataset)
+    said = {"classes": "; ".join(remarks)} if remarks else {}
+    found = found._replace(caveats={**said, **found.caveats})
     result = {
         "model": name,
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, **over(known)},
         "environment": environment.capture(device),
         "latency": knobs.flatten(setup.latency),
-        "notes": remarks,
         **found.plain(),
     }
     page = write(result, out) if write is not None and out is not None else None
@@ -81,7 +84,6 @@ def frontier(
         print_json(result)
     else:
         _show(found, f"{name} on {device}, {len(found.rows)} settings, {dataset.name}", page)
-        say(console.stdout(), remarks)
     return 0
 
 

@@ -79,6 +79,8 @@ def opened(
         shared = tuple(category.name for category in dataset.val.categories)
         whole = len(shared) == len(names)
         return Opened(detector, dataset, setup, matched.notes, None if whole else shared)
+    if choice.pairs or choice.in_order or choice.shared:
+        raise StudyError(f"{name} is untrained: --classes and --shared-classes go with weights")
     if detector.config.num_classes != len(names):
         raise StudyError(
             f"{name} tells {detector.config.num_classes} classes apart, data set {dataset.name} has"

@@ -154,7 +154,9 @@ def test_settings_of_nms_are_tried_on_the_classes_of_the_same_names(
     assert detbench("measure", model, *options, data, *grid, "--json") == 0
     found = json.loads(capfd.readouterr().out)
     assert found["rows"][0]["metrics"]["mAP"] == pytest.approx(expected)
-    assert found["notes"] == ["classes are in another order in turned: matched by name"]
+    said = "classes are in another order in turned: matched by name"
+    assert found["caveats"]["classes"] == said
+    assert said in (tmp_path / "page.html").read_text("utf-8")
     other = colours.write(tmp_path / "animals", names=ANIMALS)
     assert "knows no class" in refusal(capfd, "measure", model, *options, other, *grid)
     assert "go with --nms-frontier" in refusal(capfd, "measure", model, "--shared-classes")
@@ -190,8 +192,15 @@ def test_training_goes_on_from_the_class_of_the_same_name(
     assert mapped.metrics["mAP"] == pytest.approx(right, rel=0.02)
     few = trained(tmp_path / "d", colours.write(tmp_path / "few", {"washer": 1}), model)
     assert few.details["accuracy"]["per_class"]["washer"] == pytest.approx(washer, rel=0.02)
+    knobs = {"detector.num_classes": 3}  # what no class has goes behind
+    more = trained(tmp_path / "more", tmp_path / "few", model, **knobs)
+    assert more.details["accuracy"]["per_class"]["washer"] == pytest.approx(washer, rel=0.02)
     capfd.readouterr()
     arguments = ("tests.toy:TOY", "--data", animals, "--recipe", "smoke", "--weights", model)
     said = refusal(capfd, "train", *arguments, "--out", tmp_path / "e", "--set=detector.width=4")
     assert "knows no class of data set animals" in said
+    untrained = (*arguments[:-2], "--out", tmp_path / "e", "--classes", MAPPED)
+    assert "--classes goes with --weights" in refusal(capfd, "train", *untrained)
     assert not (tmp_path / "e").exists()
+    said = refusal(capfd, "evaluate", "tests.toy:TOY", "--data", animals, "--classes", MAPPED)
+    assert "tests.toy:TOY is untrained" in said
