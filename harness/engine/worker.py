@@ -46,9 +46,10 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
         Interrupted: `on_progress` did.
         CodeError: this process has other code than that which the trial was planned with.
         OSError: the record cannot be written.
+        folders.ClaimLost: another process has taken the trial over, whose result stays.
     """
     check_code(job.spec)
-    unfinished = folders.partial_folder(job.folder, job.spec)
+    unfinished = folders.partial_folder(job.folder, job.trial, job.token)
     shutil.rmtree(unfinished, ignore_errors=True)
     result = trial.run(
         job.spec,
@@ -61,7 +62,7 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
         shelf=job.shelf,
         judge=judge if job.judged else None,
     )
-    folders.place(unfinished, job.folder / job.trial)
+    folders.place(unfinished, job.folder / job.trial, job.token)
     return result
 
 
