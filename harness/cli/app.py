@@ -17,6 +17,7 @@ from harness.cli.options import (
     Data,
     Device,
     Format,
+    Fresh,
     Json,
     KeepStale,
     Out,
@@ -80,9 +81,7 @@ def run(
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
     keep_stale: KeepStale = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Run again what other versions of libraries computed.")
-    ] = False,
+    fresh: Fresh = False,
     as_json: Json = False,
 ) -> int:
     """Run a study: every trial whose record does not stand yet."""

@@ -32,6 +32,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 KeepStale = Annotated[
     bool, typer.Option("--keep-stale", help="Use finished trials of other code, and say so.")
 ]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Run again what other versions of libraries computed.")
+]
 Size = Annotated[
     tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
 ]

@@ -342,7 +342,9 @@ class _Driver:
         elsewhere = 0 if self.halted else len(self.ledger.elsewhere())
         there = folders.read_all(self.folder)
         found = {trial: item for trial, item in there.items() if self.agenda.holds(item)}
+        kept = {k: item for k, item in self.records.items() if folders.OTHER_CODE in item.details}
+        earlier = len(there) - len(found) - len(kept)
+        found = kept | found
         trials = self.ledger.specs if self.agenda.search is None else found
         records = [found[trial] for trial in trials if trial in found]
-        earlier = len(there) - len(found)
         return Summary(records, skipped, elsewhere, self.halted, earlier)
