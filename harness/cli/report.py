@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness import study as studies
 from harness.cli.console import print_json
+from harness.cli.text import say
 from harness.records import Record, record
 from harness.study import Study, StudyError, constraints
 from reports.search import Goal
@@ -53,5 +54,5 @@ def report(
         )
         pages.append(str(page))
         lines += [str(page), *designs.summary(records, goal)]
-    print_json(pages) if as_json else print("\n".join(lines))
+    print_json(pages) if as_json else say("\n".join(lines))
     return 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import detectors
 from harness import study as studies
 from harness.cli import console
+from harness.cli.console import print_json
 from harness.cli.models import one_line, show_metrics
+from harness.cli.text import say
 from harness.records import record
 from harness.study import Study
 from harness.study.specification import started_from
@@ -31,10 +34,10 @@ def train(study: Study, weights: str | None, out: Path, device: str, *, as_json:
     with one_line(spec.detector, spec.recipe) as on_progress:
         result = trial.run(spec, out, device=device, on_progress=on_progress)
     if as_json:
-        print(result.to_json())
+        print_json(json.loads(result.to_json()))
     else:
         show_metrics(result.metrics, f"{spec.detector} on {spec.dataset['name']}")
-        print(f"weights, record and detections: {out}")
+        say(f"weights, record and detections: {out}")
     if result.failure is not None:
         console.stderr().print(
             f"failed ({result.failure.cause}): {result.failure.message}", markup=False
