@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from detectors.config import override
-from detectors.configs import CONFIGS, names, resolve
+from detectors.configs import CONFIGS, is_trusted, names, resolve
 from detectors.interface import Detector, DetectorConfig
 from detectors.weights import fill
 
-__all__ = ["CONFIGS", "create", "names", "resolve"]
+__all__ = ["CONFIGS", "create", "is_trusted", "names", "resolve"]
 
 
 def create(

@@ -23,6 +23,7 @@ from harness.cli.options import (
     Storage,
     StudyName,
     TrackingUri,
+    Trust,
     Weights,
     Where,
     at_most_one,
@@ -172,6 +173,7 @@ def measure(
             show_default=False,
         ),
     ] = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
@@ -198,6 +200,7 @@ def measure(
             exported=exported,
             out=out,
             markdown=tables.to_markdown,
+            trust=trust,
             as_json=as_json,
         )
     if nms_frontier:
@@ -212,6 +215,7 @@ def measure(
             devices.device(device),
             out=out or Path("nms_frontier.html"),
             write=page.write,
+            trust=trust,
             as_json=as_json,
         )
     return command.measure(
@@ -222,6 +226,7 @@ def measure(
         devices.device(device),
         runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
         out=out,
+        trust=trust,
         as_json=as_json,
     )
 
@@ -254,6 +259,7 @@ def evaluate(
     weights: Weights = None,
     set_: Sets = None,
     device: Device = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Evaluate one detector on a data set's validation split."""
@@ -261,7 +267,7 @@ def evaluate(
     from harness.engine import devices
 
     return command.evaluate(
-        model, data, weights, set_ or [], devices.device(device), as_json=as_json
+        model, data, weights, set_ or [], devices.device(device), trust=trust, as_json=as_json
     )
 
 
@@ -278,13 +284,16 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="The file; else MODEL.onnx, here.", show_default=False)
     ] = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Write one deployed detector to a file, once it was seen to predict the same."""
     from harness.cli import export as command
 
     del format_  # there is one
-    return command.export(model, weights, sized(set_, size), out, opset, as_json=as_json)
+    return command.export(
+        model, weights, sized(set_, size), out, opset, trust=trust, as_json=as_json
+    )
 
 
 @app.command()

@@ -18,10 +18,11 @@ def evaluate(
     sets: Sequence[str],
     device: str,
     *,
+    trust: bool = False,
     as_json: bool,
 ) -> int:
     """Evaluate one detector."""
-    detector, dataset, _ = opened(model, data_name, studies.changes(sets), weights)
+    detector, dataset, _ = opened(model, data_name, studies.changes(sets), weights, trust=trust)
     with one_line(model, None) as show, sharing(device, show) as on_progress:
         result = evaluation.evaluate(detector, dataset.val, device=device, on_progress=on_progress)
     if as_json:

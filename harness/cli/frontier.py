@@ -28,6 +28,7 @@ def frontier(
     *,
     out: Path | None = None,
     write: Write | None = None,
+    trust: bool = False,
     as_json: bool = False,
 ) -> int:
     """Try settings of one detector's postprocessing against each other.
@@ -40,6 +41,7 @@ def frontier(
         device: as torch spells it.
         out: where the page goes, an .html file or a folder; None for no page.
         write: makes the page.
+        trust: whether a folder may name a detector that is not built in; see `trusted_names`.
         as_json: whether to print JSON.
     """
     if len(models) != 1:
@@ -49,7 +51,7 @@ def frontier(
         path.removeprefix(ROOT): value for path, value in changes.items() if path.startswith(ROOT)
     }
     others = {path: value for path, value in changes.items() if not path.startswith(ROOT)}
-    detector, dataset, setup = opened(name, data_name, others, weights)
+    detector, dataset, setup = opened(name, data_name, others, weights, trust=trust)
     subject = Subject(detector, weights_of(name, weights) is not None)
     tried = plan(subject.detector, own)
     with Board(console.stderr()) as board:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,31 @@ from harness.records.progress import OnProgress
 from harness.study import StudyError
 
 
-def configured(name: str, changes: Mapping[str, Any]) -> Setup:
-    """Return the setup of a detector by name, or of one that a training saved in a folder."""
-    saved = is_saved(name)
-    config = detector_weights.load(Path(name)).config if saved else detectors.resolve(name)
+def trusted_names(models: Sequence[str], *, trust: bool) -> set[str]:
+    """Return the detectors whose code may run.
+
+    Args:
+        models: as the command line names them; a detector that it names itself is trusted, and so
+            are the folders that name the same one.
+        trust: whether those are, too, that other folders name.
+    """
+    folders = {name for name in models if is_saved(name)}
+    given = set(models) - folders
+    return given | {detector_weights.saved_name(Path(name)) for name in folders if trust}
+
+
+def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] = ()) -> Setup:
+    """Return the setup of a detector by name, or of one that a training saved in a folder.
+
+    Args:
+        name: of a detector or a folder.
+        changes: knobs to turn.
+        trusted: from `trusted_names`.
+    """
+    if is_saved(name):
+        config = detector_weights.load(Path(name), trusted).config
+    else:
+        config = detectors.resolve(name)
     return knobs.turn(knobs.start(config, None, "shapes"), changes)
 
 
@@ -35,14 +56,21 @@ def weights_of(name: str, weights: str | None) -> str | None:
 
 
 def opened(
-    name: str, data_name: str, changes: Mapping[str, Any], weights: str | None
+    name: str, data_name: str, changes: Mapping[str, Any], weights: str | None, *, trust: bool
 ) -> tuple[Detector, DataSet, Setup]:
     """Make a detector and open a data set, whose classes it must tell apart.
+
+    Args:
+        name: of a detector or a folder.
+        data_name: of the data set.
+        changes: knobs to turn.
+        weights: that replace a folder's.
+        trust: see `trusted_names`.
 
     Raises:
         StudyError: it tells others apart.
     """
-    setup = configured(name, changes)
+    setup = configured(name, changes, trusted_names([name], trust=trust))
     dataset = data.load(setup.data.model_copy(update={"source": data_name}))
     classes, path = len(dataset.categories), "detector.num_classes"
     if not is_saved(name) and path not in changes:

@@ -36,6 +36,11 @@ Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
 ]
 
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run a folder's detector that is not built in: somebody's code."),
+]
+
 
 class Format(str, Enum):
     """What a detector can be exported to."""
