@@ -26,3 +26,17 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def own_folder(folder: Path) -> Path:
+    """Make a folder that files are written into, unless it is there, and take links out of it.
+
+    What lies there may come from somebody else, and a link would lead what is written elsewhere.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    for item in list(folder.rglob("*")):
+        if item.is_symlink():
+            item.unlink()
+    return folder
