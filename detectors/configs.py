@@ -50,7 +50,7 @@ def is_trusted(name: str, trusted: Collection[str]) -> bool:
         name: as a file of somebody's has it.
         trusted: names that the user gave, on the command line or in a study.
     """
-    return name in CONFIGS or name in trusted
+    return name in CONFIGS or ":" not in name or name in trusted
 
 
 def resolve(name: str) -> DetectorConfig:

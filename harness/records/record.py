@@ -17,11 +17,12 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from harness.records import files
+from harness.records import files, parts
 
 SCHEMA: Literal[1] = 1
 FILE = "record.json"
@@ -126,6 +127,11 @@ class Record(BaseModel):
     artifacts: dict[str, str] = {}
     """Files beside the record: weights, detections, samples."""
 
+    @field_validator("details", "data", "environment")
+    @classmethod
+    def _in_shape(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return parts.check(str(info.field_name), value)
+
     @field_validator("artifacts")
     @classmethod
     def _beside_the_record(cls, names: dict[str, str]) -> dict[str, str]:
@@ -160,7 +166,7 @@ def read(path: Path) -> Record:
         RecordError: the file is no record of this schema.
         FileNotFoundError: there is none.
     """
-    file = path / FILE if path.is_dir() else path
+    file = path / FILE if path.is_dir() and path.name != FILE else path
     status = file.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
         raise RecordError(f"{file}: a record is a file of at most {LARGEST >> 20} MiB")
