@@ -137,7 +137,7 @@ def _check_shape(text: str, name: str) -> None:
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else 1
                 raise StudyError(f"{name[:80]}:{line}: more than {DEEPEST} parts within parts")
 
 
