@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from detectors.config import KnobError
 from detectors.interface import DetectorConfig
@@ -90,8 +90,7 @@ def _elsewhere(name: str, module: str, attribute: str) -> DetectorConfig:
         raise KnobError(
             f"detector: {name!r} is no detector config: expected a dataclass with a method build"
         )
-    found: DetectorConfig = config
-    return found
+    return cast(DetectorConfig, config)
 
 
 @contextmanager

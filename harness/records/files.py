@@ -29,14 +29,15 @@ def whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def own_folder(folder: Path) -> Path:
-    """Make a folder that files are written into, unless it is there, and take links out of it.
+    """Make a folder that files are written into, unless it is there; take links and pipes out.
 
-    What lies there may come from somebody else, and a link would lead what is written elsewhere.
+    What lies there may come from somebody else. A link would lead what is written elsewhere, and a
+    pipe would be waited for.
     """
     if folder.is_symlink():
         folder.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     for item in list(folder.rglob("*")):
-        if item.is_symlink():
+        if item.is_symlink() or not (item.is_file() or item.is_dir()):
             item.unlink()
     return folder

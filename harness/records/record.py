@@ -208,11 +208,13 @@ def artifact(folder: Path, name: str) -> Path:
         name: of the file.
 
     Raises:
-        RecordError: it lies elsewhere, or is a link to a file elsewhere.
+        RecordError: it lies elsewhere, is a link to a file elsewhere, or no file.
     """
     file = folder / name
     if not is_plain(name) or file.resolve().parent != folder.resolve():
         raise RecordError(f"{file}: leads out of its folder; put the file itself there")
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        raise RecordError(f"{file}: is no file")
     return file
 
 

@@ -13,6 +13,8 @@ SQLITE = "sqlite:///"
 
 def logged(folder: Path) -> dict[str, str]:
     """Return the trackers that hold a trial, and the id of its run in each."""
+    if not (folder / LOGGED_FILE).is_file():
+        return {}
     try:
         found: dict[str, str] = json.loads((folder / LOGGED_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):

@@ -48,6 +48,7 @@ def test_links_are_taken_out_of_a_folder_and_lead_nowhere(tmp_path: Path) -> Non
     (folder / "inner" / "file").write_text("own", "utf-8")
     (folder / "inner" / "link").symlink_to(outside / "kept")
     (folder / "checkpoint").symlink_to(outside)
+    os.mkfifo(folder / "inner" / "pipe")
     files.own_folder(folder)
     assert sorted(item.name for item in folder.rglob("*")) == ["file", "inner"]
     assert (outside / "kept").read_text("utf-8") == "kept"

@@ -136,6 +136,9 @@ def test_an_artifact_lies_beside_its_record(tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.symlink_to(folder)
     assert record.artifact(linked, "weights").read_text("utf-8") == "weights"
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(RecordError, match="is no file"):
+        record.artifact(folder, "pipe")
     for name in ("out", "../elsewhere", str(elsewhere), "."):
         with pytest.raises(RecordError, match="leads out of its folder"):
             record.artifact(folder, name)
