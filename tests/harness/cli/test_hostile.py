@@ -166,8 +166,8 @@ def test_texts_of_a_record_are_shown_and_never_run(
     place: Place, capfd: pytest.CaptureFixture[str]
 ) -> None:
     put(Path("runs/toy/abc"), a_record())
-    other = a_record(trial="abd", overrides={"detector.width": 8}, seed=1)
-    put(Path("runs/toy/abd"), other)
+    other = a_record(trial="b12", overrides={"detector.width": 8}, seed=1)
+    put(Path("runs/toy/b12"), other)
     failure = {"cause": EVIL, "message": EVIL, "details": EVIL}
     put(Path("runs/toy/abe"), a_record(trial="abe", state="failed", failure=failure, metrics={}))
     status, shown = detbench(capfd, "report", "runs/toy", "--out", "pages", "--mixed")

@@ -69,11 +69,11 @@ def test_what_a_stranger_left_unfinished_leads_nowhere(tmp_path: Path) -> None:
     (outside / "notes").write_text("notes", "utf-8")
     trainings.partial_folder(shelf, "abc").symlink_to(outside)
     assert obtain(shelf, "abc", fill).folder == shelf / "abc"
-    partial = trainings.partial_folder(shelf, "abd")
+    partial = trainings.partial_folder(shelf, "b12")
     partial.mkdir()
     for name, target in ((weights.CONFIG_FILE, "notes"), (trainings.CHECKPOINT, "")):
         (partial / name).symlink_to(outside / target)
-    assert obtain(shelf, "abd", fill).folder == shelf / "abd"
+    assert obtain(shelf, "b12", fill).folder == shelf / "b12"
     assert [item.name for item in outside.iterdir()] == ["notes"]
     assert (outside / "notes").read_text("utf-8") == "notes"
 
