@@ -10,11 +10,11 @@ import pytest
 TESTS = Path(__file__).parent
 UNIT = {
     "detectors": """
-        assigners assigners_by_hand boxes config losses postprocess rtdetr_attention
+        assigners assigners_by_hand boxes config configs losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
-    "harness/cli": "console",
-    "harness/config": "recipe",
+    "harness/cli": "console text",
+    "harness/config": "recipe yaml_source",
     "harness/data": "augment check classes coco colour fingerprint paint resize shapes store",
     "harness/machine": "conditions quiet",
     "harness/measure/accuracy": "detections",

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from harness.cli.app import app
+from harness.cli.text import visible
 
 INTERRUPTED = 130
+SAFE_PATH = "PYTHONSAFEPATH"
 OURS = ("detectors", "harness", "reports")
 SPINS = "10000"
 """How long a thread of an operator spins for the others before it sleeps, unless the user says so:
@@ -27,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for detectors of one's own, named package.module:ATTRIBUTE
     try:
-        status: Any = app(arguments, standalone_mode=False)
+        with _working_directory_last():
+            status: Any = app(arguments, standalone_mode=False)
     except Exception as error:
         if not isinstance(error.__cause__, KeyboardInterrupt):
             message = _user_message(error)
@@ -38,6 +42,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if status == INTERRUPTED:
         return _refuse("interrupted; finished trials stand", INTERRUPTED)
     return int(status or 0)
+
+
+@contextmanager
+def _working_directory_last() -> Iterator[None]:
+    """Let no Python that is started inside look for its own modules in the working directory.
+
+    `python -c`, as servers of processes are started, else looks there first. What is the user's own
+    is found by the path that such a process is told. Pythons before 3.11 know no such wish.
+    """
+    known = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = known or "1"
+    try:
+        yield
+    finally:
+        if known is None:
+            del os.environ[SAFE_PATH]
 
 
 def _user_message(error: Exception) -> str | None:
@@ -53,5 +73,5 @@ def _user_message(error: Exception) -> str | None:
 
 
 def _refuse(message: str, status: int) -> int:
-    print("detbench: error:", " ".join(message.split()), file=sys.stderr)
+    print("detbench: error:", visible(" ".join(message.split())), file=sys.stderr)
     return status

@@ -25,6 +25,7 @@ from harness.cli.options import (
     Storage,
     StudyName,
     TrackingUri,
+    Trust,
     Weights,
     Where,
     at_most_one,
@@ -176,6 +177,7 @@ def measure(
     ] = None,
     classes: Classes = None,
     shared_classes: SharedClasses = False,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
@@ -198,9 +200,14 @@ def measure(
         from harness.cli import count
         from reports import tables
 
-        write = tables.to_markdown
         return count.count(
-            models, sets, exported=exported, out=out, markdown=write, as_json=as_json
+            models,
+            sets,
+            exported=exported,
+            out=out,
+            markdown=tables.to_markdown,
+            trust=trust,
+            as_json=as_json,
         )
     if nms_frontier:
         from harness.cli import frontier
@@ -216,6 +223,7 @@ def measure(
             write=page.write,
             classes=classes or [],
             shared=shared_classes,
+            trust=trust,
             as_json=as_json,
         )
     return command.measure(
@@ -226,6 +234,7 @@ def measure(
         devices.device(device),
         runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
         out=out,
+        trust=trust,
         as_json=as_json,
     )
 
@@ -262,15 +271,23 @@ def evaluate(
     classes: Classes = None,
     shared_classes: SharedClasses = False,
     device: Device = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Evaluate one detector on a data set's validation split."""
     from harness.cli import evaluate as command
     from harness.engine import devices
 
-    told, shared, where = classes or [], shared_classes, devices.device(device)
     return command.evaluate(
-        model, data, weights, set_ or [], where, classes=told, shared=shared, as_json=as_json
+        model,
+        data,
+        weights,
+        set_ or [],
+        devices.device(device),
+        classes=classes or [],
+        shared=shared_classes,
+        trust=trust,
+        as_json=as_json,
     )
 
 
@@ -287,13 +304,16 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="The file; else MODEL.onnx, here.", show_default=False)
     ] = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Write one deployed detector to a file, once it was seen to predict the same."""
     from harness.cli import export as command
 
     del format_  # there is one
-    return command.export(model, weights, sized(set_, size), out, opset, as_json=as_json)
+    return command.export(
+        model, weights, sized(set_, size), out, opset, trust=trust, as_json=as_json
+    )
 
 
 @app.command()

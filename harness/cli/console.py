@@ -6,16 +6,18 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.text import visible
 from harness.config.recipe import Recipe
 from harness.records.progress import Progress as Step
 
@@ -29,18 +31,36 @@ _NOTHING = Step("", 0, 1, {})
 NUMERIC = ("epoch", "loss", "mAP", "ETA")
 
 
-def stdout() -> Console:
+class PlainConsole(Console):
+    """Shows text as it is written: no markup in it, and nothing that a terminal would obey."""
+
+    def __init__(self, file: TextIO) -> None:
+        width = None if file.isatty() else WIDTH_OF_A_FILE
+        super().__init__(file=file, width=width, markup=False, emoji=False, highlight=False)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Lay out whatever is printed."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield segment._replace(text=visible(segment.text))
+
+
+def stdout() -> PlainConsole:
     """Return the console for results."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+    return PlainConsole(sys.stdout)
 
 
-def stderr() -> Console:
+def stderr() -> PlainConsole:
     """Return the console for logs and bars."""
-    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else WIDTH_OF_A_FILE)
+    return PlainConsole(sys.stderr)
 
 
 def print_json(value: Any) -> None:
-    """Print a result for machines, alone on stdout."""
+    """Print a result for machines, alone on stdout; what is not ASCII is spelled out."""
     print(json.dumps(value, indent=1, default=str))
 
 
@@ -72,7 +92,7 @@ class Board:
 
     def say(self, text: str) -> None:
         """Print a line above the table."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text)
 
     def handle(self, event: Event) -> None:
         """Show what happened to a trial of a study."""
@@ -121,7 +141,7 @@ class Board:
             bar = ProgressBar(total, done, width=20)
             cells = (row.epoch, row.loss, row.accuracy, row.left)
             numbers = (Text(text.rpartition(" ")[2]) for text in cells)
-            result.add_row(Text(row.title), row.step.phase, bar, *numbers)
+            result.add_row(_text(row.title), _text(row.step.phase), bar, *numbers)
         if self.states:
             over = ", ".join(f"{count} {state}" for state, count in self.states.items())
             result.add_row(Text(f"{over} of {self.total}", style="dim"))
@@ -201,13 +221,19 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], title: 
         rows: plain values; None is shown as a dash.
         title: stands above.
     """
-    result = Table(title=title or None, title_justify="left", header_style="bold")
+    result = Table(title=visible(title) or None, title_justify="left", header_style="bold")
     for key, heading in columns.items():
         numeric = any(isinstance(row.get(key), int | float) for row in rows)
-        result.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        justify: JustifyMethod = "right" if numeric else "left"
+        result.add_column(visible(heading), justify=justify, overflow="fold")
     for row in rows:
-        result.add_row(*(Text(_cell(key, row.get(key))) for key in columns))
+        result.add_row(*(_text(_cell(key, row.get(key))) for key in columns))
     return result
+
+
+def _text(text: str) -> Text:
+    """Return text for a table, spelled out before the widths of its columns are known."""
+    return Text(visible(text))
 
 
 def _cell(key: str, value: Any) -> str:

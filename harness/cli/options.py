@@ -47,6 +47,11 @@ SharedClasses = Annotated[
     bool, typer.Option("--shared-classes", help="mAP over the classes that the weights know.")
 ]
 
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run a folder's detector that is not built in: somebody's code."),
+]
+
 
 class Format(str, Enum):
     """What a detector can be exported to."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import harness.tracking.contents as contents
 from harness.cli.console import print_json
+from harness.cli.text import say
 from harness.config.yaml_source import StudyError
 from harness.records import Record, record, snapshot
 from harness.tracking.marks import remember
@@ -47,7 +48,7 @@ def sync(name: str, out: Path, tracker: str, *, as_json: bool) -> int:
     if as_json:
         print_json([item._asdict() for item in results])
     else:
-        print("\n".join(map(_line, results)))
+        say("\n".join(map(_line, results)))
     return 1 if any(item.failed for item in results) else 0
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness import study as studies
 from harness.cli import console
-from harness.cli.models import one_line, say, show_metrics, starting_from
+from harness.cli.console import print_json
+from harness.cli.models import note, one_line, show_metrics, starting_from
+from harness.cli.text import say
 from harness.data.classes import read_choice
 from harness.records import record
 from harness.study import Study, StudyError
@@ -41,7 +44,7 @@ def train(
         raise StudyError("--classes goes with --weights: it says which of their classes are which")
     if weights is not None:
         spec, notes = starting_from(spec, weights, read_choice(classes))
-        say(console.stderr(), notes if processes.is_first() else ())
+        note(console.stderr(), notes if processes.is_first() else ())
     device = processes.local(device)
     if not processes.is_first():
         return 1 if trial.run(spec, out, device=device).failure else 0
@@ -49,10 +52,10 @@ def train(
     with one_line(spec.detector, spec.recipe) as on_progress:
         result = trial.run(spec, out, device=device, on_progress=on_progress)
     if as_json:
-        print(result.to_json())
+        print_json(json.loads(result.to_json()))
     else:
         show_metrics(result.metrics, f"{spec.detector} on {spec.dataset['name']}")
-        print(f"weights, record and detections: {out}")
+        say(f"weights, record and detections: {out}")
     if result.failure is not None:
         console.stderr().print(
             f"failed ({result.failure.cause}): {result.failure.message}", markup=False

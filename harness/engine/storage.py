@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.config.yaml_source import StudyError
+from harness.records import artifact
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -29,7 +30,7 @@ class StorageError(StudyError):
 
 def url(given: str | None, folder: Path) -> str:
     """Return where a study's state is kept: the given place, or a file beside the records."""
-    return given or f"sqlite:///{(folder / FILE).resolve()}"
+    return given or f"sqlite:///{artifact(folder, FILE).resolve()}"
 
 
 def open_storage(where: str) -> RDBStorage:

@@ -13,11 +13,13 @@ SQLITE = "sqlite:///"
 
 def logged(folder: Path) -> dict[str, str]:
     """Return the trackers that hold a trial, and the id of its run in each."""
+    if not (folder / LOGGED_FILE).is_file():
+        return {}
     try:
         found: dict[str, str] = json.loads((folder / LOGGED_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def is_logged(folder: Path, tracker: str) -> bool:
@@ -27,6 +29,8 @@ def is_logged(folder: Path, tracker: str) -> bool:
 
 def remember(folder: Path, tracker: str, run: str) -> None:
     """Write down that a run of a tracker holds a trial's record."""
+    if not folder.is_dir():  # the record lies in a folder that has not the trial's name
+        return
     known = {**logged(folder), absolute(tracker): run}
     write_whole(folder / LOGGED_FILE, json.dumps(known, indent=1) + "\n")
 

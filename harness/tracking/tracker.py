@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 import harness.tracking.contents as contents
-from harness.records import Record
+from harness.records import FILE, Record, artifact
 from harness.tracking import versions
 from harness.tracking.marks import absolute, remember, sqlite_file
 
@@ -67,7 +67,9 @@ class Tracker:
 
         Raises:
             OSError, MlflowException: the tracker is away or refuses.
+            RecordError: a file that the record names lies elsewhere.
         """
+        files = [artifact(folder, name) for name in (FILE, *record.artifacts.values())]
 
         def work(client: Any) -> str:
             experiment = self._experiment(client, record.study)
@@ -76,7 +78,7 @@ class Tracker:
                 version = versions.of(folder.parent, record.trial)
                 parent = self._parent(client, experiment, record, note, version)
                 run = _create(client, experiment, parent, record, knobs)
-                _fill(client, run, record, folder)
+                _fill(client, run, record, files)
                 client.set_terminated(parent, end_time=_milliseconds(record, "finished"))
             remember(folder, self.uri, run)
             return run
@@ -226,11 +228,10 @@ def _create(
     return number
 
 
-def _fill(client: Any, run: str, record: Record, folder: Path) -> None:
+def _fill(client: Any, run: str, record: Record, files: Collection[Path]) -> None:
     """Add files and metrics to a run, end it, and only then call it whole."""
     from mlflow.entities import Metric  # slow to import
 
-    files = (folder / name for name in ("record.json", *record.artifacts.values()))
     for file in filter(Path.is_file, files):
         client.log_artifact(run, str(file))
     if record.curves:

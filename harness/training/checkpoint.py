@@ -63,7 +63,9 @@ def read(folder: Path, identity: dict[str, str]) -> State | None:
         state: State = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # torch names no class for each of the ways in which a file can be damaged
         return None
-    if state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return None
+    if not isinstance(state.get("identity"), dict):
         return None
     _check(state["identity"], identity, file)
     return state

@@ -22,7 +22,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detectors import weights
-from harness.records import record
+from harness.records import files, record
 
 SHELF = ".trainings"
 STORY_FILE = "training.json"
@@ -73,9 +73,9 @@ def find(shelf: Path, training: str) -> Stored | None:
     """Return a training that stands, and is whole."""
     folder = shelf / training
     try:
-        text = (folder / STORY_FILE).read_bytes()
+        text = record.artifact(folder, STORY_FILE).read_bytes()
         story = Story.model_validate_json(text)
-    except (OSError, ValidationError):
+    except (OSError, ValidationError, record.RecordError):
         return None
     whole = all((folder / name).is_file() for name in (weights.WEIGHTS_FILE, weights.CONFIG_FILE))
     return Stored(folder, story) if whole else None
@@ -183,8 +183,7 @@ def _lock(shelf: Path, training: str) -> BaseFileLock:
 
 def _make(shelf: Path, training: str, make: Callable[[Path], Story], place: str = "") -> Stored:
     partial, folder = partial_folder(shelf, place or training), shelf / training
-    partial.mkdir(exist_ok=True)
-    story = make(partial)
+    story = make(files.own_folder(partial))
     for item in partial.iterdir():
         if item.name not in (weights.WEIGHTS_FILE, weights.CONFIG_FILE):
             shutil.rmtree(item) if item.is_dir() else item.unlink()

@@ -38,7 +38,8 @@ def read(folder: Path) -> Run:
     if result.state != "done" or "detections" not in result.artifacts:
         why = f"is {result.state}" if result.state != "done" else "did not measure accuracy"
         raise CompareError(f"{folder}: the trial {why}, so it has no detections to compare")
-    return Run(folder, result, detections.read(folder / result.artifacts["detections"]))
+    file = record.artifact(folder, result.artifacts["detections"])
+    return Run(folder, result, detections.read(file))
 
 
 def same_but_seed(first: Record, other: Record) -> bool:
