@@ -319,12 +319,16 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for the pages.")],
     runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
     mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols.")] = False,
+    earlier: Annotated[
+        bool,
+        typer.Option("--earlier", help="Show trials of earlier versions of a study's file, apart."),
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records."""
     from harness.cli import report as command
 
-    return command.report(studies, out, runs, mixed=mixed, as_json=as_json)
+    return command.report(studies, out, runs, mixed=mixed, earlier=earlier, as_json=as_json)
 
 
 @app.command()
