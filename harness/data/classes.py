@@ -226,8 +226,8 @@ def _unnamed(known: Known, data_name: str, wanted: Sequence[str]) -> str:
     more = ",..." if len(wanted) > len(wanted[:3]) else ""
     return (
         f"{known.owner} does not say which classes its {known.num_labels} labels are. If they are"
-        f" those of data set {data_name} in its order ({_some(wanted)}), add --classes {IN_ORDER}; else"
-        f" name the label of each, as in --classes {example}{more}"
+        f" those of data set {data_name} in its order ({_some(wanted)}), add --classes {IN_ORDER};"
+        f" else name the label of each, as in --classes {example}{more}"
     )
 
 
