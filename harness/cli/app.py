@@ -18,6 +18,7 @@ from harness.cli.options import (
     Device,
     Format,
     Json,
+    Measured,
     Out,
     Sets,
     SharedClasses,
@@ -167,14 +168,7 @@ def measure(
     exported: Annotated[
         bool, typer.Option("--exported", help="With --count-only: count exported graphs, too.")
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for figures and raw samples; page of --nms-frontier; a Markdown table of"
-            " --count-only.",
-            show_default=False,
-        ),
-    ] = None,
+    out: Measured = None,
     classes: Classes = None,
     shared_classes: SharedClasses = False,
     trust: Trust = False,

@@ -169,9 +169,9 @@ def starting_from(
     known = known_classes(weights, config)
     matched = classes.match(known, spec.dataset["name"], wanted, choice)
     found = [label for label in matched.labels if label is not None]
-    rest = [label for label in range(known.labels) if label not in found]
+    rest = [label for label in range(known.num_labels) if label not in found]
     labels = (*found, *rest[: config.num_classes - len(found)])  # what no class has goes behind
-    same = labels == tuple(range(known.labels)) or len(labels) != config.num_classes
+    same = labels == tuple(range(known.num_labels)) or len(labels) != config.num_classes
     spec = started_from(spec, Path(weights), None if same else labels)
     build(spec, config)
     return spec, matched.notes
