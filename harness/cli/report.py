@@ -8,8 +8,8 @@ from pathlib import Path
 
 from harness.cli import versions
 from harness.cli.console import print_json
-from harness.cli.versions import Asked
 from harness.cli.text import say, visible
+from harness.cli.versions import Asked
 from harness.records import Record, record
 from harness.records.snapshot import Snapshot
 from harness.study import StudyError, constraints
