@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import study as studies
+from harness.cli import verdicts
 from harness.cli.console import print_json
 from harness.records import Record, record
 from harness.study import Study, StudyError, constraints
@@ -50,6 +51,7 @@ def report(
             source=source,
             goal=goal,
             mixed=mixed,
+            verdicts=verdicts.on_latency(records),
         )
         pages.append(str(page))
         lines += [str(page), *designs.summary(records, goal)]
