@@ -34,7 +34,8 @@ def rank(records: Sequence[Record]) -> Ranking:
     if mixed is not None:
         return Ranking([_with(record, {}) for record in records], None, [mixed])
     metric, reason = _latency(records)
-    first = _common(records) if metric == ADJUSTED else None
+    named = turns.reference(_fresh(records)) if metric == ADJUSTED else None
+    first = next((record for record in records if record.trial == named), None)
     shown = [_ranked(record, metric, first) for record in records]
     reasons = [] if reason is None else [reason]
     sets = protocols.data_sets([record for record in records if record.state == "done"])
@@ -82,7 +83,7 @@ def _unlike(records: Sequence[Record]) -> str | None:
 def _latency(records: Sequence[Record]) -> tuple[str | None, str | None]:
     """Say which latency may be ranked, and why others or all may not."""
     timed = [record for record in records if record.state == "done" and PLAIN in record.metrics]
-    fresh = [record for record in timed if latencies.rough(record) is None]
+    fresh = _fresh(timed)
     if len(timed) < 2:
         return PLAIN, None
     again = f"`detbench run {timed[0].study} --remeasure latency` times them together."
@@ -93,23 +94,18 @@ def _latency(records: Sequence[Record]) -> tuple[str | None, str | None]:
     if why := next(filter(None, (turns.unlike(fresh[0], r) for r in fresh[1:])), None):
         return None, f"Latency is not ranked: {why.replace('A and B', 'the trials')}."
     aside = f"Not all latencies are ranked: {left_out}; {again}" if rough else None
-    if all(turns.together(fresh[0], other) for other in fresh[1:]):
+    common = turns.reference(fresh)
+    if common and all(turns.together(fresh[0], other) for other in fresh[1:]):
         return PLAIN, aside
-    if _common(fresh) is not None:
+    if common in {record.trial for record in fresh}:
         return ADJUSTED, aside
     return None, f"Latency is not ranked: latencies were timed apart; {again}"
 
 
-def _common(records: Sequence[Record]) -> Record | None:
-    """Return the trial that all others which may be ranked were timed in turns with."""
-    timed = [record for record in records if record.state == "done" and PLAIN in record.metrics]
-    fresh = [record for record in timed if latencies.rough(record) is None]
-    named = {turns.timed_against(record) for record in fresh} - {None}
-    first = next((record for record in fresh if named == {record.trial}), None)
-    if first is None:
-        return None
-    others = (record for record in fresh if record is not first)
-    return first if all(in_turns(record, first) for record in others) else None
+def _fresh(records: Sequence[Record]) -> list[Record]:
+    """Return the finished trials whose latency is none that is only rough."""
+    timed = (record for record in records if record.state == "done" and PLAIN in record.metrics)
+    return [record for record in timed if latencies.rough(record) is None]
 
 
 def _ranked(record: Record, metric: str | None, first: Record | None) -> Record:

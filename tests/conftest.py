@@ -13,18 +13,18 @@ UNIT = {
         assigners assigners_by_hand boxes config losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
-    "harness/cli": "console",
+    "harness/cli": "console verdicts",
     "harness/config": "recipe",
     "harness/data": "augment check coco colour fingerprint paint resize shapes store",
     "harness/machine": "conditions quiet",
     "harness/measure/accuracy": "detections",
     "harness/measure/complexity": "coverage",
     "harness/measure/latency": "limits statistics timer",
-    "harness/records": "files fronts latencies least_squares record",
+    "harness/records": "files fronts latencies least_squares origins record",
     "harness/study": "constraints study",
     "harness/study/designs": "factorial racing",
     "harness/study/search": "checks judge objectives pruning space",
-    "reports": "effects facts frontier points protocols search tables",
+    "reports": "effects facts frontier points protocols ranking search tables",
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""
 UNIT_FILES = {TESTS / top / f"test_{name}.py" for top in UNIT for name in UNIT[top].split()}

@@ -219,7 +219,7 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], title: 
     """
     result = Table(title=title or None, title_justify="left", header_style="bold")
     for key, heading in columns.items():
-        numeric = any(isinstance(row.get(key), int | float) for row in rows)
+        numeric = key == "latency_ms" or any(isinstance(row.get(key), int | float) for row in rows)
         result.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         result.add_row(*(Text(_cell(key, row.get(key))) for key in columns))

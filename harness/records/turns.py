@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from harness.records import latencies, protocols
@@ -70,3 +72,34 @@ def own_ratio(record: Record) -> Ratio | None:
     if not all(name in record.metrics for name in names):
         return None
     return Ratio(*(record.metrics[name] for name in names))
+
+
+def ratio(a: Record, b: Record) -> Ratio | None:
+    """Return B's latency over A's with its interval; None when they have no measurement in common.
+
+    Each record holds its ratio to another trial, the first of the study as a rule, timed in turns
+    with it, be it in the shared rounds of a session. Those of two measurements are independent, so
+    the intervals of their logarithms add as squares; of one session they share the rounds of that
+    other trial, which makes the interval wider than it need be.
+    """
+    direct = in_turns(a, b)
+    third = timed_against(a)
+    first, second = own_ratio(a), own_ratio(b)
+    if direct is not None or third is None or third != timed_against(b):
+        return direct
+    if first is None or second is None:
+        return None
+    logs = [[math.log(value) for value in own] for own in (first, second)]
+    centre = logs[1][0] - logs[0][0]
+    below = math.hypot(logs[1][0] - logs[1][1], logs[0][2] - logs[0][0])
+    above = math.hypot(logs[1][2] - logs[1][0], logs[0][0] - logs[0][1])
+    return Ratio(math.exp(centre), math.exp(centre - below), math.exp(centre + above))
+
+
+def reference(records: Sequence[Record]) -> str | None:
+    """Return the trial that all of these were timed in turns with, be it one of them; else None."""
+    named = {timed_against(record) for record in records} - {None}
+    found = next(iter(named), None)
+    others = [record for record in records if record.trial != found]
+    tied = len(named) == 1 and all(timed_against(r) == found and own_ratio(r) for r in others)
+    return found if tied else None

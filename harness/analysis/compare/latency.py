@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from harness.records import Record, latencies, turns
-from harness.records.turns import Latency, Ratio
+from harness.records.turns import Latency
 
 APART = (
     "A and B were not timed in turns, so the machine may have changed between them;"
@@ -36,7 +35,7 @@ def compare_latency(a: Record, b: Record) -> Latency:
             return _none(f"{name} has none ({item.absent.get('latency_ms', 'not measured')})")
     if (why := turns.unlike(a, b)) is not None:
         return _none(why)
-    found = _ratio(a, b)
+    found = turns.ratio(a, b)
     if found is None:
         rough = [f"{name}'s is rough ({why})" for name, r in sides if (why := latencies.rough(r))]
         return _none("; ".join([*rough, APART.format(study=b.study)]))
@@ -56,25 +55,3 @@ def compare_latency(a: Record, b: Record) -> Latency:
 def _none(why: str) -> Latency:
     words = f"latency is not compared: {why}"
     return Latency(None, None, None, None, None, None, None, words)
-
-
-def _ratio(a: Record, b: Record) -> Ratio | None:
-    """Return B's latency over A's with its interval; None when they have no measurement in common.
-
-    Each record holds its ratio to another trial, the first of the study as a rule, timed in turns
-    with it, be it in the shared rounds of a session. Those of two measurements are independent, so
-    the intervals of their logarithms add as squares; of one session they share the rounds of that
-    other trial, which makes the interval wider than it need be.
-    """
-    direct = turns.in_turns(a, b)
-    third = turns.timed_against(a)
-    first, second = turns.own_ratio(a), turns.own_ratio(b)
-    if direct is not None or third is None or third != turns.timed_against(b):
-        return direct
-    if first is None or second is None:
-        return None
-    logs = [[math.log(value) for value in own] for own in (first, second)]
-    centre = logs[1][0] - logs[0][0]
-    below = math.hypot(logs[1][0] - logs[1][1], logs[0][2] - logs[0][0])
-    above = math.hypot(logs[1][2] - logs[1][0], logs[0][0] - logs[0][1])
-    return Ratio(math.exp(centre), math.exp(centre - below), math.exp(centre + above))
