@@ -41,7 +41,7 @@ def edited(records: Sequence[Record]) -> list[str]:
     Such trials are of two versions of a study. Knobs that another one brings along, as another
     detector, assigner, recipe or data set does, are no sign of that.
     """
-    swept = {path for record in records for path in record.overrides}
+    swept = {path.removesuffix(".type") for record in records for path in record.overrides}
     swapped = len({record.detector for record in records}) > 1
     values: dict[str, set[str]] = {}
     for record in records:

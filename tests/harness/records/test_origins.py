@@ -30,6 +30,7 @@ def test_files_of_one_trial_alone_are_no_change() -> None:
     [
         ({"recipe": "long"}, "recipe.epochs"),
         ({"detector.assigner": {"type": "SimOTA"}}, "detector.assigner.topk"),
+        ({"detector.assigner.type": "SimOTA"}, "detector.assigner.topk"),
         ({"detector.assigner.topk": 3}, "detector.assigner"),
         ({"data.source": "folder"}, "detector.num_classes"),
         ({"recipe.epochs": 2}, "recipe.epochs"),
