@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,11 +19,10 @@ def as_shown(record: Record, first: Record | None, verdicts: Verdicts | None = N
     """Give a trial the latency that goes with the ratio that is shown beside it."""
     if first is None or _ratio(record, first, verdicts) is None:
         return record
-    found = None if turns.together(record, first) else in_turns(record, first)
-    if found is None:
+    found, own = in_turns(record, first), record.metrics["latency_ms"]
+    if found is None or math.isclose(found.metrics["latency_ms"], own, rel_tol=1e-6):
         return record
-    own = {"latency_own_ms": record.metrics["latency_ms"]}
-    return found.model_copy(update={"metrics": found.metrics | own})
+    return found.model_copy(update={"metrics": found.metrics | {"latency_own_ms": own}})
 
 
 def differences(

@@ -108,8 +108,8 @@ def _row(effect: Effect, among: Effects) -> list[Cell]:
     return [
         Cell(effect.label, effect.label, style="key"),
         *(Cell(_signed(number), number) for number in numbers),
-        Cell(verdict(effect, among), verdict(effect, among)),
-        Cell(", ".join(effect.aliases), ", ".join(effect.aliases)),
+        Cell(verdict(effect, among), verdict(effect, among), style="key"),
+        Cell(", ".join(effect.aliases), ", ".join(effect.aliases), style="key"),
     ]
 
 
