@@ -106,7 +106,7 @@ def test_a_race_finds_the_best_with_fewer_runs_than_all_seeds_for_all() -> None:
 
 
 def test_of_equal_variants_none_is_dropped_in_nineteen_races_of_twenty() -> None:
-    """Looking after every seed, at whichever leads, leads astray: uncorrected, in 23 races of 80."""
+    """Looking after every seed, at whichever leads, leads astray: before, in 23 races of 80."""
     random, astray = np.random.default_rng(3), 0
     for _ in range(40):
         values = 0.4 + 0.02 * random.standard_normal((4, 8))
