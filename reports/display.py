@@ -334,7 +334,7 @@ def _sort(item: Any) -> float | str:
 def _summary(column: Column, row: dict[str, Any], write: Callable[[float], str]) -> Cell:
     mean, low, high, count = (row[f"{column.key}_{part}"] for part in ("mean", "min", "max", "n"))
     if mean is None:
-        return Cell(DASH, None, hint="no trial has it", style="missing")
+        return Cell(DASH, None, hint="no trial has it, or none that is not rough", style="missing")
     spread = f"{write(low)} to {write(high)}" if count > 1 and low != high else ""
     partial = f"n = {count}" if count != row["done"] else ""
     return Cell(write(mean), mean, ", ".join(filter(None, (spread, partial))), f"n = {count}")

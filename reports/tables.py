@@ -223,7 +223,8 @@ def variant_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Make one flat row a variant over its seeds.
 
     Keys: number, name, done and failed (numbers of trials), seeds; the dotted path of each swept
-    knob; for each of `SUMMARISED` its _n, _mean, _min and _max over the trials that have it.
+    knob; for each of `SUMMARISED` its _n, _mean, _min and _max over the trials that have it;
+    rough latencies do not count.
     """
     paths = knobs(records)
     first = reference(records)
@@ -239,20 +240,22 @@ def variant_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
         | {
             key: item
             for metric in SUMMARISED
-            for key, item in spread([as_shown(r, first) for r in group], metric).items()
+            for key, item in spread(_counted(group, metric, first), metric).items()
         }
         for number, group in enumerate(variants(records), 1)
     ]
 
 
-def spread(group: Sequence[Record], metric: str) -> dict[str, float | int | None]:
-    """Return a metric's count, mean, least and greatest over a variant's trials.
+def _counted(group: Sequence[Record], metric: str, first: Record | None) -> list[Record]:
+    """Return the trials of a variant that count towards its mean, as they are shown."""
+    shown = [as_shown(record, first) for record in group]
+    timed = metric.endswith("_ms")
+    return [record for record in shown if not timed or latencies.rough(record) is None]
 
-    Rough latencies do not count.
-    """
-    timed = metric in METRICS and metric.endswith("_ms")
-    counted = [r for r in group if not timed or latencies.rough(r) is None]
-    found = [record.metrics[metric] for record in counted if metric in record.metrics]
+
+def spread(group: Sequence[Record], metric: str) -> dict[str, float | int | None]:
+    """Return a metric's count, mean, least and greatest over a variant's trials."""
+    found = [record.metrics[metric] for record in group if metric in record.metrics]
     return {
         f"{metric}_n": len(found),
         f"{metric}_mean": sum(found) / len(found) if found else None,

@@ -219,7 +219,7 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], title: 
     """
     result = Table(title=title or None, title_justify="left", header_style="bold")
     for key, heading in columns.items():
-        numeric = key == "latency_ms" or any(isinstance(row.get(key), int | float) for row in rows)
+        numeric = key in METRICS or any(isinstance(row.get(key), int | float) for row in rows)
         result.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         result.add_row(*(Text(_cell(key, row.get(key))) for key in columns))
@@ -252,6 +252,13 @@ METRICS = {
 OLD = " (other code)"
 
 
+def _marked(key: str, row: Mapping[str, Any]) -> str | None:
+    """Write a time of a row's, marked if the row's latency is rough."""
+    if row.get(key) is None:
+        return None
+    return ("~" if row.get("latency_rough") else "") + _cell(key, row[key])
+
+
 def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say below a table which of its rows are rough or out of date, and why; equal reasons once."""
     found = []
@@ -276,6 +283,7 @@ def trials(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
             **row,
             "name": (row["name"] or row["detector"]) + (OLD if row.get("other_code") else ""),
             "latency_ms": latency(row, rough=row.get("latency_rough") is not None),
+            "nms_ms": _marked("nms_ms", row),
             "difference": difference(row),
             "state": row["state"] if row["state"] == "done" else f"{row['state']}: {row['cause']}",
         }

@@ -197,6 +197,15 @@ def test_rough_figures_are_marked_in_tables_and_left_out_of_means(make: Make) ->
     assert [label.endswith("(~ rough)") for label in labels] == [False, True]
 
 
+def test_a_variant_of_which_all_is_rough_is_drawn_hollow_and_has_no_mean(make: Make) -> None:
+    rough = [make(name, overrides={KNOB: x}, seed=seed, caveats=ROUGH, metrics={"latency_ms": 9.0})
+             for name, x, seed in (("a", 1, 0), ("b", 1, 1), ("c", 2, 0), ("d", 2, 1))]  # fmt: skip
+    assert dots(latency_panel(rough))["not ranked"] == ["V1", "V2"]
+    table = display.variant_table([*rough, make("e", overrides={KNOB: 3})])
+    place = [column.key for column in table.columns].index("latency_ms")
+    assert [row[place].text for row in table.rows] == [display.DASH, display.DASH, "10.0"]
+
+
 def test_nothing_and_one_trial_need_no_reason(make: Make) -> None:
     assert rank([]) == ([], "latency_ms", [])
     assert rank([make()]).reasons == []
