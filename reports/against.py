@@ -43,7 +43,7 @@ def _ratio(record: Record, first: Record, verdicts: Verdicts | None) -> Ratio | 
     """Return the ratio of a trial's latency to the first's, if both are of one measurement.
 
     That is if the trial was timed against this very trial, in the shared rounds of a session or
-    before, and the first's own latency is not rough.
+    before by itself, where the first's own latency must not be rough.
     """
     if record.trial == first.trial or in_turns(record, first) is None:
         return None

@@ -66,12 +66,11 @@ def effect_caption(found: Effects) -> str:
     metric = METRICS[found.metric]
     lead = f"Effects on {metric.label}, {metric.unit}."
     several = f"{found.freedom} degree{'s' if found.freedom > 1 else ''} of freedom"
-    many = f"of all {found.family} effects on this page" if found.family > 1 else "of the effect"
     if found.scatter == "seeds":
-        rest = (
-            f"Intervals that hold for each {many} at once, in {LEVEL:.0%} of cases (Bonferroni),"
-            f" from {several} of repeated seeds in {found.trials} trials."
-        )
+        held = f"Intervals that hold for all {found.family} effects on this page at once, in"
+        held = f"{held} {LEVEL:.0%} of cases (Bonferroni)"
+        held = held if found.family > 1 else f"Interval of {LEVEL:.0%}"
+        rest = f"{held}, from {several} of repeated seeds in {found.trials} trials."
         timed = " A latency scatters over seeds with its training and with its timing."
         return f"{lead} {rest}{'' if found.metric == 'mAP' else timed}"
     why = WHY[found.scatter].format(what=_what(found))

@@ -57,8 +57,10 @@ def in_turns(record: Record, first: Record) -> Record | None:
     ratio = turns.own_ratio(record)
     if ratio is None or turns.timed_against(record) != first.trial:
         return None
-    if PLAIN not in first.metrics or latencies.rough(first) is not None:
+    if PLAIN not in first.metrics:
         return None
+    if latencies.rough(first) is not None and not turns.together(first, record):
+        return None  # a latency of this trial's own is the better one
     values = [first.metrics[PLAIN] * value for value in ratio]
     figures = dict(zip((PLAIN, *ENDS), values, strict=True))
     return _with(record, record.metrics | figures | {ADJUSTED: values[0]})

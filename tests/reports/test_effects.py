@@ -149,7 +149,7 @@ def test_a_table_says_which_effects_are_told_from_nothing(make: Make) -> None:
         ["a × b", "0", "0", "0", "not told apart"],
     ]
     assert designs.effect_caption(found) == (
-        "Effects on mAP, %. Intervals that hold for each of all 3 effects on this page at once, in"
+        "Effects on mAP, %. Intervals that hold for all 3 effects on this page at once, in"
         " 95% of cases (Bonferroni), from 3 degrees of freedom of repeated seeds in 8 trials."
     )
     lines = designs.summary(untimed(records))
@@ -252,5 +252,5 @@ def test_effects_on_accuracy_and_latency_are_one_family() -> None:
         "mAP": ("mAP", 6),
         "latency_ms": ("latency_ms", 6),
     }
-    assert "of all 6 effects on this page at once" in designs.effect_caption(found["mAP"])
+    assert "for all 6 effects on this page at once" in designs.effect_caption(found["mAP"])
     assert "with its training and with its timing" in designs.effect_caption(found["latency_ms"])
