@@ -19,6 +19,7 @@ from rich.text import Text
 
 from harness.cli.text import visible
 from harness.config.recipe import Recipe
+from harness.records import latencies
 from harness.records.progress import Progress as Step
 
 if TYPE_CHECKING:
@@ -208,9 +209,27 @@ def _outcome(record: Any) -> str:
     if record.failure is not None:
         return f"failed ({record.failure.cause}): {record.failure.message}"
     spent = record.timings["finished"] - record.timings["started"]
-    shown = (("mAP", ".3f"), ("latency_ms", ".2f"))
-    found = [f"{key} {record.metrics[key]:{f}}" for key, f in shown if key in record.metrics]
+    found = [f"mAP {record.metrics['mAP']:.3f}"] if "mAP" in record.metrics else []
+    figure = latency(record.metrics, rough=latencies.rough(record) is not None, digits=2)
+    found += [f"latency_ms {figure}"] if figure is not None else []
     return ", ".join([f"done in {clock(spent)}", *found])
+
+
+def latency(figures: Mapping[str, Any], *, rough: bool = False, digits: int = 3) -> str | None:
+    """Write an end-to-end latency with its interval, marked if it is rough; None if there is none.
+
+    Args:
+        figures: metrics of a record, or a row of a table.
+        rough: whether it may not be ranked.
+        digits: behind the point.
+    """
+    median, low, high = (figures.get(f"latency_{end}ms") for end in ("", "low_", "high_"))
+    if median is None:
+        return None
+    text = f"{'~' if rough else ''}{median:.{digits}f}"
+    return (
+        text if low is None or high is None else f"{text} ({low:.{digits}f} to {high:.{digits}f})"
+    )
 
 
 def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
@@ -223,7 +242,7 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], title: 
     """
     result = Table(title=visible(title) or None, title_justify="left", header_style="bold")
     for key, heading in columns.items():
-        numeric = any(isinstance(row.get(key), int | float) for row in rows)
+        numeric = key in METRICS or any(isinstance(row.get(key), int | float) for row in rows)
         justify: JustifyMethod = "right" if numeric else "left"
         result.add_column(visible(heading), justify=justify, overflow="fold")
     for row in rows:
@@ -259,6 +278,28 @@ METRICS = {
 }
 
 
+OLD = " (other code)"
+
+
+def _marked(key: str, row: Mapping[str, Any]) -> str | None:
+    """Write a time of a row's, marked if the row's latency is rough."""
+    if row.get(key) is None:
+        return None
+    return ("~" if row.get("latency_rough") else "") + _cell(key, row[key])
+
+
+def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say below a table which of its rows are rough or out of date, and why; equal reasons once."""
+    found = []
+    for key, lead in (("latency_rough", "~ rough, not ranked"), ("other_code", "other code")):
+        about: dict[str, list[str]] = {}
+        for row in rows:
+            if row.get(key):
+                about.setdefault(row[key], []).append(f"#{row['number']}")
+        found += [f"{lead}: {', '.join(numbers)}: {why}" for why, numbers in about.items()]
+    return found
+
+
 def trials(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Lay out the trials of a study beside their differences to the first.
 
@@ -269,7 +310,9 @@ def trials(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     shown = [
         {
             **row,
-            "name": row["name"] or row["detector"],
+            "name": (row["name"] or row["detector"]) + (OLD if row.get("other_code") else ""),
+            "latency_ms": latency(row, rough=row.get("latency_rough") is not None),
+            "nms_ms": _marked("nms_ms", row),
             "difference": difference(row),
             "state": row["state"] if row["state"] == "done" else f"{row['state']}: {row['cause']}",
         }

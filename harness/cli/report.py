@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.cli import versions
+from harness.cli import verdicts, versions
 from harness.cli.console import print_json
 from harness.cli.text import say, visible
 from harness.cli.versions import Asked
@@ -71,6 +71,7 @@ def report(
             source=study.source if study else "",
             goal=goal,
             mixed=mixed,
+            verdicts=verdicts.on_latency(shown),
             earlier=others if earlier else [],
         )
         pages.append(str(page))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import study as studies
-from harness.cli import console, versions
+from harness.cli import console, verdicts, versions
 from harness.cli.console import Board, print_json
 from harness.cli.report import goal_of
 from harness.engine import agenda, driver
@@ -169,6 +169,7 @@ def _page(
             source=study.source if study else "",
             command=command,
             goal=goal_of(study, records),
+            verdicts=verdicts.on_latency(records),
         )
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")
@@ -202,10 +203,13 @@ def _show(
         told = {"study": study.name, "skipped": summary.skipped, "earlier": summary.earlier}
         print_json({**told, "trials": trials, "report": str(page) if page else None})
         return
-    from reports import tables  # slow to import
+    from reports import ranking, tables  # slow to import
 
     out = console.stdout()
-    out.print(console.trials(tables.trial_rows(summary.records), study.question or study.name))
+    rows = tables.trial_rows(summary.records, verdicts.on_latency(summary.records))
+    out.print(console.trials(rows, study.question or study.name))
+    for text in (*console.remarks(rows), *ranking.rank(summary.records).reasons):
+        out.print(text, markup=False, highlight=False)
     out.print(f"records: {folder}", markup=False, highlight=False)
     if page:
         out.print(f"page:    {page}", markup=False, highlight=False)
