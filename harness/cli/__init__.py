@@ -1,7 +1,7 @@
 """The command `detbench`: results on stdout, everything else on stderr.
 
-`app` declares every subcommand and its options, `lists` those of `detbench list` and `data`. A
-module carries each out in a function of the same name; `count` and `frontier` belong to `measure`.
+`app`, `rest` and `lists` declare every subcommand and its options. A module carries each out in a
+function of the same name; `count` and `frontier` belong to `measure`.
 """
 
 from __future__ import annotations

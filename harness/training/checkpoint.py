@@ -9,9 +9,7 @@ from typing import Any
 import torch
 
 from detectors.config import flatten
-from detectors.interface import Detector
 from harness.config.recipe import Recipe
-from harness.data import DataSet
 from harness.records import files
 from harness.training import processes
 
@@ -27,14 +25,22 @@ class CheckpointError(ValueError):
 
 
 def identify(
-    detector: Detector, data: DataSet, recipe: Recipe, seed: int, device: torch.device
+    config: Any, data: str, recipe: Recipe, seed: int, device: torch.device
 ) -> dict[str, str]:
-    """Say which training a checkpoint belongs to: what determines the result, and the machine."""
-    knobs = {f"detector.{path}": value for path, value in flatten(detector.config).items()}
+    """Say which training a checkpoint belongs to: what determines the result, and the machine.
+
+    Args:
+        config: of the detector.
+        data: fingerprint of the data set.
+        recipe: how it is trained.
+        seed: of the training.
+        device: whose kind counts.
+    """
+    knobs = {f"detector.{path}": value for path, value in flatten(config).items()}
     knobs |= {f"recipe.{name}": value for name, value in recipe.of_result().items()}
     told = {
         **knobs,
-        "data": data.fingerprint,
+        "data": data,
         "seed": seed,
         "device": device.type,
         "processes": processes.count(),

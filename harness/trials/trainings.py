@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ from detectors import weights
 from harness.records import record
 
 SHELF = ".trainings"
+OWN_SHELF = ".training"  # in a trial's folder, for one that shares with nobody
 STORY_FILE = "training.json"
 CHECKPOINT = "checkpoint"
 PARTIAL = ".partial-"
@@ -79,6 +81,7 @@ def obtain(
     training: str,
     make: Callable[[Path], Story],
     on_wait: Callable[[], None] = lambda: None,
+    keep: Collection[str] = (),
 ) -> Stored:
     """Return a training, which is made if it does not stand.
 
@@ -88,6 +91,7 @@ def obtain(
         make: called with a folder that nobody else has; saves weights and config there. What an
             earlier owner left in it is still there, and so it is after an exception.
         on_wait: called now and then while another process makes the same training.
+        keep: what of its folder stays, beside weights and config, once it is made.
 
     Raises:
         Exception: whatever `make` raises.
@@ -103,7 +107,7 @@ def obtain(
         except Timeout:
             on_wait()
     try:
-        return find(shelf, training) or _make(shelf, training, make)
+        return find(shelf, training) or _make(shelf, training, make, keep)
     finally:
         lock.release()
 
@@ -125,12 +129,22 @@ def _lock(shelf: Path, training: str) -> BaseFileLock:
     return FileLock(shelf / f".{training}.lock")  # a flock: the system releases a dead owner's
 
 
-def _make(shelf: Path, training: str, make: Callable[[Path], Story]) -> Stored:
+def discard(shelf: Path, training: str) -> None:
+    """Remove one training from a shelf, and the shelf itself if nothing else is on it."""
+    shutil.rmtree(shelf / training, ignore_errors=True)
+    Path(_lock(shelf, training).lock_file).unlink(missing_ok=True)
+    with suppress(OSError):
+        shelf.rmdir()
+
+
+def _make(
+    shelf: Path, training: str, make: Callable[[Path], Story], keep: Collection[str] = ()
+) -> Stored:
     partial, folder = partial_folder(shelf, training), shelf / training
     partial.mkdir(exist_ok=True)
     story = make(partial)
     for item in partial.iterdir():
-        if item.name not in (weights.WEIGHTS_FILE, weights.CONFIG_FILE):
+        if item.name not in (weights.WEIGHTS_FILE, weights.CONFIG_FILE, *keep):
             shutil.rmtree(item) if item.is_dir() else item.unlink()
     record.write_whole(partial / STORY_FILE, story.model_dump_json(indent=1, by_alias=True) + "\n")
     shutil.rmtree(folder, ignore_errors=True)  # there if it is damaged
