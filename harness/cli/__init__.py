@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.cli.app import app
+from harness.config.secrets import masked
 
 INTERRUPTED = 130
 OURS = ("detectors", "harness", "reports")
@@ -53,5 +54,5 @@ def _user_message(error: Exception) -> str | None:
 
 
 def _refuse(message: str, status: int) -> int:
-    print("detbench: error:", " ".join(message.split()), file=sys.stderr)
+    print("detbench: error:", masked(" ".join(message.split())), file=sys.stderr)
     return status

@@ -14,6 +14,7 @@ from harness import study as studies
 from harness.cli import console
 from harness.cli.console import Board, print_json
 from harness.cli.report import goal_of
+from harness.config.secrets import masked
 from harness.engine import agenda, driver
 from harness.engine.agenda import Agenda
 from harness.engine.driver import Place
@@ -106,7 +107,7 @@ def _hint(summary: Summary) -> None:
     causes = Counter(item.failure.cause for item in summary.failed if item.failure)
     if causes:
         counts = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
-        again = shlex.join(["detbench", *sys.argv[1:]])  # all others stand
+        again = _command()  # all others stand
         say(f"failed: {counts}; to run just these again: {again}", markup=False, highlight=False)
     if summary.halted:
         say(f"stopped early: {summary.halted}", markup=False, highlight=False)
@@ -132,6 +133,11 @@ def _tracker(
         yield outbox.put
 
 
+def _command() -> str:
+    """Return the command that runs, without passwords."""
+    return shlex.join(["detbench", *map(masked, sys.argv[1:])])
+
+
 def _page(
     study: Study, records: list[Record], file: Path, warn: Callable[[str], None]
 ) -> Path | None:
@@ -139,14 +145,13 @@ def _page(
     from reports import site  # slow to import
 
     try:
-        command = shlex.join(["detbench", *sys.argv[1:]])
         return site.write(
             records,
             file,
             title=study.name,
             question=study.question,
             source=study.source or "",
-            command=command,
+            command=_command(),
             goal=goal_of(study, records),
         )
     except Exception as error:
