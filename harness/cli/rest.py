@@ -83,6 +83,24 @@ def sync(
 
 
 @rest_app.command()
+def clean(
+    out: Out = Path("runs"),
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Days since it was last changed.", metavar="DAYS")
+    ] = 0.0,
+    larger_than: Annotated[
+        float, typer.Option(min=0, help="Megabytes that it takes.", metavar="MB")
+    ] = 0.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; else it is only listed.")] = False,
+    as_json: Json = False,
+) -> int:
+    """List what interrupted runs left behind and no study needs; --yes removes it."""
+    from harness.cli import clean as command
+
+    return command.clean(out, older_than, larger_than, yes=yes, as_json=as_json)
+
+
+@rest_app.command()
 def doctor(as_json: Json = False) -> int:
     """Say what this machine can and cannot support, and which claims follow."""
     from harness.cli import doctor as command
