@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.streams import Careless
 from harness.config.recipe import Recipe
 from harness.records.progress import Progress as Step
 
@@ -36,7 +37,8 @@ def stdout() -> Console:
 
 def stderr() -> Console:
     """Return the console for logs and bars."""
-    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else WIDTH_OF_A_FILE)
+    careless = cast("IO[str]", Careless(sys.stderr))
+    return Console(file=careless, width=None if sys.stderr.isatty() else WIDTH_OF_A_FILE)
 
 
 def print_json(value: Any) -> None:
