@@ -14,7 +14,7 @@ UNIT = {
         rtdetr_criterion
     """,
     "harness/cli": "console",
-    "harness/config": "recipe secrets",
+    "harness/config": "data recipe secrets",
     "harness/data": "augment check coco colour fingerprint paint resize shapes store",
     "harness/machine": "conditions quiet",
     "harness/measure/accuracy": "detections",

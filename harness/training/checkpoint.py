@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -49,11 +49,36 @@ def identify(
 
 
 def write(state: State, file: Path) -> Path:
-    """Write a state so that a reader finds the old one or the new, never a part."""
+    """Write a state so that a reader finds the old one or the new, never a part.
+
+    Raises:
+        OSError: it cannot be written, such as on a full disk.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(file) as stream:
-        torch.save({"format": FORMAT, **state}, stream)
+        noting = _Noting(stream)
+        try:
+            torch.save({"format": FORMAT, **state}, noting)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise noting.error or error from error
     return file
+
+
+class _Noting:
+    """A stream that remembers why nothing can be written to it, which torch leaves out."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.error: OSError | None = None
+        self.flush = stream.flush
+
+    def write(self, data: bytes) -> int:
+        """Write some bytes."""
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def read(folder: Path, identity: dict[str, str]) -> State | None:
