@@ -13,12 +13,14 @@ import typer
 
 from harness.cli.lists import data_app, list_app
 from harness.cli.options import (
+    Classes,
     Data,
     Device,
     Format,
     Json,
     Out,
     Sets,
+    SharedClasses,
     Size,
     Storage,
     StudyName,
@@ -174,6 +176,8 @@ def measure(
             show_default=False,
         ),
     ] = None,
+    classes: Classes = None,
+    shared_classes: SharedClasses = False,
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
@@ -190,17 +194,15 @@ def measure(
     )
     if exported and not count_only:
         raise typer.BadParameter("--exported goes with --count-only")
+    if (classes or shared_classes) and not nms_frontier:
+        raise typer.BadParameter("--classes and --shared-classes go with --nms-frontier")
     if count_only:
         from harness.cli import count
         from reports import tables
 
+        write = tables.to_markdown
         return count.count(
-            models,
-            sets,
-            exported=exported,
-            out=out,
-            markdown=tables.to_markdown,
-            as_json=as_json,
+            models, sets, exported=exported, out=out, markdown=write, as_json=as_json
         )
     if nms_frontier:
         from harness.cli import frontier
@@ -214,6 +216,8 @@ def measure(
             devices.device(device),
             out=out or Path("nms_frontier.html"),
             write=page.write,
+            classes=classes or [],
+            shared=shared_classes,
             as_json=as_json,
         )
     return command.measure(
@@ -234,6 +238,8 @@ def evaluate(
     data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
     weights: Weights = None,
     set_: Sets = None,
+    classes: Classes = None,
+    shared_classes: SharedClasses = False,
     device: Device = None,
     as_json: Json = False,
 ) -> int:
@@ -241,8 +247,9 @@ def evaluate(
     from harness.cli import evaluate as command
     from harness.engine import devices
 
+    told, shared, where = classes or [], shared_classes, devices.device(device)
     return command.evaluate(
-        model, data, weights, set_ or [], devices.device(device), as_json=as_json
+        model, data, weights, set_ or [], where, classes=told, shared=shared, as_json=as_json
     )
 
 
@@ -291,9 +298,13 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for the pages.")],
     runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
     mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols.")] = False,
+    earlier: Annotated[
+        bool,
+        typer.Option("--earlier", help="Show trials of earlier versions of a study's file, apart."),
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records."""
     from harness.cli import report as command
 
-    return command.report(studies, out, runs, mixed=mixed, as_json=as_json)
+    return command.report(studies, out, runs, mixed=mixed, earlier=earlier, as_json=as_json)

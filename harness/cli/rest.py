@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import Device, Json, Out, Sets, TrackingUri, Weights
+from harness.cli.options import Classes, Device, Json, Out, Sets, TrackingUri, Weights
 
 rest_app = typer.Typer()
 
@@ -31,6 +31,7 @@ def train(
     set_: Sets = None,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     weights: Weights = None,
+    classes: Classes = None,
     resume: Annotated[
         Path | None, typer.Option(help="Finished training to go on with, as its folder.")
     ] = None,
@@ -44,7 +45,7 @@ def train(
     """
     named = {"DETECTOR": detector, "--data": data, "--recipe": recipe}
     if resume is not None or epochs is not None:
-        _refuse_with_resume({**named, "--set": set_, "--weights": weights})
+        _refuse_with_resume({**named, "--set": set_, "--weights": weights, "--classes": classes})
         if resume is None or epochs is None:
             raise typer.BadParameter("--resume FOLDER and --epochs N go together")
         from harness.cli import train as command
@@ -59,7 +60,8 @@ def train(
     from harness.engine import devices
 
     plan = study.single(detector, recipe, data, set_ or [], seed)
-    return command.train(plan, weights, out, devices.device(device), as_json=as_json)
+    where = devices.device(device)
+    return command.train(plan, weights, out, where, classes=classes or [], as_json=as_json)
 
 
 def _refuse_with_resume(options: Mapping[str, Any]) -> None:
