@@ -135,7 +135,8 @@ def _tracker(
         warn=warn,
     ) as outbox:
         yield outbox.put
-    _arrange(options.out / study.name, before, options.tracker, warn)
+    if outbox.complete:  # else nobody waits for it once more
+        _arrange(options.out / study.name, before, options.tracker, warn)
 
 
 def _arrange(
@@ -150,7 +151,8 @@ def _arrange(
         if records:
             Tracker(tracker).arrange(now.study, folder, records)
     except Exception as error:  # whatever a tracker raises
-        warn(f"MLflow: {error}; `detbench sync {now.study}` puts the trials in order")
+        text = masked(" ".join(str(error).split()), tracker)[:300]
+        warn(f"MLflow: {text}; `detbench sync {now.study}` puts the trials in order")
 
 
 def _command() -> str:

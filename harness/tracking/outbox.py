@@ -58,6 +58,7 @@ class Outbox:
         self._failed: deque[Path] = deque()
         self._left: dict[Path, None] = {}  # what was put and is not known to be there
         self._failures, self._next = 0, 0.0
+        self.complete = True  # at the end: whether the tracker holds all that was put
         self._ready = self._warned = self._abandoned = False
         self._imported, self._accepted = math.inf, -math.inf  # when
         self._thread = threading.Thread(target=self._work, name="detbench tracking", daemon=True)
@@ -80,6 +81,7 @@ class Outbox:
             self._thread.join(SECONDS_BETWEEN_LOOKS)
         self._abandoned = self._thread.is_alive()
         left = [folder for folder in list(self._left) if not is_logged(folder, self.tracker.uri)]
+        self.complete = not left
         if left:
             sends = f"`detbench sync {self.study}` sends them"
             self.warn(f"{len(left)} trials are not in MLflow; {sends}")

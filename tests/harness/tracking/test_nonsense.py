@@ -19,6 +19,7 @@ def test_a_server_that_is_no_tracker_is_asked_little(kind: str, tmp_path: Path) 
             for name in "abc":
                 box.put(tmp_path / name)
         assert not box._thread.is_alive()  # it gave up by itself
+        assert not box.complete
     assert 0 < server.requests <= MOST
     assert warnings[0].startswith(f"MLflow at {server.uri} is away")
     assert warnings[1:] == ["3 trials are not in MLflow; `detbench sync toy` sends them"]
