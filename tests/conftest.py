@@ -14,7 +14,7 @@ UNIT = {
         rtdetr_criterion
     """,
     "harness/cli": "console text verdicts",
-    "harness/config": "recipe yaml_source",
+    "harness/config": "data recipe secrets yaml_source",
     "harness/data": "augment check classes coco colour fingerprint paint resize shapes store",
     "harness/machine": "conditions quiet",
     "harness/measure/accuracy": "detections",

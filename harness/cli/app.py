@@ -1,4 +1,4 @@
-"""Every command of `detbench` with its arguments and options.
+"""The command `detbench` with its subcommands on studies and on models; `rest` adds the others.
 
 Each imports what carries it out when it is called, so that `--help` loads no torch.
 """
@@ -32,6 +32,7 @@ from harness.cli.options import (
     at_most_one,
     sized,
 )
+from harness.cli.rest import rest_app
 
 EPILOG = (
     "Exit status: 0 all done; 1 some trials failed, or something essential is broken;"
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(list_app, name="list")
 app.add_typer(data_app, name="data")
+app.add_typer(rest_app)
 
 
 @app.command()
@@ -234,29 +236,6 @@ def measure(
 
 
 @app.command()
-def train(
-    detector: Annotated[str, typer.Argument(help="A name from `detbench list detectors`.")],
-    data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
-    recipe: Annotated[str, typer.Option(help="A name from `detbench list recipes`.")],
-    out: Annotated[Path, typer.Option(help="Folder for weights, record and detections.")],
-    set_: Sets = None,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    weights: Weights = None,
-    classes: Classes = None,
-    device: Device = None,
-    as_json: Json = False,
-) -> int:
-    """Train one detector and evaluate it."""
-    from harness import study
-    from harness.cli import train as command
-    from harness.engine import devices
-
-    plan = study.single(detector, recipe, data, set_ or [], seed)
-    where = devices.device(device)
-    return command.train(plan, weights, out, where, classes=classes or [], as_json=as_json)
-
-
-@app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A detector's name, or a folder with weights.")],
     data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
@@ -343,25 +322,3 @@ def report(
     from harness.cli import report as command
 
     return command.report(studies, out, runs, mixed=mixed, earlier=earlier, as_json=as_json)
-
-
-@app.command()
-def sync(
-    study: Annotated[str, typer.Argument(help="A study, a folder of records, or `all`.")],
-    tracking_uri: TrackingUri = None,
-    out: Out = Path("runs"),
-    as_json: Json = False,
-) -> int:
-    """Send to MLflow whatever it lacks, such as after an outage."""
-    from harness.cli import sync as command
-    from harness.tracking import uri
-
-    return command.sync(study, out, uri(tracking_uri), as_json=as_json)
-
-
-@app.command()
-def doctor(as_json: Json = False) -> int:
-    """Say what this machine can and cannot support, and which claims follow."""
-    from harness.cli import doctor as command
-
-    return command.doctor(as_json=as_json)

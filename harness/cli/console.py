@@ -6,17 +6,18 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
+from rich.console import JustifyMethod
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.plain import PlainConsole
+from harness.cli.streams import Careless
 from harness.cli.text import visible
 from harness.config.recipe import Recipe
 from harness.records import latencies
@@ -26,28 +27,9 @@ if TYPE_CHECKING:
     from harness.engine.events import Event  # imports torch, which is slow
 
 SECONDS_BETWEEN_LINES = 15.0
-WIDTH_OF_A_FILE = 200  # of a table, when nobody knows how wide the reader's screen is
 DASH = "-"
 _NOTHING = Step("", 0, 1, {})
 NUMERIC = ("epoch", "loss", "mAP", "ETA")
-
-
-class PlainConsole(Console):
-    """Shows text as it is written: no markup in it, and nothing that a terminal would obey."""
-
-    def __init__(self, file: TextIO) -> None:
-        width = None if file.isatty() else WIDTH_OF_A_FILE
-        super().__init__(file=file, width=width, markup=False, emoji=False, highlight=False)
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterator[Segment]:
-        """Lay out whatever is printed."""
-        for segment in super().render(renderable, options):
-            if segment.control:
-                yield segment
-            else:
-                yield segment._replace(text=visible(segment.text))
 
 
 def stdout() -> PlainConsole:
@@ -57,7 +39,7 @@ def stdout() -> PlainConsole:
 
 def stderr() -> PlainConsole:
     """Return the console for logs and bars."""
-    return PlainConsole(sys.stderr)
+    return PlainConsole(cast("TextIO", Careless(sys.stderr)))
 
 
 def print_json(value: Any) -> None:

@@ -17,14 +17,15 @@ from filelock import FileLock
 
 import harness.tracking.contents as contents
 from harness.records import FILE, Record, artifact
-from harness.tracking import versions
+from harness.tracking import database, versions
+from harness.tracking.database import TrackerError
 from harness.tracking.marks import absolute, remember, sqlite_file
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 ABANDONED_AFTER = 600.0  # seconds; logging a trial takes less than one
 LONGEST_NAME = 250
 PARAMS_A_BATCH, METRICS_A_BATCH = 100, 1000
-SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 3, 20
+SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 3, 10
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts at a database that is locked
 WHOLE = "detbench.whole"
 
@@ -44,10 +45,18 @@ class Tracker:
 
     Args:
         uri: of MLflow.
+
+    Raises:
+        TrackerError: a file with options after its name, which would be taken for a part of it.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri, self.name, self.file = uri, absolute(uri), sqlite_file(uri)
+        if self.file is not None and "?" in self.file.name:
+            raise TrackerError(
+                f"{uri}: a tracker in a file takes no options; leave out the question mark and what"
+                " follows"
+            )
         self._experiments: dict[str, str] = {}
         self._parents: dict[tuple[str, str], str] = {}
 
@@ -130,10 +139,16 @@ class Tracker:
             with _quiet():
                 self._knock()
                 with self._turn(folder):
-                    return _patiently(lambda: work(_client(self.uri)))
-        except Exception:
+                    where = self.uri if self.file is None else database.address(self.file)
+                    if self.file is not None:
+                        database.ensure(self.file, lambda url: _client(url).search_experiments())
+                    return _patiently(lambda: work(_client(where)))
+        except Exception as error:
             self._experiments.clear()
             self._parents.clear()
+            told = database.remedy(self.file, error) if self.file else None
+            if told is not None:
+                raise TrackerError(told) from error
             raise
 
     def _knock(self) -> None:
