@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.engine.executor import Job
-from harness.records import Record, source
+from harness.records import Record, files, source
 from harness.records.progress import Judge, OnProgress
 from harness.study import code as codes
 from harness.study.code import CodeError, Fingerprints
@@ -50,7 +50,7 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
     """
     check_code(job.spec)
     unfinished = folders.partial_folder(job.folder, job.trial, job.token)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.rmtree(files.own_folder(unfinished), ignore_errors=True)
     result = trial.run(
         job.spec,
         unfinished,

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 import detectors
 from detectors import weights
@@ -33,6 +34,7 @@ from harness.trials.trainings import Stored, Story
 
 VALIDATIONS_FILE = "validations.json"
 VALIDATES = ("postprocess", "evaluation")  # parts of the code that only a validation needs
+_ROWS = TypeAdapter(list[dict[str, float]])
 
 
 class Stopped(Exception):
@@ -193,7 +195,7 @@ def seed_all(seed: int) -> None:
 
 
 def _read(file: Path) -> list[dict[str, float]]:
-    with suppress(OSError, ValueError):
-        rows: list[dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
-        return rows
+    with suppress(OSError, ValueError):  # whatever else it holds was not written here
+        rows = _ROWS.validate_json(file.read_bytes())
+        return rows if all("step" in row for row in rows) else []
     return []
