@@ -15,7 +15,7 @@ UNIT = {
     """,
     "harness/cli": "console",
     "harness/config": "recipe",
-    "harness/data": "augment check coco colour fingerprint paint resize shapes store",
+    "harness/data": "augment check classes coco colour fingerprint paint resize shapes store",
     "harness/machine": "conditions quiet",
     "harness/measure/accuracy": "detections",
     "harness/measure/complexity": "coverage",

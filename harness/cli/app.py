@@ -13,12 +13,14 @@ import typer
 
 from harness.cli.lists import data_app, list_app
 from harness.cli.options import (
+    Classes,
     Data,
     Device,
     Format,
     Json,
     Out,
     Sets,
+    SharedClasses,
     Size,
     Storage,
     StudyName,
@@ -172,6 +174,8 @@ def measure(
             show_default=False,
         ),
     ] = None,
+    classes: Classes = None,
+    shared_classes: SharedClasses = False,
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
@@ -188,17 +192,15 @@ def measure(
     )
     if exported and not count_only:
         raise typer.BadParameter("--exported goes with --count-only")
+    if (classes or shared_classes) and not nms_frontier:
+        raise typer.BadParameter("--classes and --shared-classes go with --nms-frontier")
     if count_only:
         from harness.cli import count
         from reports import tables
 
+        write = tables.to_markdown
         return count.count(
-            models,
-            sets,
-            exported=exported,
-            out=out,
-            markdown=tables.to_markdown,
-            as_json=as_json,
+            models, sets, exported=exported, out=out, markdown=write, as_json=as_json
         )
     if nms_frontier:
         from harness.cli import frontier
@@ -212,6 +214,8 @@ def measure(
             devices.device(device),
             out=out or Path("nms_frontier.html"),
             write=page.write,
+            classes=classes or [],
+            shared=shared_classes,
             as_json=as_json,
         )
     return command.measure(
@@ -235,6 +239,7 @@ def train(
     set_: Sets = None,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     weights: Weights = None,
+    classes: Classes = None,
     device: Device = None,
     as_json: Json = False,
 ) -> int:
@@ -244,7 +249,8 @@ def train(
     from harness.engine import devices
 
     plan = study.single(detector, recipe, data, set_ or [], seed)
-    return command.train(plan, weights, out, devices.device(device), as_json=as_json)
+    where = devices.device(device)
+    return command.train(plan, weights, out, where, classes=classes or [], as_json=as_json)
 
 
 @app.command()
@@ -253,6 +259,8 @@ def evaluate(
     data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
     weights: Weights = None,
     set_: Sets = None,
+    classes: Classes = None,
+    shared_classes: SharedClasses = False,
     device: Device = None,
     as_json: Json = False,
 ) -> int:
@@ -260,8 +268,9 @@ def evaluate(
     from harness.cli import evaluate as command
     from harness.engine import devices
 
+    told, shared, where = classes or [], shared_classes, devices.device(device)
     return command.evaluate(
-        model, data, weights, set_ or [], devices.device(device), as_json=as_json
+        model, data, weights, set_ or [], where, classes=told, shared=shared, as_json=as_json
     )
 
 
