@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.measure.latency.derived import Timing
-from harness.records import RecordError
+from harness.records import RecordError, files
 
 FILE = "samples.npz"
 
@@ -41,7 +41,8 @@ def write(timings: Mapping[str, Timing], folder: Path) -> Path:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type, unused-ignore]
     path = folder / FILE
-    path.write_bytes(buffer.getvalue())
+    with files.whole(path) as file:
+        file.write(buffer.getvalue())
     return path
 
 
