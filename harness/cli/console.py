@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.config.recipe import Recipe
+from harness.records import latencies
 from harness.records.progress import Progress as Step
 
 if TYPE_CHECKING:
@@ -187,6 +188,8 @@ def _outcome(record: Any) -> str:
     spent = record.timings["finished"] - record.timings["started"]
     shown = (("mAP", ".3f"), ("latency_ms", ".2f"))
     found = [f"{key} {record.metrics[key]:{f}}" for key, f in shown if key in record.metrics]
+    if "latency_ms" in record.metrics and latencies.rough(record) is not None:
+        found[-1] += " (rough)"
     return ", ".join([f"done in {clock(spent)}", *found])
 
 

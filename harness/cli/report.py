@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness import study as studies
 from harness.cli.console import print_json
-from harness.records import Record, record
+from harness.records import Record, latencies, record
 from harness.study import Study, StudyError, constraints
 from reports.search import Goal
 
@@ -16,7 +16,7 @@ def goal_of(study: Study | None, records: Sequence[Record]) -> Goal | None:
     """Say what a search looked for, and which trials are beyond its constraints."""
     if study is None or study.search is None:
         return None
-    beyond = (r.trial for r in records if constraints.infeasible(r.metrics, study.limits))
+    beyond = (r.trial for r in records if constraints.infeasible(latencies.firm(r), study.limits))
     return Goal(study.search.objectives, study.search.reference, frozenset(beyond))
 
 

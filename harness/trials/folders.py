@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from harness.records import Record, RecordError, record
+from harness.records import Record, RecordError, latencies, record
 from harness.study.specification import TrialSpec
 
 PARTIAL, REPLACED, UNREADABLE = ".partial-", ".replaced-", ".unreadable-"
@@ -38,8 +38,9 @@ def standing(folder: Path, trial: str) -> Record | None:
 
 
 def can_be_reference(result: Record) -> bool:
-    """Say whether latencies can be compared with a trial's."""
-    return result.state == "done" and "weights" in result.artifacts
+    """Say whether latencies can be compared with a trial's; not with one that is only rough."""
+    whole = result.state == "done" and "weights" in result.artifacts
+    return whole and latencies.rough(result) is None
 
 
 def first_done(folder: Path) -> Path | None:

@@ -14,6 +14,7 @@ from harness.study.specification import TrialSpec
 from harness.trials import learn, trainings, trial
 from tests.harness.studies import write
 
+pytestmark = pytest.mark.usefixtures("calm")
 BOTH = ("latency_ratio", "latency_adjusted_ms")
 
 
@@ -90,7 +91,7 @@ def test_a_ratio_to_a_trial_of_another_study_is_not_taken_over(
     alone = run(tmp_path, moved(b))
     assert not [name for name in alone.metrics if name in trial.reuse.RATIOS]
     assert alone.metrics["latency_ms"] > 0
-    assert {alone.absent[name] for name in BOTH} == {"timed before any other trial was finished"}
+    assert {alone.absent[name] for name in BOTH} == {trial.reuse.NO_REFERENCE}
     assert "reference" not in alone.details
     assert "reference_latency_ms" not in alone.samples
     beside = run(tmp_path, moved(a), moved(b))
