@@ -18,6 +18,7 @@ from harness.cli.options import (
     Format,
     Json,
     Out,
+    Remeasured,
     Sets,
     Size,
     Storage,
@@ -73,6 +74,10 @@ def run(
     measure_on: Annotated[
         str | None, typer.Option(help="Resource of the nodes of Ray that trials run on.")
     ] = None,
+    remeasure: Annotated[
+        Remeasured | None,
+        typer.Option(help="Run nothing; time the finished trials once more, together."),
+    ] = None,
     tracking_uri: TrackingUri = None,
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
@@ -95,7 +100,10 @@ def run(
 
     if here and (resources or measure_on):
         raise typer.BadParameter("--resources and --measure-on need --executor ray")
+    at_most_one({"--remeasure": remeasure is not None, "--only": bool(only)})
+    at_most_one({"--remeasure": remeasure is not None, "--executor ray": not here})
     options = command.Options(
+        remeasure=remeasure is not None,
         devices=devices.slots(device, workers) if here else ["cpu"],
         cluster=None if here else ray.demand(resources, measure_on, device),
         workers=workers,

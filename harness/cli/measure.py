@@ -157,7 +157,7 @@ def _show_measured(
 
 
 def _shown(metrics: Mapping[str, float], caveats: Mapping[str, str]) -> dict[str, Any]:
-    """Return metrics as they are shown, those with an interval in words, the rough ones so called."""
+    """Return metrics as they are shown: with intervals in words, the rough ones so called."""
     found: dict[str, Any] = dict(metrics)
     for name, low, high, digits in (
         ("latency_ms", "latency_low_ms", "latency_high_ms", 2),

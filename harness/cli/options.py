@@ -50,6 +50,12 @@ class Where(str, Enum):
     RAY = "ray"
 
 
+class Remeasured(str, Enum):
+    """What of finished trials can be measured once more without training anything."""
+
+    LATENCY = "latency"
+
+
 def at_most_one(options: Mapping[str, bool]) -> None:
     """Refuse two options, each by its name, that were both given."""
     given = [name for name, used in options.items() if used]

@@ -10,7 +10,7 @@ import harness.tracking.contents as contents
 from harness.cli.console import print_json
 from harness.config.yaml_source import StudyError
 from harness.records import Record, record
-from harness.tracking.marks import remember
+from harness.tracking.marks import is_current, remember, written
 from harness.tracking.tracker import Tracker
 
 ALL = "all"
@@ -62,11 +62,11 @@ def sync_folder(folder: Path, tracker: Tracker) -> Synced:
         return Synced(study, 0, 0, {item.trial: _reason(error) for item in records})
     missing = []
     for item in records:
-        run = held.get((item.trial, contents.attempt(item)))
-        if run is None:
+        found = held.get((item.trial, contents.attempt(item)))
+        if found is None or not is_current(folder / item.trial, found.sent):
             missing.append(item)
         else:
-            remember(folder / item.trial, tracker.uri, run)
+            remember(folder / item.trial, tracker.uri, found.run, written(folder / item.trial))
     knobs = {path for item in records for path in item.overrides}
     failed = _send(missing, folder, tracker, knobs)
     return Synced(study, len(missing) - len(failed), len(records) - len(missing), failed)

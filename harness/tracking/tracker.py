@@ -10,24 +10,33 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 import harness.tracking.contents as contents
 from harness.records import Record
-from harness.tracking.marks import absolute, remember, sqlite_file
+from harness.tracking.amend import amend, log
+from harness.tracking.marks import absolute, is_current, remember, sqlite_file, written
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 ABANDONED_AFTER = 600.0  # seconds; logging a trial takes less than one
 LONGEST_NAME = 250
-PARAMS_A_BATCH, METRICS_A_BATCH = 100, 1000
+PARAMS_A_BATCH = 100
 SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 3, 20
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts at a database that is locked
 PARENT, WHOLE = "mlflow.parentRunId", "detbench.whole"
+SENT = "detbench.record"  # digest of the record that a run holds
 
 T = TypeVar("T")
+
+
+class Held(NamedTuple):
+    """A run that holds a record."""
+
+    run: str  # its id
+    sent: str | None  # digest of the record; None from before it was kept
 
 
 def uri(given: str | None = None) -> str:
@@ -53,7 +62,7 @@ class Tracker:
     def send(
         self, record: Record, folder: Path, *, knobs: Collection[str] | None = None, note: str = ""
     ) -> str:
-        """Send a record unless the tracker holds it, and remember that beside it.
+        """Send a record, or what is new in it, unless the tracker holds it; remember that.
 
         Args:
             record: of a trial that is over.
@@ -67,27 +76,36 @@ class Tracker:
         Raises:
             OSError, MlflowException: the tracker is away or refuses.
         """
+        sent = written(folder)
 
         def work(client: Any) -> str:
             experiment = self._experiment(client, record.study)
-            run = _whole_run(client, experiment, record)
-            if run is None:
+            found = _whole_run(client, experiment, record)
+            if found is None:
                 parent = self._parent(client, experiment, record, note)
                 run = _create(client, experiment, parent, record, knobs)
                 _fill(client, run, record, folder)
                 client.set_terminated(parent, end_time=_milliseconds(record, "finished"))
-            remember(folder, self.uri, run)
+            else:
+                run = str(found.info.run_id)
+                if not is_current(folder, found.data.tags.get(SENT)):
+                    amend(client, found, record, folder)
+            client.set_tag(run, SENT, sent)
+            remember(folder, self.uri, run, sent)
             return run
 
         return self._do(work, folder.parent)
 
-    def held(self, study: str) -> dict[tuple[str, str], str]:
-        """Return the whole runs of a study: their ids by trial and attempt."""
+    def held(self, study: str) -> dict[tuple[str, str], Held]:
+        """Return the whole runs of a study by trial and attempt."""
 
-        def work(client: Any) -> dict[tuple[str, str], str]:
+        def work(client: Any) -> dict[tuple[str, str], Held]:
             found = _search(client, client.get_experiment_by_name(study), f"tags.`{WHOLE}` = 'yes'")
             tags = ((run.info.run_id, run.data.tags) for run in found)
-            return {(t["detbench.trial"], t["detbench.started"]): run for run, t in tags}
+            return {
+                (t["detbench.trial"], t["detbench.started"]): Held(run, t.get(SENT))
+                for run, t in tags
+            }
 
         return self._do(work)
 
@@ -190,7 +208,7 @@ def _parent(client: Any, experiment: str, record: Record, note: str) -> str:
     return run
 
 
-def _whole_run(client: Any, experiment: str, record: Record) -> str | None:
+def _whole_run(client: Any, experiment: str, record: Record) -> Any:
     """Return the run that holds a record; what a killed writer left of one is deleted."""
     wanted = (
         f"tags.`detbench.trial` = '{record.trial}' and "
@@ -199,7 +217,7 @@ def _whole_run(client: Any, experiment: str, record: Record) -> str | None:
     found = None
     for run in client.search_runs([experiment], wanted):
         if found is None and WHOLE in run.data.tags:
-            found = run.info.run_id
+            found = run
         else:
             client.delete_run(run.info.run_id)
     return found
@@ -227,16 +245,12 @@ def _create(
 
 def _fill(client: Any, run: str, record: Record, folder: Path) -> None:
     """Add files and metrics to a run, end it, and only then call it whole."""
-    from mlflow.entities import Metric  # slow to import
-
     files = (folder / name for name in ("record.json", *record.artifacts.values()))
     for file in filter(Path.is_file, files):
         client.log_artifact(run, str(file))
     if record.curves:
         client.log_text(run, contents.table(record.curves), "curves.csv")
-    metrics = [Metric(*point) for point in contents.metrics(record)]
-    for low in range(0, len(metrics), METRICS_A_BATCH):
-        client.log_batch(run, metrics=metrics[low : low + METRICS_A_BATCH])
+    log(client, run, contents.metrics(record))
     end = _milliseconds(record, "finished")
     client.set_terminated(run, contents.STATUS[record.state], end_time=end)
     client.set_tag(run, WHOLE, "yes")
