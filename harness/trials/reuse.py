@@ -110,9 +110,8 @@ def _leave_session(taken: Record) -> None:
 
 
 def _call_rough(taken: Record, reason: str) -> None:
-    """Say of every time, and of what is read from it, that it is not to be ranked."""
-    times = [*filter(latencies.is_time, taken.metrics), "roofline_fraction"]
-    for name in taken.metrics.keys() & set(times):
+    """Say of every time that it is not to be ranked; its share of its own moment's limits is."""
+    for name in filter(latencies.is_time, taken.metrics):
         kept = taken.caveats.get(name, "").split("; ")
         kept = [part for part in kept if part and not latencies.reason(part)]
         taken.caveats[name] = "; ".join([f"{latencies.ROUGH}{reason}", *kept])

@@ -22,7 +22,7 @@ from harness.config.data import DataConfig, DataError
 from harness.config.latency import LatencyConfig
 from harness.machine import environment
 from harness.measure import latency
-from harness.measure.latency import WORKLOAD, Subject, Timing, samples
+from harness.measure.latency import Subject, Timing, samples
 from harness.measure.latency.session import WHOLE
 from harness.measure.latency.statistics import Ratio
 from harness.records import Record, RecordError, digest, latencies, record
@@ -36,7 +36,7 @@ MOST_SECONDS = 300.0  # for the calls of all trials; of many, each gets less
 LEAST_SECONDS = 0.2  # for a trial's calls
 ROOTS = ("latency.", "data.")  # of the knobs that say how and on what is timed
 ALONE, SAMPLES, SAMPLES_ALONE = "alone", "samples", "samples_alone"
-ASIDE = ("energy", "coverage")  # details of what is not read again
+ASIDE = ("energy", "coverage", "workload", "limits", "roofline")  # details of what stays
 RAW = ("latency_ms", "latency_device_ms")  # samples that a record keeps
 
 
@@ -137,7 +137,7 @@ def measure(group: Group, folder: Path, device: str, on_progress: OnProgress) ->
 
 
 def brief(given: LatencyConfig, trials: int) -> LatencyConfig:
-    """Return how trials are timed together: as alone, but in less time.
+    """Return how trials are timed together: as alone, but in less time, without the workload.
 
     Args:
         given: how they were timed alone.
@@ -147,7 +147,8 @@ def brief(given: LatencyConfig, trials: int) -> LatencyConfig:
     wanted = given.together_seconds or usual
     seconds = min(wanted, given.seconds, max(MOST_SECONDS / trials, LEAST_SECONDS))
     warmup = min(given.warmup_seconds, WARMUP_SHARE * seconds)
-    return given.model_copy(update={"seconds": seconds, "warmup_seconds": warmup})
+    changes = {"seconds": seconds, "warmup_seconds": warmup, "reference": False}
+    return given.model_copy(update=changes)
 
 
 def _batches(trials: Sequence[Record]) -> list[list[Record]]:
@@ -203,8 +204,6 @@ def _renew(
         if rough and latencies.rough(result) is None:
             _call_rough(result)
         kept = {"trial": own, "reference": beside} if ratio else {"trial": own}
-        if WORKLOAD in timings:
-            kept[WORKLOAD] = timings[WORKLOAD]
         made.append(Renewed(item, result, kept))
     return made
 
@@ -217,9 +216,8 @@ def _mostly_disturbed(timings: Sequence[Timing]) -> bool:
 
 
 def _is_timed(name: str) -> bool:
-    """Say whether a metric is of those that shared rounds give anew."""
-    ratio = name.startswith(("latency_ratio", "reference_ratio"))
-    return latencies.is_time(name) or ratio or name == "roofline_fraction"
+    """Say whether a metric is of those that shared rounds give anew: times, and their ratios."""
+    return latencies.is_time(name) or name.startswith("latency_ratio")
 
 
 def _set_aside(result: Record) -> None:
@@ -245,15 +243,15 @@ def _set_aside(result: Record) -> None:
 
 def _take(result: Record, own: Timing, scale: float, facts: Mapping[str, Any]) -> None:
     """Enter what the shared rounds say of a trial; all of its times are scaled alike."""
-    for name in filter(_is_timed, own.metrics):
-        factor = scale if latencies.is_time(name) else 1.0
-        factor = 1 / scale if name == "roofline_fraction" else factor
-        result.metrics[name] = own.metrics[name] * factor
+    result.metrics |= {n: value * scale for n, value in own.metrics.items() if _is_timed(n)}
     result.absent |= {name: why for name, why in own.absent.items() if _is_timed(name)}
     result.caveats |= {name: why for name, why in own.caveats.items() if _is_timed(name)}
     for end in ("", "_low", "_high"):  # free of drift already
-        if f"latency{end}_ms" in result.metrics:
-            result.metrics[f"latency_adjusted{end}_ms"] = result.metrics[f"latency{end}_ms"]
+        name, adjusted = f"latency{end}_ms", f"latency_adjusted{end}_ms"
+        if name in result.metrics:
+            result.metrics[adjusted] = result.metrics[name]
+        if latencies.reason(result.caveats.get(name, "")) is not None:
+            result.caveats[adjusted] = result.caveats[name]
     result.samples |= {name: own.samples[name] for name in RAW if name in own.samples}
     before = result.details.get("latency", {})
     kept = {name: before[name] for name in ASIDE if name in before}
