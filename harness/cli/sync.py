@@ -10,7 +10,7 @@ import harness.tracking.contents as contents
 from harness.cli.console import print_json
 from harness.config.yaml_source import StudyError
 from harness.records import Record, record
-from harness.tracking.marks import is_current, remember, written
+from harness.tracking.marks import is_current, remember
 from harness.tracking.tracker import Tracker
 
 ALL = "all"
@@ -66,7 +66,7 @@ def sync_folder(folder: Path, tracker: Tracker) -> Synced:
         if found is None or not is_current(folder / item.trial, found.sent):
             missing.append(item)
         else:
-            remember(folder / item.trial, tracker.uri, found.run, written(folder / item.trial))
+            remember(folder / item.trial, tracker.uri, found.run)
     knobs = {path for item in records for path in item.overrides}
     failed = _send(missing, folder, tracker, knobs)
     return Synced(study, len(missing) - len(failed), len(records) - len(missing), failed)

@@ -41,16 +41,17 @@ def is_current(folder: Path, sent: str | None) -> bool:
         return True
 
 
-def remember(folder: Path, tracker: str, run: str, sent: str) -> None:
+def remember(folder: Path, tracker: str, run: str, sent: str | None = None) -> None:
     """Write down that a run of a tracker holds a trial's record.
 
     Args:
         folder: the trial's.
         tracker: its URI.
         run: id of the run.
-        sent: digest of the record that it holds, from `written`.
+        sent: digest of the record that it holds, from `written`; None for the one that is there.
     """
     name, known = absolute(tracker), _read(folder)
+    sent = written(folder) if sent is None else sent
     known |= {name: run, SENT: {**known.get(SENT, {}), name: sent}}
     write_whole(folder / LOGGED_FILE, json.dumps(known, indent=1) + "\n")
 

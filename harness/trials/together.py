@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+import detectors
 from detectors import weights
+from detectors.config import override
+from detectors.interface import Detector
 from harness import data
 from harness.config import knobs
 from harness.config.data import DataConfig, DataError
@@ -92,9 +96,12 @@ def groups(study: Study, records: Iterable[Record], folder: Path, device: str) -
 
 
 def _can_be_timed(item: Record, folder: Path) -> bool:
+    if item.state != "done" or "latency_ms" not in item.metrics:
+        return False
     stored = item.artifacts.get("weights")
-    timed = item.state == "done" and "latency_ms" in item.metrics
-    return timed and stored is not None and (folder / item.trial / stored).is_file()
+    if stored is None:
+        return not is_trained(item)
+    return (folder / item.trial / stored).is_file()
 
 
 def measure(group: Group, folder: Path, device: str, on_progress: OnProgress) -> list[Renewed]:
@@ -170,8 +177,21 @@ def _split(group: Group) -> data.Split:
 
 
 def _subject(folder: Path, item: Record) -> Subject:
-    macs = item.metrics.get("macs_deployed")
-    return Subject(weights.load(folder / item.trial), is_trained(item), macs)
+    if "weights" in item.artifacts:
+        detector = weights.load(folder / item.trial)
+    else:
+        detector = _untrained(item)
+    return Subject(detector, is_trained(item), item.metrics.get("macs_deployed"))
+
+
+def _untrained(item: Record) -> Detector:
+    """Build the detector of a trial that trained nothing, as its seed makes it."""
+    of_detector = ((path.partition("."), value) for path, value in item.config.items())
+    flat = {name: value for (root, _, name), value in of_detector if root == "detector"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(item.seed)
+        built: Detector = override(detectors.resolve(item.detector), flat).build().eval()
+    return built
 
 
 def _check(timings: Mapping[str, Timing]) -> None:

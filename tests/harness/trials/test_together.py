@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from detectors import weights
+from detectors.config import flatten
 from harness import data
 from harness.config.latency import LatencyConfig
 from harness.data import DataError
@@ -254,14 +257,39 @@ def test_only_what_was_timed_alike_on_this_machine_takes_part(tmp_path: Path, st
         made(tmp_path, study, "pruned", state="pruned"),
         made(tmp_path, study, "stripped", artifacts={}),
         made(tmp_path, study, "gone"),
+        made(tmp_path, study, "untrained", artifacts={}, details={}),
         made(tmp_path, study, "earlier", protocol={"latency": {"seconds": 1.0}}),
         made(tmp_path, study, "b"),
         made(tmp_path, study, "two", **other),
     ]
     (tmp_path / "gone" / "weights.safetensors").unlink()
     taken = groups(study, found, tmp_path, "cpu")
-    assert [[item.trial for item in group.trials] for group in taken] == [["a", "b"], ["two"]]
+    assert [[item.trial for item in group.trials] for group in taken] == [
+        ["a", "untrained", "b"],
+        ["two"],
+    ]
     assert [group.latency.batch_size for group in taken] == [1, 2]
+
+
+def test_a_detector_that_learnt_nothing_is_built_again(
+    tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: dict[str, Subject] = {}
+
+    def look(subjects: Mapping[str, Subject], *arguments: Any, **options: Any) -> Any:
+        built.update(subjects)
+        raise KeyboardInterrupt
+
+    flat = {f"detector.{path}": value for path, value in flatten(replace(CONFIG, width=5)).items()}
+    found = [made(tmp_path, study, t, artifacts={}, details={}, config=flat, seed=3) for t in "ab"]
+    monkeypatch.setattr(together.latency, "measure", look)
+    (group,) = groups(study, found, tmp_path, "cpu")
+    with pytest.raises(KeyboardInterrupt):
+        together.measure(group, tmp_path, "cpu", ignore)
+    one, other = (built[trial].detector for trial in "ab")
+    assert (one.config.width, built["a"].trained) == (5, False)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
 
 
 def test_trials_share_rounds_only_if_all_do_and_their_reference_is_among_them() -> None:
