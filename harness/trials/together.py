@@ -36,6 +36,7 @@ from harness.trials.timing import is_trained
 
 AT_A_TIME = 8  # trials whose weights lie in memory together, that of the reference included
 WARMUP_SHARE = 0.25  # of the time for a trial's calls; each was warmed up before, alone
+BLOCK = 4  # calls in a row, so that rounds are many, and few calls are spent where each takes long
 MOST_SECONDS = 300.0  # for the calls of all trials; of many, each gets less
 LEAST_SECONDS = 0.2  # for a trial's calls
 ROOTS = ("latency.", "data.")  # of the knobs that say how and on what is timed
@@ -154,8 +155,8 @@ def brief(given: LatencyConfig, trials: int) -> LatencyConfig:
     wanted = given.together_seconds or usual
     seconds = min(wanted, given.seconds, max(MOST_SECONDS / trials, LEAST_SECONDS))
     warmup = min(given.warmup_seconds, WARMUP_SHARE * seconds)
-    changes = {"seconds": seconds, "warmup_seconds": warmup, "reference": False}
-    return given.model_copy(update=changes)
+    changes = {"seconds": seconds, "warmup_seconds": warmup, "block": min(BLOCK, given.block)}
+    return given.model_copy(update=changes | {"reference": False})
 
 
 def _batches(trials: Sequence[Record]) -> list[list[Record]]:

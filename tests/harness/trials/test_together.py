@@ -381,6 +381,7 @@ def test_the_time_is_short_and_bounded() -> None:
     few, many = brief(given, 4), brief(given, 1000)
     assert (few.seconds, few.warmup_seconds, few.reference) == (1.5, 0.375, False)
     assert 4 * (1.5 * few.seconds + few.warmup_seconds) < 12
+    assert (few.block, brief(given.model_copy(update={"block": 2}), 4).block) == (4, 2)
     assert many.seconds == 0.3
     assert brief(given, 10000).seconds == together.LEAST_SECONDS
     assert brief(given.model_copy(update={"seconds": 0.5}), 4).seconds == 0.5
