@@ -11,9 +11,19 @@ from torch import Tensor
 from detectors.config import override
 from detectors.configs import CONFIGS, names, resolve
 from detectors.interface import Detector, DetectorConfig
+from detectors.labels import ClassNames, class_names, count_classes, with_labels
 from detectors.weights import fill
 
-__all__ = ["CONFIGS", "create", "names", "resolve"]
+__all__ = [
+    "CONFIGS",
+    "ClassNames",
+    "class_names",
+    "count_classes",
+    "create",
+    "names",
+    "resolve",
+    "with_labels",
+]
 
 
 def create(

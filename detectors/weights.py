@@ -1,10 +1,13 @@
-"""Weights on disk: ours in safetensors with the config beside them, upstream's in pickles."""
+"""Weights on disk: ours in safetensors with the config beside them, upstream's in pickles.
+
+The config names the classes, by label; `detectors.class_names` reads them, of upstream's, too.
+"""
 
 from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +24,14 @@ WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
 
 
-def save(detector: Detector, folder: Path, name: str) -> Path:
+def save(detector: Detector, folder: Path, name: str, classes: Sequence[str] | None = None) -> Path:
     """Write a detector's weights and its config into a folder, which is made if need be.
 
     Args:
         detector: any detector but a deployed one.
         folder: where `weights.safetensors` and `config.json` go.
         name: what `detectors.resolve` knows the detector's base config by.
+        classes: names of what it was trained to find, by label; None leaves them unknown.
 
     Returns:
         The folder.
@@ -36,19 +40,22 @@ def save(detector: Detector, folder: Path, name: str) -> Path:
     state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
     (folder / WEIGHTS_FILE).unlink(missing_ok=True)  # which other folders may have a link to
     save_file(state, folder / WEIGHTS_FILE)
-    save_config(detector.config, folder, name)
+    save_config(detector.config, folder, name, classes)
     return folder
 
 
-def save_config(config: Any, folder: Path, name: str) -> None:
+def save_config(config: Any, folder: Path, name: str, classes: Sequence[str] | None = None) -> None:
     """Write the config that `load` builds a folder's weights with.
 
     Args:
         config: of a detector.
         folder: where `config.json` goes.
         name: what `detectors.resolve` knows its base by.
+        classes: their names by label; None leaves them unknown.
     """
-    description = {"detector": name, "knobs": flatten(config)}
+    description: dict[str, Any] = {"detector": name, "knobs": flatten(config)}
+    if classes is not None:
+        description["classes"] = list(classes)
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 

@@ -41,6 +41,7 @@ def write(
     command: str = "",
     goal: Goal | None = None,
     mixed: bool = False,
+    earlier: Sequence[Record] = (),
 ) -> Path:
     """Write the page of a study.
 
@@ -54,6 +55,8 @@ def write(
         command: what makes these records again.
         goal: of the search that made these records; None for a sweep.
         mixed: whether trials may have been measured differently; their rows are marked.
+        earlier: trials of earlier versions of the study, shown in a table of their own: no figure,
+            no effect and no mean over seeds has a part of them.
 
     Raises:
         MixedProtocols: they were, and it was not allowed.
@@ -68,6 +71,7 @@ def write(
             records,
             file.parent,
             goal,
+            earlier,
             title=title,
             question=question,
             source=source,
@@ -76,13 +80,20 @@ def write(
     )
 
 
-def render(records: list[Record], folder: Path, goal: Goal | None = None, **texts: str) -> str:
+def render(
+    records: list[Record],
+    folder: Path,
+    goal: Goal | None = None,
+    earlier: Sequence[Record] = (),
+    **texts: str,
+) -> str:
     """Make the page's HTML.
 
     Args:
         records: of one study, in the order they were started.
         folder: where the page is to stand.
         goal: of a search.
+        earlier: trials of earlier versions of the study.
         texts: title, question, source, command.
     """
     several = tables.has_seeds(records)
@@ -96,6 +107,7 @@ def render(records: list[Record], folder: Path, goal: Goal | None = None, **text
             warnings=facts.warnings(records),
             trials=display.trial_table(records),
             variants=display.variant_table(records) if several else None,
+            earlier=display.trial_table(earlier) if earlier else None,
             failed=failed(records),
             effects=[] if goal else effect_tables(records),
             panels=panels.panels(records, goal),

@@ -13,13 +13,15 @@ import typer
 
 from harness.cli.lists import data_app, list_app
 from harness.cli.options import (
+    Classes,
     Data,
     Device,
     Format,
     Json,
     Out,
-    Remeasured,
+    Remeasure,
     Sets,
+    SharedClasses,
     Size,
     Storage,
     StudyName,
@@ -74,10 +76,7 @@ def run(
     measure_on: Annotated[
         str | None, typer.Option(help="Resource of the nodes of Ray that trials run on.")
     ] = None,
-    remeasure: Annotated[
-        Remeasured | None,
-        typer.Option(help="Run nothing; time the finished trials once more, together."),
-    ] = None,
+    remeasure: Remeasure = None,
     tracking_uri: TrackingUri = None,
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
@@ -100,8 +99,8 @@ def run(
 
     if here and (resources or measure_on):
         raise typer.BadParameter("--resources and --measure-on need --executor ray")
-    at_most_one({"--remeasure": remeasure is not None, "--only": bool(only)})
-    at_most_one({"--remeasure": remeasure is not None, "--executor ray": not here})
+    for other, given in (("--only", bool(only)), ("--executor ray", not here)):
+        at_most_one({"--remeasure": remeasure is not None, other: given})
     options = command.Options(
         remeasure=remeasure is not None,
         devices=devices.slots(device, workers) if here else ["cpu"],
@@ -180,6 +179,8 @@ def measure(
             show_default=False,
         ),
     ] = None,
+    classes: Classes = None,
+    shared_classes: SharedClasses = False,
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
@@ -196,17 +197,15 @@ def measure(
     )
     if exported and not count_only:
         raise typer.BadParameter("--exported goes with --count-only")
+    if (classes or shared_classes) and not nms_frontier:
+        raise typer.BadParameter("--classes and --shared-classes go with --nms-frontier")
     if count_only:
         from harness.cli import count
         from reports import tables
 
+        write = tables.to_markdown
         return count.count(
-            models,
-            sets,
-            exported=exported,
-            out=out,
-            markdown=tables.to_markdown,
-            as_json=as_json,
+            models, sets, exported=exported, out=out, markdown=write, as_json=as_json
         )
     if nms_frontier:
         from harness.cli import frontier
@@ -220,6 +219,8 @@ def measure(
             devices.device(device),
             out=out or Path("nms_frontier.html"),
             write=page.write,
+            classes=classes or [],
+            shared=shared_classes,
             as_json=as_json,
         )
     return command.measure(
@@ -243,6 +244,7 @@ def train(
     set_: Sets = None,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     weights: Weights = None,
+    classes: Classes = None,
     device: Device = None,
     as_json: Json = False,
 ) -> int:
@@ -252,7 +254,8 @@ def train(
     from harness.engine import devices
 
     plan = study.single(detector, recipe, data, set_ or [], seed)
-    return command.train(plan, weights, out, devices.device(device), as_json=as_json)
+    where = devices.device(device)
+    return command.train(plan, weights, out, where, classes=classes or [], as_json=as_json)
 
 
 @app.command()
@@ -261,6 +264,8 @@ def evaluate(
     data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
     weights: Weights = None,
     set_: Sets = None,
+    classes: Classes = None,
+    shared_classes: SharedClasses = False,
     device: Device = None,
     as_json: Json = False,
 ) -> int:
@@ -268,8 +273,9 @@ def evaluate(
     from harness.cli import evaluate as command
     from harness.engine import devices
 
+    told, shared, where = classes or [], shared_classes, devices.device(device)
     return command.evaluate(
-        model, data, weights, set_ or [], devices.device(device), as_json=as_json
+        model, data, weights, set_ or [], where, classes=told, shared=shared, as_json=as_json
     )
 
 
@@ -318,12 +324,16 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for the pages.")],
     runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
     mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols.")] = False,
+    earlier: Annotated[
+        bool,
+        typer.Option("--earlier", help="Show trials of earlier versions of a study's file, apart."),
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records."""
     from harness.cli import report as command
 
-    return command.report(studies, out, runs, mixed=mixed, as_json=as_json)
+    return command.report(studies, out, runs, mixed=mixed, earlier=earlier, as_json=as_json)
 
 
 @app.command()

@@ -8,13 +8,13 @@ from typing import Any
 
 from harness import data
 from harness.analysis import compare as comparing
-from harness.analysis.compare import Comparison, runs
+from harness.analysis.compare import Comparison, classes, runs
 from harness.analysis.compare.differences import Difference
 from harness.analysis.compare.runs import CompareError, Run
 from harness.cli import console
 from harness.cli.console import Board, print_json
 from harness.config import knobs
-from harness.data import DataSet
+from harness.data import DataSet, Split
 from harness.records import Record
 
 CLASSES_SHOWN = 10
@@ -41,13 +41,17 @@ def compare(
     """
     first, second = _sides(a, b, alone=alone)
     notes = runs.check(first, second, mixed=mixed)
-    dataset = _dataset(first[0].record, second[0].record, data_name)
+    dataset, other = _dataset(first[0].record, second[0].record, data_name)
+    if set(other.categories) != set(dataset.val.categories):
+        second = classes.with_ids_of(second, other, dataset.val)
+        notes = [*notes, classes.REORDERED]
+    split, every = classes.shared(dataset.val, [*first, *second])
     with Board(console.stderr()) as board:
         board.begin("compare", "compare", None)
         found = comparing.compare(
-            first,
-            second,
-            dataset.val,
+            every[: len(first)],
+            every[len(first) :],
+            split,
             notes=notes,
             on_progress=lambda step: board.update("compare", step),
         )
@@ -74,8 +78,8 @@ def _with_seeds(side: list[Run]) -> list[Run]:
     return [*side, *(runs.read(folder) for folder in others)]
 
 
-def _dataset(a: Record, b: Record, name: str | None) -> DataSet:
-    """Load what both were evaluated on.
+def _dataset(a: Record, b: Record, name: str | None) -> tuple[DataSet, Split]:
+    """Load what both were evaluated on: A's, and B's images, whose classes may have other ids.
 
     Raises:
         CompareError: it is not what the records say, or the sides saw other images.
@@ -89,12 +93,13 @@ def _dataset(a: Record, b: Record, name: str | None) -> DataSet:
         )
     if b.data.get("fingerprint") != planned:
         other = data.load(_config(b, None))
-        if other.val.ground_truth() != dataset.val.ground_truth():
+        if not classes.same_truth(dataset.val, other.val):
             raise CompareError(
                 "A and B were evaluated on other images or other ground truth, so no image can be"
                 " compared with itself; evaluate both on one data set"
             )
-    return dataset
+        return dataset, other.val
+    return dataset, dataset.val
 
 
 def _config(item: Record, name: str | None) -> data.DataConfig:
@@ -112,11 +117,11 @@ def _show(found: Comparison) -> None:
         out.print(f"{name}: {side[0]['name']} (seed {seeds})", markup=False, highlight=False)
     for text in (found.words, found.latency.words, *(f"note: {note}" for note in found.notes)):
         out.print(text, markup=False, highlight=False)
-    classes = found.classes[:CLASSES_SHOWN]
+    moved_most = found.classes[:CLASSES_SHOWN]
     scores = [_points(item) for item in (found.accuracy, *found.figures)]
     out.print(_table(scores, "figure", "accuracy, in points"))
     title = f"classes that moved most, of {len(found.classes)}; in points of mAP, exploratory"
-    out.print(_table([_points(item) for item in classes], "class", title))
+    out.print(_table([_points(item) for item in moved_most], "class", title))
     counts = [
         {**_row(item, 1, ".1f"), "cost_a": f"{100 * cost.a:.2f}", "cost_b": f"{100 * cost.b:.2f}"}
         for item, cost in zip(found.errors, found.costs, strict=True)

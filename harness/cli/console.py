@@ -85,6 +85,9 @@ class Board:
             self.begin(spec.trial, spec.title, spec.recipe)
         elif event.kind == "progress" and event.progress is not None:
             self.update(event.trial, event.progress)
+        elif event.kind == "taken_over" and spec is not None:
+            self.end(event.trial)
+            self.say(f"{spec.title}: another process has taken it over")
         elif event.failure is not None and spec is not None:
             self.end(event.trial)
             self.say(f"{spec.title}: {event.failure.cause}, to be tried again")

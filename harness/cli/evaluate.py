@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import study as studies
+from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import one_line, opened, show_metrics
+from harness.cli.models import one_line, opened, over, say, show_metrics
+from harness.data import fingerprint
+from harness.data.classes import read_choice
 from harness.machine.locks import sharing
 from harness.measure.accuracy import evaluate as evaluation
 
@@ -18,15 +21,41 @@ def evaluate(
     sets: Sequence[str],
     device: str,
     *,
+    classes: Sequence[str] = (),
+    shared: bool = False,
     as_json: bool,
 ) -> int:
-    """Evaluate one detector."""
-    detector, dataset, _ = opened(model, data_name, studies.changes(sets), weights)
+    """Evaluate one detector.
+
+    Args:
+        model: its name, or the folder that a training saved it in.
+        data_name: where the validation images come from.
+        weights: None for those beside a saved one, or an untrained one.
+        sets: knobs, `PATH=VALUE`.
+        device: as torch spells it.
+        classes: which class of the data set is which of the weights', `DATA=MODEL,...`.
+        shared: whether classes that the weights do not know are left out.
+        as_json: whether to print JSON.
+    """
+    choice = read_choice(classes, shared=shared)
+    found = opened(model, data_name, studies.changes(sets), weights, choice)
+    dataset = found.dataset
     with one_line(model, None) as show, sharing(device, show) as on_progress:
-        result = evaluation.evaluate(detector, dataset.val, device=device, on_progress=on_progress)
+        result = evaluation.evaluate(
+            found.detector, dataset.val, device=device, on_progress=on_progress
+        )
+    fingerprint.check_unchanged(dataset)
     if as_json:
-        summary = dataset.summary()
-        print_json({"data": summary, "metrics": result.metrics, "details": result.details})
+        print_json(
+            {
+                "data": dataset.summary(),
+                "protocol": {"max_detections": evaluation.MAX_DETECTIONS, **over(found.shared)},
+                "metrics": result.metrics,
+                "details": result.details,
+                "notes": found.notes,
+            }
+        )
     else:
         show_metrics(result.metrics, f"{model} on {dataset.name}")
+        say(console.stdout(), found.notes)
     return 0

@@ -10,8 +10,10 @@ from harness import study as studies
 from harness.analysis.frontier import NMS_GRID, Frontier, FrontierError, Row, measure, plan
 from harness.cli import console
 from harness.cli.console import Board, print_json
-from harness.cli.models import opened, weights_of
+from harness.cli.models import opened, over, weights_of
 from harness.config import knobs
+from harness.data import fingerprint
+from harness.data.classes import read_choice
 from harness.machine import environment
 from harness.measure.latency import Subject
 
@@ -28,6 +30,8 @@ def frontier(
     *,
     out: Path | None = None,
     write: Write | None = None,
+    classes: Sequence[str] = (),
+    shared: bool = False,
     as_json: bool = False,
 ) -> int:
     """Try settings of one detector's postprocessing against each other.
@@ -40,6 +44,8 @@ def frontier(
         device: as torch spells it.
         out: where the page goes, an .html file or a folder; None for no page.
         write: makes the page.
+        classes: which class of the data set is which of the weights', `DATA=MODEL,...`.
+        shared: whether classes that the weights do not know are left out.
         as_json: whether to print JSON.
     """
     if len(models) != 1:
@@ -49,7 +55,8 @@ def frontier(
         path.removeprefix(ROOT): value for path, value in changes.items() if path.startswith(ROOT)
     }
     others = {path: value for path, value in changes.items() if not path.startswith(ROOT)}
-    detector, dataset, setup = opened(name, data_name, others, weights)
+    choice = read_choice(classes, shared=shared)
+    detector, dataset, setup, remarks, known = opened(name, data_name, others, weights, choice)
     subject = Subject(detector, weights_of(name, weights) is not None)
     tried = plan(subject.detector, own)
     with Board(console.stderr()) as board:
@@ -62,9 +69,12 @@ def frontier(
             device=device,
             on_progress=lambda step: board.update(name, step),
         )
+    fingerprint.check_unchanged(dataset)
+    said = {"classes": "; ".join(remarks)} if remarks else {}
+    found = found._replace(caveats={**said, **found.caveats})
     result = {
         "model": name,
-        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, **over(known)},
         "environment": environment.capture(device),
         "latency": knobs.flatten(setup.latency),
         **found.plain(),

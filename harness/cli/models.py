@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from rich.console import Console
 
 import detectors
 from detectors import weights as detector_weights
@@ -17,9 +20,13 @@ from harness.cli.console import Board
 from harness.config import knobs
 from harness.config.knobs import Setup
 from harness.config.recipe import Recipe
-from harness.data import DataSet
+from harness.data import DataSet, classes
+from harness.data.classes import Choice, Known
+from harness.records import RecordError, record
 from harness.records.progress import OnProgress
-from harness.study import StudyError
+from harness.study import StudyError, TrialSpec
+from harness.study.specification import started_from
+from harness.trials.learn import build
 
 
 def configured(name: str, changes: Mapping[str, Any]) -> Setup:
@@ -34,28 +41,119 @@ def weights_of(name: str, weights: str | None) -> str | None:
     return weights or (name if is_saved(name) else None)
 
 
+class Opened(NamedTuple):
+    """A detector, and a data set whose validation split has its labels."""
+
+    detector: Detector
+    dataset: DataSet
+    setup: Setup
+    notes: tuple[str, ...]  # on the classes
+    shared: tuple[str, ...] | None  # names of the classes evaluated over; None for all
+
+
 def opened(
-    name: str, data_name: str, changes: Mapping[str, Any], weights: str | None
-) -> tuple[Detector, DataSet, Setup]:
-    """Make a detector and open a data set, whose classes it must tell apart.
+    name: str,
+    data_name: str,
+    changes: Mapping[str, Any],
+    weights: str | None,
+    choice: Choice,
+) -> Opened:
+    """Make a detector and open a data set, whose classes are matched with those of the weights.
 
     Raises:
-        StudyError: it tells others apart.
+        StudyError: an untrained detector tells others apart.
+        ClassError: the classes of the weights are not those of the data set, or unknown.
     """
-    setup = configured(name, changes)
+    setup, source = configured(name, changes), weights_of(name, weights)
     dataset = data.load(setup.data.model_copy(update={"source": data_name}))
-    classes, path = len(dataset.categories), "detector.num_classes"
+    names, path = [category.name for category in dataset.categories], "detector.num_classes"
     if not is_saved(name) and path not in changes:
-        setup = knobs.turn(setup, {path: classes})
+        count = None if source is None else detectors.count_classes(source, setup.detector)
+        setup = knobs.turn(setup, {path: count or len(names)})
     studies.check_size(setup.detector)
-    detector = detectors.create(setup.detector, weights=weights_of(name, weights))
-    known = detector.config.num_classes
-    if known != classes:
+    detector = detectors.create(setup.detector, weights=source)
+    if source is not None:
+        known = known_classes(source, detector.config)
+        matched = classes.match(known, dataset.name, names, choice)
+        dataset = replace(dataset, val=classes.seen_by(dataset.val, matched))
+        shared = tuple(category.name for category in dataset.val.categories)
+        whole = len(shared) == len(names)
+        return Opened(detector, dataset, setup, matched.notes, None if whole else shared)
+    if choice.pairs or choice.in_order or choice.shared:
+        raise StudyError(f"{name} is untrained: --classes and --shared-classes go with weights")
+    if detector.config.num_classes != len(names):
         raise StudyError(
-            f"{name} tells {known} classes apart, data set {dataset.name} has {classes}; "
-            "name weights that were trained on it, or --set detector.num_classes"
+            f"{name} tells {detector.config.num_classes} classes apart, data set {dataset.name} has"
+            f" {len(names)}; name weights that were trained on it, or --set {path}"
         )
-    return detector, dataset, setup
+    return Opened(detector, dataset, setup, (), None)
+
+
+def known_classes(source: str, config: Any) -> Known:
+    """Return what weights were trained to find, as they say or as the record beside them does.
+
+    Args:
+        source: a file or folder of weights.
+        config: of the detector that takes them.
+
+    Raises:
+        WeightsError: they cannot be read.
+    """
+    found = detectors.class_names(source, config)
+    count = detectors.count_classes(source, config) or config.num_classes
+    if found is None:
+        return Known(source, count, _recorded(Path(source), count))
+    note = f"{source} names no classes; as in upstream's releases they are taken for COCO's"
+    return Known(source, count, found.names, note if found.assumed else "")
+
+
+def _recorded(source: Path, count: int) -> tuple[str, ...] | None:
+    """Return the classes of the trial that left its record beside weights of its own."""
+    folder = source if source.is_dir() else source.parent
+    if source.is_file() and source.name != detector_weights.WEIGHTS_FILE:
+        return None
+    try:
+        names = record.read(folder).data.get("classes")
+    except (OSError, RecordError):
+        return None
+    if not isinstance(names, list) or len(names) > count:
+        return None
+    return tuple(map(str, names))
+
+
+def starting_from(
+    spec: TrialSpec, weights: str, choice: Choice
+) -> tuple[TrialSpec, tuple[str, ...]]:
+    """Let a trial begin with weights, whose classes are matched with those of its data set.
+
+    Returns:
+        The trial, and notes on the classes.
+
+    Raises:
+        ClassError: the classes of the weights are not those of the data set, or unknown.
+        WeightsError: the weights do not fit.
+    """
+    config, wanted = spec.setup.detector, spec.dataset["classes"]
+    known = known_classes(weights, config)
+    matched = classes.match(known, spec.dataset["name"], wanted, choice)
+    found = [label for label in matched.labels if label is not None]
+    rest = [label for label in range(known.labels) if label not in found]
+    labels = (*found, *rest[: config.num_classes - len(found)])  # what no class has goes behind
+    same = labels == tuple(range(known.labels)) or len(labels) != config.num_classes
+    spec = started_from(spec, Path(weights), None if same else labels)
+    build(spec, config)
+    return spec, matched.notes
+
+
+def over(shared: Sequence[str] | None) -> dict[str, Any]:
+    """Return what a protocol says of classes: nothing where figures are over all of them."""
+    return {} if shared is None else {"classes": list(shared)}
+
+
+def say(out: Console, notes: Iterable[str]) -> None:
+    """Print notes, one a line."""
+    for text in notes:
+        out.print(f"note: {text}", markup=False, highlight=False)
 
 
 def is_saved(name: str) -> bool:

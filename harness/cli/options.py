@@ -35,6 +35,17 @@ Size = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
 ]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DATA=MODEL,...",
+        help="Which class of the data set is which of the weights', by its name or label; or"
+        " in-order, where both have the same ones in one order. Else they are matched by name.",
+    ),
+]
+SharedClasses = Annotated[
+    bool, typer.Option("--shared-classes", help="mAP over the classes that the weights know.")
+]
 
 
 class Format(str, Enum):
@@ -54,6 +65,12 @@ class Remeasured(str, Enum):
     """What of finished trials can be measured once more without training anything."""
 
     LATENCY = "latency"
+
+
+Remeasure = Annotated[
+    Remeasured | None,
+    typer.Option(help="Run nothing; time the finished trials once more, together."),
+]
 
 
 def at_most_one(options: Mapping[str, bool]) -> None:

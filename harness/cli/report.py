@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import study as studies
+from harness.cli import versions
 from harness.cli.console import print_json
+from harness.cli.versions import Asked
 from harness.records import Record, latencies, record
-from harness.study import Study, StudyError, constraints
+from harness.records.snapshot import Snapshot
+from harness.study import StudyError, constraints
 from reports.search import Goal
 
 
-def goal_of(study: Study | None, records: Sequence[Record]) -> Goal | None:
+def goal_of(study: Snapshot | None, records: Sequence[Record]) -> Goal | None:
     """Say what a search looked for, and which trials are beyond its constraints."""
-    if study is None or study.search is None:
+    if study is None or not study.objectives:
         return None
     beyond = (r.trial for r in records if constraints.infeasible(latencies.firm(r), study.limits))
-    return Goal(study.search.objectives, study.search.reference, frozenset(beyond))
+    return Goal(study.objectives, study.reference, frozenset(beyond))
 
 
 def report(
-    names: Sequence[str], out: Path, runs: Path, *, mixed: bool = False, as_json: bool
+    names: Sequence[str],
+    out: Path,
+    runs: Path,
+    *,
+    mixed: bool = False,
+    earlier: bool = False,
+    as_json: bool,
 ) -> int:
-    """Write pages from records that stand.
+    """Write pages from the records of studies as their files are now.
+
+    Args:
+        names: studies, or folders of records.
+        out: folder for the pages.
+        runs: folder of the records.
+        mixed: allow unlike protocols.
+        earlier: show the trials of earlier versions of a study, too, in a table of their own.
+        as_json: print JSON.
 
     Raises:
         StudyError: there are no records.
@@ -33,25 +50,40 @@ def report(
 
     pages, lines = [], []
     for name in names:
-        folder = Path(name)
-        study = None if folder.is_dir() else studies.load(name)
-        folder = folder if study is None else runs / study.name
+        folder, asked = _asked(name, runs)
         records = record.read_all(folder) if folder.is_dir() else []
+        shown, others = asked.split(records)
         if not records:
             raise StudyError(f"{folder}: no records there; run the study first")
-        title, goal = records[0].study, goal_of(study, records)
-        file = record.make_folder(out) / f"{title}.html"
-        question, source = (study.question, study.source or "") if study else ("", "")
+        if not shown and not earlier:
+            raise StudyError(
+                f"{folder}: none of {len(records)} records is of the study as its file is now; run"
+                " the study, or --earlier shows them"
+            )
+        file = record.make_folder(out) / f"{records[0].study}.html"
+        study, goal = asked.snapshot, goal_of(asked.snapshot, shown)
         page = site.write(
-            records,
+            shown,
             file,
-            title=title,
-            question=question,
-            source=source,
+            title=records[0].study,
+            question=study.question if study else "",
+            source=study.source if study else "",
             goal=goal,
             mixed=mixed,
+            earlier=others if earlier else [],
         )
         pages.append(str(page))
-        lines += [str(page), *designs.summary(records, goal)]
+        lines += [str(page), *designs.summary(shown, goal)]
+        notes = [asked.unsure, versions.left_out(0 if earlier else len(others))]
+        print(*filter(None, notes), sep="\n", end="\n" if any(notes) else "", file=sys.stderr)
     print_json(pages) if as_json else print("\n".join(lines))
     return 0
+
+
+def _asked(name: str, runs: Path) -> tuple[Path, Asked]:
+    """Return the folder of a study's records, and what the study asks for."""
+    if Path(name).is_dir():
+        return Path(name), versions.of_folder(Path(name))
+    study = versions.load(name, runs)
+    folder = runs / study.name
+    return folder, versions.of_study(study, folder)

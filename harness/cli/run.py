@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import study as studies
-from harness.cli import console
+from harness.cli import console, versions
 from harness.cli.console import Board, print_json
 from harness.cli.report import goal_of
 from harness.engine import agenda, driver, ending
@@ -21,9 +21,10 @@ from harness.engine.events import Event, Summary
 from harness.engine.executor import Executor
 from harness.engine.local import LocalExecutor
 from harness.engine.ray import RayExecutor
-from harness.records import Record, record
+from harness.records import Record, record, snapshot
+from harness.records.snapshot import Snapshot
 from harness.study import Study, StudyError
-from harness.tracking import Outbox
+from harness.tracking import Outbox, Tracker, is_logged
 
 PAGE = "report.html"
 
@@ -57,7 +58,7 @@ def run(
         else:
             summary = _run(study, todo, options, board)
         summary = _timed_together(study, summary, options, board)
-        page = _page(study, summary.records, folder / PAGE, board.say) if options.report else None
+        page = _page(todo, summary.records, folder / PAGE, board.say) if options.report else None
     _show(study, summary, folder, page, as_json=as_json)
     _hint(summary)
     return 1 if summary.failed or summary.halted else 0
@@ -129,6 +130,8 @@ def _only(todo: Agenda, wanted: Sequence[str]) -> Agenda:
 def _hint(summary: Summary) -> None:
     """Say on stderr what is missing, why, and how to run just that."""
     say = console.stderr().print
+    if summary.earlier:
+        say(versions.left_out(summary.earlier), markup=False, highlight=False)
     if summary.elsewhere:
         say(f"{summary.elsewhere} trials are run by others", markup=False, highlight=False)
     causes = Counter(item.failure.cause for item in summary.failed if item.failure)
@@ -149,6 +152,7 @@ def _tracker(
         yield lambda folder: None
         return
     knobs = {*study.sweep, *(study.search.space if study.search else ())}
+    before = snapshot.load(options.out / study.name)
     with Outbox(
         study.name,
         options.tracker,
@@ -158,22 +162,39 @@ def _tracker(
         warn=warn,
     ) as outbox:
         yield outbox.put
+    _arrange(options.out / study.name, before, options.tracker, warn)
+
+
+def _arrange(
+    folder: Path, before: Snapshot | None, tracker: str, warn: Callable[[str], None]
+) -> None:
+    """Have MLflow hold the trials of a file that was edited under the run of its version."""
+    now = snapshot.load(folder)
+    if now is None or (before is not None and before.version == now.version):
+        return
+    records = [item for item in record.read_all(folder) if is_logged(folder / item.trial, tracker)]
+    try:
+        if records:
+            Tracker(tracker).arrange(now.study, folder, records)
+    except Exception as error:  # whatever a tracker raises
+        warn(f"MLflow: {error}; `detbench sync {now.study}` puts the trials in order")
 
 
 def _page(
-    study: Study, records: list[Record], file: Path, warn: Callable[[str], None]
+    todo: Agenda, records: list[Record], file: Path, warn: Callable[[str], None]
 ) -> Path | None:
     """Write the study's page; a page that fails does not take the records with it."""
     from reports import site  # slow to import
 
+    study = todo.snapshot
     try:
         command = shlex.join(["detbench", *sys.argv[1:]])
         return site.write(
             records,
             file,
-            title=study.name,
-            question=study.question,
-            source=study.source or "",
+            title=todo.study,
+            question=study.question if study else "",
+            source=study.source if study else "",
             command=command,
             goal=goal_of(study, records),
         )
@@ -206,8 +227,8 @@ def _show(
             }
             for item in summary.records
         ]
-        skipped, report = summary.skipped, str(page) if page else None
-        print_json({"study": study.name, "skipped": skipped, "trials": trials, "report": report})
+        told = {"study": study.name, "skipped": summary.skipped, "earlier": summary.earlier}
+        print_json({**told, "trials": trials, "report": str(page) if page else None})
         return
     from reports import tables  # slow to import
 

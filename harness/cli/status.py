@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import study as studies
-from harness.cli import console
+from harness.cli import console, versions
 from harness.cli.console import print_json
 from harness.engine import status as engine_status
 
@@ -25,14 +24,22 @@ def status(
     as_json: bool,
 ) -> int:
     """Print the state of a study; nothing is run."""
-    study = studies.load(name, data=data_name, sets=sets)
-    total = study.search.trials if study.search else len(study.variants()) * len(study.seeds)
-    found = engine_status.status(study.name, total, out / study.name, storage)
-    print_json({"study": study.name, **found}) if as_json else _show(study.name, found)
+    folder = Path(name)
+    if folder.is_dir():
+        title, asked = folder.resolve().name, versions.of_folder(folder)
+        total = asked.snapshot.total if asked.snapshot else 0
+    else:
+        study = versions.load(name, out, data_name, sets)
+        title, folder = study.name, out / study.name
+        asked = versions.of_study(study, folder)
+        total = study.search.trials if study.search else len(study.variants()) * len(study.seeds)
+    found = engine_status.status(title, total, folder, storage, asked.holds)
+    notes = [asked.unsure, versions.left_out(found["earlier"])]
+    print_json({"study": title, **found}) if as_json else _show(title, found, notes)
     return 0
 
 
-def _show(name: str, found: Mapping[str, Any]) -> None:
+def _show(name: str, found: Mapping[str, Any], notes: Sequence[str]) -> None:
     out = console.stdout()
     counts = ", ".join(f"{number} {state}" for state, number in found["counts"].items() if number)
     left = f"; about {console.clock(found['eta_s'])} left" if "eta_s" in found else ""
@@ -43,6 +50,8 @@ def _show(name: str, found: Mapping[str, Any]) -> None:
         trials = ", ".join(item["trials"])
         line = f"failed by {item['cause']}: {trials}: {item['message']}"
         out.print(line, markup=False, highlight=False)
+    for note in filter(None, notes):
+        out.print(note, markup=False, highlight=False)
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import harness.tracking.contents as contents
 from harness.cli.console import print_json
 from harness.config.yaml_source import StudyError
-from harness.records import Record, record
+from harness.records import Record, record, snapshot
 from harness.tracking.marks import is_current, remember
 from harness.tracking.tracker import Tracker
 
@@ -67,13 +67,18 @@ def sync_folder(folder: Path, tracker: Tracker) -> Synced:
             missing.append(item)
         else:
             remember(folder / item.trial, tracker.uri, found.run)
-    knobs = {path for item in records for path in item.overrides}
-    failed = _send(missing, folder, tracker, knobs)
+    known = snapshot.load(folder)
+    knobs = set(known.knobs) if known else {path for item in records for path in item.overrides}
+    failed = _send(missing, folder, tracker, knobs, known.question if known else "")
+    try:
+        tracker.arrange(study, folder, records)
+    except Exception as error:  # whatever a tracker raises
+        failed = failed or {records[0].trial: _reason(error)}
     return Synced(study, len(missing) - len(failed), len(records) - len(missing), failed)
 
 
 def _send(
-    records: Sequence[Record], folder: Path, tracker: Tracker, knobs: set[str]
+    records: Sequence[Record], folder: Path, tracker: Tracker, knobs: set[str], note: str
 ) -> dict[str, str]:
     """Send records; return those that could not be sent, with reasons."""
     failed: dict[str, str] = {}
@@ -83,7 +88,7 @@ def _send(
             failed[item.trial] = "the tracker is away"
             continue
         try:
-            tracker.send(item, folder / item.trial, knobs=knobs)
+            tracker.send(item, folder / item.trial, knobs=knobs, note=note)
             in_vain = 0
         except Exception as error:  # whatever a tracker raises
             in_vain += 1

@@ -14,7 +14,8 @@ from harness.config.data import (
 from harness.data import fingerprint, shapes
 from harness.data.batch import Batch
 from harness.data.check import Finding, Report, check
-from harness.data.coco import check_same_categories, read_split
+from harness.data.classes import one_table
+from harness.data.coco import read_split
 from harness.data.dataset import Category, DataSet, Image, Split, describe
 from harness.data.loader import TrainLoader, ValLoader, train_loader, val_loader
 from harness.data.resize import normalize, to_original
@@ -51,7 +52,7 @@ def load(config: DataConfig) -> DataSet:
     """
     name, folder = _resolve(config)
     train, val = (read_split(folder, split, config) for split in ("train", "val"))
-    check_same_categories(train, val)
+    val = one_table(train, val)
     return DataSet(name, train, val, fingerprint.of([train, val]))
 
 

@@ -16,7 +16,7 @@ from harness.data.dataset import Annotations, Category, Image, Split
 from harness.data.fingerprint import digests
 from harness.records import files
 
-VERSION = 1  # counts up whenever the same file would be parsed into something else
+VERSION = 2  # counts up whenever the same file would be parsed into something else
 SMALLEST = 1 << 22  # bytes of an annotation file that is worth it
 _TABLES = "tables"
 

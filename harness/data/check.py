@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from harness.config.data import DataError
+from harness.data.classes import one_table
 from harness.data.coco import (
     SMALLEST_SIDE,
     Source,
     absent,
     build_split,
-    check_same_categories,
     locate,
     read_document,
     worth_training_on,
@@ -223,7 +223,7 @@ def _leaks(train: dict[str, str], val: dict[str, str]) -> Iterator[Finding]:
 
 def _classes(train: Split, val: Split) -> Iterator[Finding]:
     try:
-        check_same_categories(train, val)
+        val = one_table(train, val)
     except DataError as error:
         yield _refused("", error)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,20 +141,6 @@ def absent(source: Source, images: Iterable[Image]) -> list[str]:
     ]
 
 
-def check_same_categories(train: Split, val: Split) -> None:
-    """Refuse splits whose classes differ.
-
-    Raises:
-        DataError: naming the first difference.
-    """
-    different = sorted(set(train.categories) ^ set(val.categories))
-    if different:
-        raise DataError(
-            f"{val.annotation_file}: its categories are not those of {train.annotation_file.name},"
-            f" first {different[0].id} {different[0].name!r}; give both files the same list"
-        )
-
-
 def worth_training_on(split: Split) -> NDArray[np.int64]:
     """Return the images with a usable box and no side too short, ascending."""
     table = split.annotations
@@ -173,11 +160,12 @@ def take(split: Split, indices: NDArray[np.int64]) -> Split:
     """Return a split with only these images, ascending."""
     if len(indices) == len(split):
         return split
-    return Split(
-        split.name, split.annotation_file, split.image_folder, split.categories,
-        tuple(split.images[index] for index in indices),
-        split.annotations.select(indices), len(split) - len(indices),
-    )  # fmt: skip
+    return replace(
+        split,
+        images=tuple(split.images[index] for index in indices),
+        annotations=split.annotations.select(indices),
+        left_out=len(split) - len(indices),
+    )
 
 
 def _categories(file: Path, document: dict[str, Any]) -> tuple[Category, ...]:
@@ -187,7 +175,15 @@ def _categories(file: Path, document: dict[str, Any]) -> tuple[Category, ...]:
     ids = _integers(file, "categories", "id", rows).tolist()
     names = _column(file, "categories", "name", rows)
     _unique(file, "categories", ids)
-    return tuple(sorted(Category(key, str(name)) for key, name in zip(ids, names, strict=True)))
+    found = sorted(Category(key, str(name)) for key, name in zip(ids, names, strict=True))
+    first: dict[str, int] = {}
+    for key, name in found:
+        if first.setdefault(name, key) != key:
+            raise DataError(
+                f"{file}: categories {first[name]} and {key} are both named {name!r}; give each a"
+                " name of its own, or give their annotations one category_id"
+            )
+    return tuple(found)
 
 
 def _images(file: Path, document: dict[str, Any]) -> tuple[Image, ...]:

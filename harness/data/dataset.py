@@ -78,6 +78,9 @@ class Split:
     annotations: Annotations
     left_out: int = 0
     """Images of the file that are not used: filtered, or beyond the limit."""
+    found_ids: tuple[int | None, ...] | None = None
+    """Category id of each label of a detector that was trained on other classes, None for one that
+    is not here; None as a whole where its labels are this split's."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -87,6 +90,11 @@ class Split:
     def label_to_category_id(self) -> tuple[int, ...]:
         """The data set's own category id of each label."""
         return tuple(category.id for category in self.categories)
+
+    @property
+    def ids_found(self) -> tuple[int | None, ...]:
+        """The category id of each label that a detector may find; None for a class not here."""
+        return self.label_to_category_id if self.found_ids is None else self.found_ids
 
     def path(self, index: int) -> Path:
         """Return where an image lies."""

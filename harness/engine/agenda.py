@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from harness.config.search import Direction
 from harness.records import Record
 from harness.records.progress import Judge
-from harness.study import Specs, Study, constraints, expand
+from harness.records.snapshot import Snapshot
+from harness.study import Present, Specs, Study, constraints
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, short
 
@@ -62,6 +63,10 @@ class Agenda:
     timeout: float | None = None  # seconds an attempt
     outdated: Callable[[Record], bool] = lambda record: False
     """Whether a trial was given up for a reason that the study has no more."""
+    holds: Callable[[Record], bool] = lambda record: True
+    """Whether a record is of a trial of the study's file as it is now."""
+    snapshot: Snapshot | None = None
+    """What is kept of the file beside the records."""
 
     @property
     def total(self) -> int:
@@ -78,7 +83,9 @@ def of(study: Study) -> Agenda:
     """
     from harness.study.search import plan  # imports optuna, which is slow
 
-    made = _of_search(study) if study.search else of_sweep(study, expand(study))
+    present = Present(study)
+    made = _of_search(study) if study.search else of_sweep(study, present.specs)
+    made = replace(made, holds=present.holds, snapshot=present.snapshot())
     if not plan.is_judged(study):
         return made
     return replace(made, judge=lambda records, trial: judge.Judge(study, records, trial))

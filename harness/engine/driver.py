@@ -6,9 +6,8 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.engine import failures, interrupt
 from harness.engine.agenda import Agenda
@@ -16,9 +15,10 @@ from harness.engine.entries import Claim
 from harness.engine.events import Event, OnEvent, Summary
 from harness.engine.executor import Advanced, Asked, Executor, Finished, Job, Lost, Message
 from harness.engine.ledger import Ledger
+from harness.engine.running import Running
 from harness.engine.storage import HEARTBEAT_SECONDS, StorageError, patiently, url
-from harness.records import Failure, Record, record
-from harness.records.progress import Progress
+from harness.engine.turns import Turns
+from harness.records import Failure, Record, record, snapshot
 from harness.study.specification import TrialSpec
 from harness.trials import folders, trainings
 from harness.trials.outcome import blank_failure
@@ -70,16 +70,6 @@ def run(
         executor.close()
 
 
-@dataclass
-class _Running:
-    """A trial that the executor carries out."""
-
-    claim: Claim
-    began: float = field(default_factory=time.monotonic)
-    started: float = field(default_factory=time.time)
-    progress: Progress | None = None
-
-
 class _Driver:
     """One run of a study: what it claimed, and what is over."""
 
@@ -96,8 +86,8 @@ class _Driver:
         self.folder = record.make_folder(place.out / agenda.study)
         self.ledger = Ledger(agenda, self.folder, url(place.storage, self.folder))
         self.records: dict[str, Record] = {}
-        self.running: dict[str, _Running] = {}
-        self.trained_by: dict[str, str | None] = {}
+        self.running: dict[str, Running] = {}
+        self.turns = Turns(place.out / trainings.SHELF)
         self.halted: str | None = None
         self.beaten, self.claim_after = 0.0, 0.0
 
@@ -129,8 +119,12 @@ class _Driver:
     def _look_up(self) -> None:
         """Find what stands, set aside what cannot be read, and sweep up after the dead."""
         trials = [spec.trial for spec in self.agenda.specs]
-        for trial in folders.names(self.folder) if self.agenda.search else trials:
-            self._find(trial)
+        with self.ledger.lock:
+            if self.agenda.snapshot is not None:
+                snapshot.update(self.folder, self.agenda.snapshot)
+            for trial in folders.names(self.folder) if self.agenda.search else trials:
+                self._find(trial)
+            snapshot.add(self.folder, self.records)
         patiently(lambda: self.ledger.adopt(self.records), self.warn)
         with self.ledger.lock:
             folders.sweep(self.folder, self.ledger.busy())
@@ -143,7 +137,7 @@ class _Driver:
         if wrong:
             self.warn(wrong)
         found = folders.standing(self.folder, trial)
-        if found is None or self.agenda.outdated(found):
+        if found is None or self.agenda.outdated(found) or not self.agenda.holds(found):
             return False
         self.records[trial] = found
         self.on_event(Event("skipped", trial, record=found))
@@ -162,21 +156,8 @@ class _Driver:
                 return
 
     def _comes_later(self, spec: TrialSpec) -> bool:
-        """Say whether a trial would only wait for a training that is under way."""
-        training = self._training(spec)
-        if training is None:
-            return False
-        shelf = self.place.out / trainings.SHELF
-        begun = any(self._training(item.claim.spec) == training for item in self.running.values())
-        if begun and trainings.find(shelf, training) is None:
-            return True
-        return trainings.is_being_made(shelf, training)
-
-    def _training(self, spec: TrialSpec) -> str | None:
-        """Return the hash of the training that a trial needs, if it needs one."""
-        if spec.trial not in self.trained_by:
-            self.trained_by[spec.trial] = spec.training if "accuracy" in spec.measure else None
-        return self.trained_by[spec.trial]
+        running = [item.claim.spec for item in self.running.values()]
+        return self.turns.comes_later(spec, running)
 
     def _enlist(self) -> bool:
         """Say whether the outcomes so far call for further trials, and enter those."""
@@ -198,16 +179,21 @@ class _Driver:
 
     def _begin(self, claim: Claim) -> None:
         spec = claim.spec
-        if self._find(spec.trial):
-            self._tell(claim, self.records[spec.trial])
-            return
-        shutil.rmtree(self.folder / spec.trial, ignore_errors=True)
-        self.running[spec.trial] = _Running(claim)
-        self._beat()
-        judged = self.agenda.judge is not None
-        job = Job(spec, self.folder, self._reference(), self.place.out / trainings.SHELF, judged)
-        self.executor.submit(job)
+        with self.ledger.lock:
+            if not self.ledger.holds(claim):
+                return  # this process was stopped since, and another has the trial
+            if self._find(spec.trial):
+                self._tell(claim, self.records[spec.trial])
+                return
+            shutil.rmtree(self.folder / spec.trial, ignore_errors=True)
+            snapshot.add(self.folder, [spec.trial])
+        judged, shelf = self.agenda.judge is not None, self.turns.shelf
+        self.executor.submit(
+            Job(spec, self.folder, self._reference(), shelf, claim.token, judged=judged)
+        )
+        self.running[spec.trial] = Running(claim)
         self.on_event(Event("started", spec.trial, spec))
+        self._beat()
 
     def _reference(self) -> Path | None:
         """Return the folder of the trial that was done first and can be timed again."""
@@ -243,7 +229,7 @@ class _Driver:
         else:
             self._finished(message)
 
-    def _judged(self, item: _Running, asked: Asked) -> str | None:
+    def _judged(self, item: Running, asked: Asked) -> str | None:
         """Return the reason to end a trial, if there is one."""
         if self.agenda.judge is None:
             return None
@@ -251,21 +237,41 @@ class _Driver:
         return patiently(lambda: judge(asked.stage, asked.metrics, asked.curves), self.warn)
 
     def _finished(self, message: Finished) -> None:
-        failure = message.record.failure
-        if failure is not None and self._is_tried_again(message.trial, failure):
+        if self._is_taken_over(message.trial):
             return
-        self._settle(message.trial, message.record)
+        failure = message.record.failure
+        if failure is None or not self._is_tried_again(message.trial, failure):
+            self._settle(message.trial, message.record)
 
     def _lost(self, trial: str, failure: Failure) -> None:
         """See to a job that left no record: try again, or write down why there is none."""
         item = self.running[trial]
-        shutil.rmtree(folders.partial_folder(self.folder, item.claim.spec), ignore_errors=True)
+        if self._is_taken_over(trial):
+            return
+        shutil.rmtree(self._gathered(item.claim), ignore_errors=True)
         if failure.cause == failures.STOPPED:
             self._give_back(trial)
         elif not self._is_tried_again(trial, failure):
             result = blank_failure(item.claim.spec, failure, item.started)
-            result.write(self.folder / trial)
+            with self.ledger.lock:
+                if self._is_taken_over(trial):
+                    return
+                result.write(self.folder / trial)
             self._settle(trial, result)
+
+    def _is_taken_over(self, trial: str) -> bool:
+        """Say whether another process has a trial now, whose result it is; then let go of it."""
+        claim = self.running[trial].claim
+        if self.ledger.holds(claim):
+            return False
+        del self.running[trial]
+        self.claim_after = 0.0
+        shutil.rmtree(self._gathered(claim), ignore_errors=True)
+        self.on_event(Event("taken_over", trial, claim.spec))
+        return True
+
+    def _gathered(self, claim: Claim) -> Path:
+        return folders.partial_folder(self.folder, claim.spec.trial, claim.token)
 
     def _is_tried_again(self, trial: str, failure: Failure) -> bool:
         """Give a trial back if its failure is worth another attempt, or is not its own."""
@@ -305,9 +311,12 @@ class _Driver:
         self._book(lambda: self.ledger.give_back(claim, cause))
 
     def _beat(self) -> None:
+        for trial in list(self.running):
+            if self._is_taken_over(trial):
+                self.executor.kill(trial)
         self.beaten = time.monotonic()
         claims = [item.claim for item in self.running.values()]
-        steps = {trial: _said(item.progress) for trial, item in self.running.items()}
+        steps = {trial: item.told() for trial, item in self.running.items()}
         self._book(lambda: self.ledger.beat(claims, steps))
 
     def _stop(self) -> None:
@@ -324,15 +333,9 @@ class _Driver:
 
     def _summary(self, skipped: int) -> Summary:
         elsewhere = 0 if self.halted else len(self.ledger.elsewhere())
-        trials = self.ledger.specs if self.agenda.search is None else self.records
-        found = (self.records.get(trial) or folders.read(self.folder, trial) for trial in trials)
-        records = [item for item in found if item is not None]
-        return Summary(records, skipped, elsewhere, self.halted)
-
-
-def _said(progress: Progress | None) -> dict[str, Any]:
-    """Return what other processes are told of a running trial."""
-    if progress is None:
-        return {}
-    said: dict[str, Any] = {name: progress.values.get(name) for name in ("mAP", "eta_s")}
-    return said | {"phase": progress.phase, "done": progress.done, "total": progress.total}
+        there = folders.read_all(self.folder)
+        found = {trial: item for trial, item in there.items() if self.agenda.holds(item)}
+        trials = self.ledger.specs if self.agenda.search is None else found
+        records = [found[trial] for trial in trials if trial in found]
+        earlier = len(there) - len(found)
+        return Summary(records, skipped, elsewhere, self.halted, earlier)

@@ -13,7 +13,6 @@ from harness.config.yaml_source import StudyError
 from harness.engine import interrupt
 from harness.engine.agenda import Agenda
 from harness.engine.events import Summary
-from harness.engine.ledger import LOCK
 from harness.records import Record, latencies
 from harness.records.progress import OnProgress
 from harness.study import Study
@@ -36,16 +35,13 @@ def finished(agenda: Agenda, folder: Path) -> Summary:
     Raises:
         StudyError: nothing does.
     """
-    wanted = folders.names(folder) if agenda.search else [spec.trial for spec in agenda.specs]
-    found: dict[str, Record] = {}
-    while new := [trial for trial in wanted if trial not in found]:
-        standing = (folders.standing(folder, trial) for trial in new)
-        found |= {item.trial: item for item in standing if item is not None}
-        more = [spec.trial for spec in agenda.more(list(found.values()))]
-        wanted = [trial for trial in more if folders.standing(folder, trial) is not None]
+    order = {spec.trial: place for place, spec in enumerate(agenda.specs)}
+    standing = (folders.standing(folder, trial) for trial in folders.names(folder))
+    found = [item for item in standing if item is not None and agenda.holds(item)]
     if not found:
         raise StudyError(f"{folder}: no trial of {agenda.study} is finished; run it first")
-    return Summary(list(found.values()), len(found))
+    found.sort(key=lambda item: order.get(item.trial, len(order)))
+    return Summary(found, len(found))
 
 
 def time_together(
@@ -123,7 +119,7 @@ def _renewed(
         text = " ".join(str(error).split()) or type(error).__name__
         say(f"latencies are those of each trial alone: {text}")
         return []
-    with interrupt.heeded() as asked, FileLock(folder / LOCK):
+    with interrupt.heeded() as asked, folders.lock(folder):
         written = together.write(made, folder)
     if asked():
         raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.engine import owner
 from harness.engine.agenda import Agenda, Directions, Params
 from harness.engine.owner import Owner
 from harness.records import Record
@@ -25,6 +26,7 @@ class Claim(NamedTuple):
     id: int  # Optuna's
     number: int  # Optuna's, in the study
     attempts: dict[str, int]  # that failed, by cause
+    token: str  # tells this claim from any other to the trial, before and after
     asked: Trial | None  # Optuna's, of a search
 
 
@@ -55,6 +57,17 @@ def owner_of(entry: FrozenTrial) -> Owner | None:
     """Return who works on a trial, or did."""
     found = entry.user_attrs.get("owner")
     return Owner(*found) if found else None
+
+
+def token_of(entry: FrozenTrial) -> str:
+    """Return what tells the latest claim to a trial from those before."""
+    return str(entry.user_attrs.get("claim", ""))
+
+
+def is_held(entry: FrozenTrial, claim: Claim) -> bool:
+    """Say whether a trial runs under a claim, and under no later one."""
+    running = entry.state.name == "RUNNING" and owner_of(entry) == owner.me()
+    return running and token_of(entry) == claim.token
 
 
 def attempts_of(entry: FrozenTrial) -> dict[str, int]:

@@ -13,7 +13,7 @@ from harness.study.specification import TrialSpec
 class Event(NamedTuple):
     """Something that happened to a trial."""
 
-    kind: Literal["skipped", "started", "progress", "finished", "retried"]
+    kind: Literal["skipped", "started", "progress", "finished", "retried", "taken_over"]
     trial: str
     spec: TrialSpec | None = None  # known unless skipped
     progress: Progress | None = None
@@ -31,6 +31,7 @@ class Summary(NamedTuple):
     skipped: int  # trials whose records stood before
     elsewhere: int = 0  # trials that other drivers run
     halted: str | None = None  # why nothing more was begun, if something was left
+    earlier: int = 0  # records in the folder of trials that an earlier version of the study had
 
     @property
     def failed(self) -> list[Record]:

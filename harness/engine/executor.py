@@ -26,6 +26,7 @@ class Job:
     folder: Path  # of the study; the trial's own folder is put there, whole, once it is over
     reference: Path | None = None  # folder of the trial that latencies are compared with
     shelf: Path | None = None  # of trainings, shared by all studies of one --out
+    token: str = ""  # of the driver's claim; see `harness.trials.folders`
     judged: bool = False  # whether the driver wants to be asked if the trial is worth going on
 
     @property

@@ -8,14 +8,13 @@ under the lock of the folder.
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock
 
 from harness.config.yaml_source import StudyError
 from harness.engine import entries, owner
@@ -25,12 +24,12 @@ from harness.engine.opening import open_study
 from harness.engine.storage import GRACE_SECONDS, HEARTBEAT_SECONDS, open_storage
 from harness.records import Record
 from harness.study.specification import TrialSpec
+from harness.trials import folders
 
 if TYPE_CHECKING:
     from optuna import Trial
     from optuna.trial import FrozenTrial
 
-LOCK = ".lock"
 AHEAD = 200  # trials that are entered before their turn, and shown as waiting
 FRUITLESS = 50  # suggestions in a row that are known already, after which a search is over
 
@@ -51,7 +50,7 @@ class Ledger:
         """
         self.agenda, self.folder = agenda, folder
         self.specs = {spec.trial: spec for spec in agenda.specs}
-        self.lock = FileLock(folder / LOCK)
+        self.lock = folders.lock(folder)
         self.waiting: deque[Waiting] = deque()
         self.unlisted: deque[tuple[str, Params, dict[str, Any]]] = deque()
         self.mine: set[int] = set()
@@ -124,33 +123,39 @@ class Ledger:
             return found or self._asked()
 
     def beat(self, claims: Iterable[Claim], progress: Mapping[str, Mapping[str, Any]]) -> None:
-        """Tell that trials are worked on, and how far they are."""
+        """Tell that trials are worked on, and how far they are; nothing of those that were lost."""
         from optuna.exceptions import UpdateFinishedTrialError  # slow to import
 
-        for claim in claims:
+        for claim in filter(self.holds, claims):
             self.database.record_heartbeat(claim.id)
             with suppress(UpdateFinishedTrialError):
                 self.storage.set_trial_user_attr(
                     claim.id, "progress", progress.get(claim.spec.trial, {})
                 )
-        now = time.monotonic()
+        now = time.time()  # as heartbeats are told, and it goes on while a machine sleeps
         if now - self.beaten > 2 * HEARTBEAT_SECONDS:
             self.contact = now if self.beaten else self.contact
         self.beaten = now
 
+    def holds(self, claim: Claim) -> bool:
+        """Say whether a trial was given to nobody else since it was claimed."""
+        return folders.is_claimed(self.folder, claim.spec.trial, claim.token)
+
     def give_back(self, claim: Claim, cause: str | None = None) -> None:
         """Let a trial wait again; a cause counts as an attempt that failed."""
         with self.lock:
-            if self._is_mine(claim.id):
+            if entries.is_held(self.storage.get_trial(claim.id), claim):
                 self._release(claim.id, cause)
                 self.waiting.appendleft(Waiting(claim.id, claim.spec.trial))
+            folders.give_up(self.folder, claim.spec.trial, claim.token)
         self.mine.discard(claim.id)
 
     def tell(self, claim: Claim, record: Record) -> None:
         """Enter how a trial ended, unless it was given to another driver meanwhile."""
         with self.lock:
-            if self._is_mine(claim.id):
+            if entries.is_held(self.storage.get_trial(claim.id), claim):
                 self._tell(claim.id, claim.asked, record)
+            folders.give_up(self.folder, claim.spec.trial, claim.token)
         self.mine.discard(claim.id)
 
     def elsewhere(self) -> list[FrozenTrial]:
@@ -158,10 +163,10 @@ class Ledger:
         running = (item for item in self._entries() if item.state.name == "RUNNING")
         return [item for item in running if entries.owner_of(item) != owner.me()]
 
-    def busy(self) -> set[str | None]:
-        """Return the trials that some driver runs."""
+    def busy(self) -> set[tuple[str | None, str]]:
+        """Return the trials that some driver runs, each with the token of its claim."""
         running = (item for item in self._entries() if item.state.name == "RUNNING")
-        return {entries.trial_of(item) for item in running}
+        return {(entries.trial_of(item), entries.token_of(item)) for item in running}
 
     def trials(self) -> list[str]:
         """Return all trials that were ever entered, in that order."""
@@ -239,6 +244,7 @@ class Ledger:
             return False
         self.database.record_heartbeat(key)
         self.storage.set_trial_user_attr(key, "owner", list(owner.me()))
+        self.storage.set_trial_user_attr(key, "claim", secrets.token_hex(8))
         self.mine.add(key)
         return self.storage.set_trial_state_values(key, entries.states().RUNNING)
 
@@ -250,7 +256,9 @@ class Ledger:
         spec = self._suggested(asked, known) if asked else self.specs[known or ""]
         if spec is None:
             return None
-        return Claim(spec, key, entry.number, entries.attempts_of(entry), asked)
+        token = entries.token_of(entry)
+        folders.claim(self.folder, spec.trial, token)
+        return Claim(spec, key, entry.number, entries.attempts_of(entry), token, asked)
 
     def _trial(self, key: int) -> Trial | None:
         """Return an entry as a search is asked about it; None if there is none."""
@@ -300,10 +308,6 @@ class Ledger:
                 return found
         return None
 
-    def _is_mine(self, key: int) -> bool:
-        entry = self.storage.get_trial(key)
-        return entry.state.name == "RUNNING" and entries.owner_of(entry) == owner.me()
-
     def _release(self, key: int, cause: str | None) -> None:
         if cause is not None:
             attempts = entries.attempts_of(self.storage.get_trial(key))
@@ -329,7 +333,7 @@ class Ledger:
     def _reclaim(self) -> None:
         """Let trials wait again whose drivers are dead, or silent for too long."""
         silent: set[int] = set()
-        if time.monotonic() - self.contact > GRACE_SECONDS:
+        if time.time() - self.contact > GRACE_SECONDS:
             silent = set(self.database._get_stale_trial_ids(self.study_id))
         for item in self._entries():
             who = entries.owner_of(item)
@@ -338,5 +342,5 @@ class Ledger:
             forgotten = who == owner.me() and item._trial_id not in self.mine
             if forgotten or owner.is_dead(who):
                 self._release(item._trial_id, None)
-            elif item._trial_id in silent and owner.is_elsewhere(who):
+            elif owner.is_gone(who, silent=item._trial_id in silent):
                 self._release(item._trial_id, "lost_worker")

@@ -20,7 +20,7 @@ TOKEN = ".study"  # file that tells a folder's study from one of the same name e
 
 
 def open_study(agenda: Agenda, folder: Path, storage: BaseStorage) -> Study:
-    """Open a study; one of other objectives or values is made anew, to be filled from the records.
+    """Open a study; one of another version is made anew, to be filled from the records.
 
     Args:
         agenda: what is to be run.
@@ -28,7 +28,7 @@ def open_study(agenda: Agenda, folder: Path, storage: BaseStorage) -> Study:
         storage: that holds the study, or will.
 
     Raises:
-        StorageError: the study is another's, or a driver is at work on it with other values.
+        StorageError: the study is another's, or a driver is at work on another version of it.
     """
     import optuna  # slow to import
 
@@ -39,7 +39,7 @@ def open_study(agenda: Agenda, folder: Path, storage: BaseStorage) -> Study:
         _check_token(study, folder)
         if study.user_attrs.get("identity") == wanted:
             return study
-        _check_unused(study, folder)
+        _check_unused(study, folder, storage)
         optuna.delete_study(study_name=name, storage=storage)
     directions = [*agenda.directions.values()]
     study = optuna.create_study(
@@ -56,7 +56,8 @@ def open_study(agenda: Agenda, folder: Path, storage: BaseStorage) -> Study:
 def _identity(agenda: Agenda) -> dict[str, Any]:
     """Return what all entries of a study have to share."""
     directions = [list(item) for item in agenda.directions.items()]
-    return {"directions": directions, "space": agenda.space}
+    found = {"directions": directions, "space": agenda.space}
+    return found | ({"version": agenda.snapshot.version} if agenda.snapshot else {})
 
 
 def _token(folder: Path) -> str:
@@ -75,11 +76,13 @@ def _check_token(study: Study, folder: Path) -> None:
         )
 
 
-def _check_unused(study: Study, folder: Path) -> None:
+def _check_unused(study: Study, folder: Path, storage: BaseStorage) -> None:
+    silent = storage._get_stale_trial_ids(study._study_id)  # type: ignore[attr-defined]
     for item in study.get_trials(deepcopy=False):
         who = entries.owner_of(item)
-        if item.state.name == "RUNNING" and who and not owner.is_dead(who):
+        running = item.state.name == "RUNNING"
+        if running and who and not owner.is_gone(who, silent=item._trial_id in silent):
             raise StorageError(
-                f"{folder}: another run, {who.title}, is at work on other values or objectives"
-                " of this study; let it end"
+                f"{folder}: another run, {who.title}, is at work on another version of this study,"
+                " of other values, settings or objectives; let it end"
             )

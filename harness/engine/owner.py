@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 from functools import cache
@@ -19,6 +20,7 @@ class Owner(NamedTuple):
     place: str  # the running system whose numbers of processes hold: boot and namespace
     pid: int
     born: str  # when it started, in a unit of the system's own that no clock change touches
+    key: str = ""  # at random: containers may give two processes all the rest alike
 
     @property
     def title(self) -> str:
@@ -33,7 +35,7 @@ def me() -> Owner:
 
 @cache
 def _living(pid: int) -> Owner:
-    return Owner(socket.gethostname(), _place(), pid, _born(pid) or "")
+    return Owner(socket.gethostname(), _place(), pid, _born(pid) or "", secrets.token_hex(4))
 
 
 def is_dead(owner: Owner) -> bool:
@@ -49,6 +51,22 @@ def is_elsewhere(owner: Owner) -> bool:
     return (owner.host, owner.place) != (me().host, me().place)
 
 
+def is_stopped(owner: Owner) -> bool:
+    """Say whether a process of this machine is known to be stopped, as by SIGSTOP."""
+    return not is_elsewhere(owner) and _state(owner.pid) in ("T", "t")
+
+
+def is_gone(owner: Owner, *, silent: bool) -> bool:
+    """Say whether somebody else may take over a process's trials.
+
+    Args:
+        owner: the process.
+        silent: whether its heart has not beaten for longer than the grace. Of a process that runs
+            on this machine that says nothing: it may be slow.
+    """
+    return is_dead(owner) or silent and (is_elsewhere(owner) or is_stopped(owner))
+
+
 def _place() -> str:
     boot = BOOT.read_text().strip() if BOOT.exists() else ""
     return f"{boot} {os.readlink(NAMESPACE) if os.path.lexists(NAMESPACE) else ''}"
@@ -56,13 +74,9 @@ def _place() -> str:
 
 def _born(pid: int) -> str | None:
     """Return when a process started; None if it is over, also if nobody has reaped it yet."""
-    stat = Path(f"/proc/{pid}/stat")
     if BOOT.exists():
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else fields[19]
+        fields = _stat(pid)
+        return None if not fields or fields[0] in "ZX" else fields[19]
     told = subprocess.run(
         ["ps", "-o", "lstart=", "-p", str(pid)],
         capture_output=True,
@@ -71,3 +85,16 @@ def _born(pid: int) -> str | None:
         env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},  # drivers may differ in both
     )
     return told.stdout.strip() or None
+
+
+def _state(pid: int) -> str:
+    """Return the letter of what a process does; empty if that is not known here."""
+    return next(iter(_stat(pid)), "")
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what Linux tells of a process, from its state on; empty if it is over."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -23,7 +23,7 @@ from harness.engine.local import failure_of
 from harness.engine.post import Post
 from harness.engine.ray_task import Outcome, Sent
 from harness.records import Failure
-from harness.trials.folders import partial_folder, place
+from harness.trials.folders import ClaimLost, partial_folder, place
 
 TOUCH = 0.001  # of a resource that only says which kind of node a trial is to run on
 SECONDS_TO_LISTEN = 30.0
@@ -165,11 +165,12 @@ class RayExecutor:
             return Lost(task.job.trial, _failure(error))
         try:
             if outcome.files is not None:
-                partial = partial_folder(task.job.folder, task.job.spec)
+                job = task.job
+                partial = partial_folder(job.folder, job.trial, job.token)
                 shutil.rmtree(partial, ignore_errors=True)
                 ray_task.unpack(outcome.files, partial)
-                place(partial, task.job.folder / task.job.trial)
-        except OSError as error:
+                place(partial, job.folder / job.trial, job.token)
+        except (OSError, ClaimLost) as error:
             return Lost(task.job.trial, failure_of(error))
         return outcome.message
 

@@ -86,7 +86,7 @@ def _home(sent: Sent) -> Iterator[Job]:
         for promise in sent.reference:
             reference = Path(name, "reference")
             unpack(ray.get(promise), reference)
-        yield replace(sent.job, folder=folder, reference=reference, shelf=None)
+        yield replace(sent.job, folder=folder, reference=reference, shelf=None, token="")
 
 
 def token(folder: Path) -> str | None:

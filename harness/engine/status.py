@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.engine import entries, owner, storage
+from harness.records import Record
 from harness.trials import folders
 
 if TYPE_CHECKING:
@@ -17,7 +18,21 @@ if TYPE_CHECKING:
 STATES = ("done", "pruned", "failed", "running", "waiting")
 
 
-def status(study: str, total: int, folder: Path, given: str | None) -> dict[str, Any]:
+class Entered(NamedTuple):
+    """A trial as the storage names it."""
+
+    trial: str
+    overrides: dict[str, Any]
+    seed: int
+
+
+def status(
+    study: str,
+    total: int,
+    folder: Path,
+    given: str | None,
+    holds: Callable[[Any], bool] = lambda trial: True,
+) -> dict[str, Any]:
     """Return the state of a study as JSON values.
 
     Args:
@@ -25,18 +40,25 @@ def status(study: str, total: int, folder: Path, given: str | None) -> dict[str,
         total: number of its trials, those that nobody entered yet included.
         folder: of its records.
         given: SQLAlchemy's URL of its storage; None for the file beside the records.
+        holds: whether a trial is one of the study's file as it is now; it has hash, overrides and
+            seed.
 
     Returns:
-        `counts` by state; `running` with owner and progress; `failures` by cause; `eta_s`, absent
-        while no trial is done or none is running.
+        `counts` by state; `earlier`, the number of trials of earlier versions; `running` with owner
+        and progress; `failures` by cause; `eta_s`, absent while no trial is done or none is
+        running.
 
     Raises:
         StorageError: the storage cannot be used.
     """
-    found = _entries(study, storage.url(given, folder), folder)
+    entered = _entries(study, storage.url(given, folder), folder)
+    found = [item for item in entered if _is_held(item, holds)]
     latest = {entries.trial_of(item) or str(item.number): item for item in found}
+    records = folders.read_all(folder)
+    held = [item for item in records.values() if holds(item)]
+    earlier = len(records) - len(held)
     if not found:
-        return _from_records(total, folder)
+        return _from_records(total, held) | {"earlier": earlier}
     states = {trial: _state(item) for trial, item in latest.items()}
     counts: Counter[str] = Counter(state for state in states.values() if state != entries.DUPLICATE)
     counts["waiting"] += max(total - sum(counts.values()), 0)
@@ -46,6 +68,7 @@ def status(study: str, total: int, folder: Path, given: str | None) -> dict[str,
     seconds = [told["seconds"] for told in ended if told["state"] == "done"]
     result: dict[str, Any] = {
         "counts": {state: counts[state] for state in STATES},
+        "earlier": earlier,
         "running": running,
         "failures": _by_cause({trial: _failure(latest[trial]) for trial in failed}),
     }
@@ -66,10 +89,14 @@ def _entries(study: str, where: str, folder: Path) -> Sequence[FrozenTrial]:
     return optuna.load_study(study_name=study, storage=opened).get_trials(deepcopy=False)
 
 
-def _from_records(total: int, folder: Path) -> dict[str, Any]:
+def _is_held(entry: FrozenTrial, holds: Callable[[Any], bool]) -> bool:
+    """Say whether an entry is of the present file; one that a search is to choose yet is."""
+    trial, told = entries.trial_of(entry), entry.user_attrs
+    return trial is None or holds(Entered(trial, told.get("overrides", {}), told.get("seed", 0)))
+
+
+def _from_records(total: int, records: Sequence[Record]) -> dict[str, Any]:
     """Tell what the records tell by themselves."""
-    found = [folders.read(folder, trial) for trial in folders.names(folder)]
-    records = [item for item in found if item is not None]
     counts: Counter[str] = Counter(item.state for item in records)
     failed = {item.trial: item.failure for item in records if item.failure is not None}
     waiting = max(total - len(records), 0)

@@ -28,8 +28,9 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
     Raises:
         Interrupted: `on_progress` did.
         OSError: the record cannot be written.
+        folders.ClaimLost: another process has taken the trial over, whose result stays.
     """
-    unfinished = folders.partial_folder(job.folder, job.spec)
+    unfinished = folders.partial_folder(job.folder, job.trial, job.token)
     shutil.rmtree(unfinished, ignore_errors=True)
     result = trial.run(
         job.spec,
@@ -42,5 +43,5 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
         shelf=job.shelf,
         judge=judge if job.judged else None,
     )
-    folders.place(unfinished, job.folder / job.trial)
+    folders.place(unfinished, job.folder / job.trial, job.token)
     return result

@@ -16,7 +16,7 @@ from harness.config.settings import Settings
 from harness.config.yaml_source import Source, StudyError
 from harness.study import source as study_source
 from harness.study.search import checks
-from harness.study.study import Study, at
+from harness.study.study import Given, Study, at
 
 
 def load(name_or_path: str | Path, *, data: str | None = None, sets: Sequence[str] = ()) -> Study:
@@ -40,6 +40,7 @@ def load(name_or_path: str | Path, *, data: str | None = None, sets: Sequence[st
         where = source.place("sweep")
         raise StudyError(f"{where}: nothing is swept; add `sweep: {{detector.KNOB: [A, B]}}`")
     study = _resolved(source)
+    study._given = Given(data, tuple(sets))
     _check_table(study)
     _check_axes(study)
     return checks.checked(study)

@@ -50,6 +50,8 @@ class TrialSpec(Settings):
     """File that training starts from."""
     weights_digest: str | None = None
     """Hash of what that file holds."""
+    weights_labels: tuple[int, ...] | None = None
+    """Label in that file of each class; None where they are the same."""
     cheap_latency: bool = False
     """Whether the judge wants to know how long the untrained network takes."""
     protocol: dict[str, Any]
@@ -74,7 +76,7 @@ class TrialSpec(Settings):
                 "data": self.dataset["fingerprint"],
                 "recipe": _of_result(self.recipe),
                 "seed": self.seed,
-                "weights": self.weights_digest,
+                "weights": _start(self.weights_digest, self.weights_labels),
             }
         )
 
@@ -124,12 +126,26 @@ def specify(
     )
 
 
-def started_from(spec: TrialSpec, weights: Path) -> TrialSpec:
-    """Return the trial that starts from a file of weights."""
+def started_from(
+    spec: TrialSpec, weights: Path, labels: tuple[int, ...] | None = None
+) -> TrialSpec:
+    """Return the trial that starts from a file of weights.
+
+    Args:
+        spec: the trial.
+        weights: the file, or the folder that holds it.
+        labels: the label there of each class; None where they are the same.
+    """
     file = weights / detector_weights.WEIGHTS_FILE if weights.is_dir() else weights
     content = hashlib.sha256(file.read_bytes()).hexdigest()
-    changes = {"weights": str(weights), "weights_digest": content}
-    return spec.model_copy(update=changes | {"trial": digest([spec.trial, content])})
+    changes = {"weights": str(weights), "weights_digest": content, "weights_labels": labels}
+    trial = digest([spec.trial, _start(content, labels)])
+    return spec.model_copy(update=changes | {"trial": trial})
+
+
+def _start(content: str | None, labels: tuple[int, ...] | None) -> Any:
+    """Return what determines the weights that a training starts from."""
+    return content if labels is None else [content, labels]
 
 
 def describe(overrides: Mapping[str, Any]) -> str:

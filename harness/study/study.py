@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, PrivateAttr, StringConstraints
 
@@ -21,6 +21,13 @@ from harness.study.designs import Design, DesignError
 Measure = Literal["complexity", "latency", "accuracy"]
 Cause = Literal["out_of_memory", "not_finite", "timeout", "crash", "data", "lost_worker", "error"]
 NonEmpty = Annotated[tuple[Any, ...], Field(min_length=1)]
+
+
+class Given(NamedTuple):
+    """What the command line changes in a study's file."""
+
+    data: str | None = None  # the data set
+    sets: tuple[str, ...] = ()  # PATH=VALUE
 
 
 class Study(Settings):
@@ -69,10 +76,16 @@ class Study(Settings):
 
     _source: Source = PrivateAttr(default=Source("study", {}, {}))
     _setup: Setup = PrivateAttr()
+    _given: Given = PrivateAttr(default=Given())
 
     def setup(self) -> Setup:
         """Return what the trials have in common."""
         return self._setup
+
+    @property
+    def given(self) -> Given:
+        """Return what the command line changed in the file."""
+        return self._given
 
     @property
     def limits(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ from filelock import FileLock
 
 import harness.tracking.contents as contents
 from harness.records import Record
+from harness.tracking import versions
 from harness.tracking.amend import amend, log
 from harness.tracking.marks import absolute, is_current, remember, sqlite_file, written
 
@@ -26,7 +27,7 @@ LONGEST_NAME = 250
 PARAMS_A_BATCH = 100
 SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 3, 20
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts at a database that is locked
-PARENT, WHOLE = "mlflow.parentRunId", "detbench.whole"
+WHOLE = "detbench.whole"
 SENT = "detbench.record"  # digest of the record that a run holds
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Tracker:
     def __init__(self, uri: str) -> None:
         self.uri, self.name, self.file = uri, absolute(uri), sqlite_file(uri)
         self._experiments: dict[str, str] = {}
-        self._parents: dict[str, str] = {}
+        self._parents: dict[tuple[str, str], str] = {}
 
     def send(
         self, record: Record, folder: Path, *, knobs: Collection[str] | None = None, note: str = ""
@@ -82,7 +83,8 @@ class Tracker:
             experiment = self._experiment(client, record.study)
             found = _whole_run(client, experiment, record)
             if found is None:
-                parent = self._parent(client, experiment, record, note)
+                version = versions.of(folder.parent, record.trial)
+                parent = self._parent(client, experiment, record, note, version)
                 run = _create(client, experiment, parent, record, knobs)
                 _fill(client, run, record, folder)
                 client.set_terminated(parent, end_time=_milliseconds(record, "finished"))
@@ -108,6 +110,22 @@ class Tracker:
             }
 
         return self._do(work)
+
+    def arrange(self, study: str, folder: Path, records: Sequence[Record]) -> int:
+        """Move the runs of trials under the version of the study that has them; return how many.
+
+        Args:
+            study: its name.
+            folder: of its records.
+            records: in that folder.
+        """
+
+        def work(client: Any) -> int:
+            whole = f"tags.`{WHOLE}` = 'yes'"
+            found = list(_search(client, client.get_experiment_by_name(study), whole))
+            return versions.arrange(client, found, folder, records)
+
+        return self._do(work, folder)
 
     def close_stale(self, study: str) -> int:
         """Close the runs of a study that a killed process left open; return how many."""
@@ -165,11 +183,12 @@ class Tracker:
             self._experiments[study] = _experiment(client, study, self.file)
         return self._experiments[study]
 
-    def _parent(self, client: Any, experiment: str, record: Record, note: str) -> str:
-        """Return the id of the run that stands for the study, which is made if need be."""
-        if experiment not in self._parents:
-            self._parents[experiment] = _parent(client, experiment, record, note)
-        return self._parents[experiment]
+    def _parent(self, client: Any, experiment: str, record: Record, note: str, version: str) -> str:
+        """Return the id of the run that stands for the study's version, made if need be."""
+        key = (experiment, version)
+        if key not in self._parents:
+            self._parents[key] = versions.parent(client, experiment, record, note, version)
+        return self._parents[key]
 
 
 def _experiment(client: Any, study: str, file: Path | None) -> str:
@@ -188,24 +207,6 @@ def _experiment(client: Any, study: str, file: Path | None) -> str:
         client.restore_experiment(found.experiment_id)
     known: str = found.experiment_id
     return known
-
-
-def _parent(client: Any, experiment: str, record: Record, note: str) -> str:
-    """Find or make the run of a study, which is never open: drivers come, go and are killed."""
-    wanted = "tags.`detbench.kind` = 'study'"
-    found = client.search_runs(
-        [experiment], wanted, max_results=1, order_by=["attributes.start_time", "attributes.run_id"]
-    )
-    if found:
-        known: str = found[0].info.run_id
-        return known
-    tags = {"detbench.kind": "study", "detbench.study": record.study}
-    tags |= {"mlflow.note.content": note} if note else {}
-    start = _milliseconds(record, "started")
-    made = client.create_run(experiment, start_time=start, run_name=record.study, tags=tags)
-    run: str = made.info.run_id
-    client.set_terminated(run)
-    return run
 
 
 def _whole_run(client: Any, experiment: str, record: Record) -> Any:
@@ -230,7 +231,7 @@ def _create(
     from mlflow.entities import Param  # slow to import
 
     tags = contents.tags(record) | {
-        PARENT: parent,
+        versions.PARENT: parent,
         "detbench.writer": _writer(),
         "detbench.logging_since": str(time.time()),
     }

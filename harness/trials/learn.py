@@ -15,7 +15,8 @@ import detectors
 from detectors import weights
 from detectors.config import canonical, flatten
 from detectors.interface import Detector
-from harness.data import DataSet
+from harness.data import DataSet, fingerprint
+from harness.data.fingerprint import DataChangedError
 from harness.measure.accuracy.evaluate import Evaluation, evaluate
 from harness.records import record
 from harness.records.progress import Judge, OnProgress, Progress
@@ -30,6 +31,22 @@ VALIDATIONS_FILE = "validations.json"
 
 class Stopped(Exception):
     """The judge gave a trial up; the message is the reason."""
+
+
+def build(spec: TrialSpec, config: Any) -> Detector:
+    """Build the detector of a trial with the weights that it starts from, if there are any.
+
+    Args:
+        spec: the trial.
+        config: its detector's, or that with other inference-only knobs.
+
+    Raises:
+        WeightsError: they do not fit.
+    """
+    if spec.weights is None or spec.weights_labels is None:
+        return detectors.create(config, weights=spec.weights)
+    moved = detectors.with_labels(config, spec.weights, spec.weights_labels)
+    return detectors.create(config, weights=moved)
 
 
 @dataclass
@@ -55,6 +72,7 @@ class Learner:
 
         Raises:
             Stopped: the judge gave the trial up.
+        DataChangedError: the data set did, meanwhile.
             NotFiniteError: as `train` does; its checkpoint stays, and the state that it names.
         """
         checkpoint = folder / trainings.CHECKPOINT
@@ -63,6 +81,9 @@ class Learner:
         except CheckpointError:  # of another kind of device: it cannot be gone on from here
             shutil.rmtree(checkpoint, ignore_errors=True)
             return self._learn(folder, checkpoint)
+        except DataChangedError:  # what was learnt so far may be of other images
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            raise
         except Stopped:  # whoever needs it anyway has to begin anew, and most often nobody does
             shutil.rmtree(checkpoint, ignore_errors=True)
             raise
@@ -71,7 +92,7 @@ class Learner:
         spec, recipe = self.spec, self.spec.recipe
         if recipe is None:
             raise ValueError("accuracy needs a recipe")
-        detector = detectors.create(canonical(spec.setup.detector), weights=spec.weights)
+        detector = build(spec, canonical(spec.setup.detector))
         follower = _Follower(self, folder / VALIDATIONS_FILE)
         follower.ask()  # what stopped this training before need not be trained again
         training = train(
@@ -85,7 +106,8 @@ class Learner:
             checkpoint=checkpoint,
         )
         if processes.is_first():
-            weights.save(detector, folder, spec.detector)
+            fingerprint.check_unchanged(self.dataset)
+            weights.save(detector, folder, spec.detector, spec.dataset["classes"])
         return Story(
             training=spec.training,
             made_by=f"{spec.study}/{spec.trial}",

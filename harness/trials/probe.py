@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import detectors
 from detectors.config import canonical
 from harness import data
 from harness.config.data import DataError
@@ -14,6 +13,7 @@ from harness.config.recipe import Recipe, RecipeError
 from harness.machine import locks
 from harness.records.progress import Progress
 from harness.training.train import train
+from harness.trials.learn import build
 from harness.trials.plan import PASSES, Planned
 
 SECONDS = 10.0  # of steps that are timed
@@ -56,7 +56,7 @@ def probe(left: Sequence[Planned], device: str, seconds: float = SECONDS) -> Pro
             raise _Enough
 
     try:
-        detector = detectors.create(canonical(item.spec.setup.detector), weights=item.spec.weights)
+        detector = build(item.spec, canonical(item.spec.setup.detector))
         dataset = data.load(item.spec.data)
         with locks.working(device):
             train(detector, dataset, recipe, seed=0, device=device, on_progress=look)

@@ -146,7 +146,8 @@ def bound(trial: Trial) -> dict[str, float]:
 def keep_weights(trial: Trial) -> None:
     """Let others be timed against this trial, even one that has learnt nothing."""
     if "weights" not in trial.record.artifacts:
-        weights.save(trial.detector, trial.folder, trial.spec.detector)
+        spec = trial.spec
+        weights.save(trial.detector, trial.folder, spec.detector, spec.dataset["classes"])
         name_weights(trial)
 
 

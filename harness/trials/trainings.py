@@ -2,14 +2,19 @@
 
 `SHELF/HASH/` holds weights, their config and the story of the training. It is made in
 `SHELF/.partial-HASH/`, which survives a process that dies, so that the next one goes on from the
-checkpoint in it, and is put in place in one go. Whoever needs a training that is being made waits.
+checkpoint in it, and is put in place in one go. Whoever needs a training that is being made waits,
+unless the process that makes it shows no sign of life, as one that was stopped: then it is made
+beside that one's, from its checkpoint, and what is in place first stays.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +28,9 @@ SHELF = ".trainings"
 STORY_FILE = "training.json"
 CHECKPOINT = "checkpoint"
 PARTIAL = ".partial-"
+PLACING = ".placing.lock"
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_BEATS, SECONDS_OF_GRACE = 10.0, 120.0
 
 
 class Story(BaseModel):
@@ -96,16 +103,18 @@ def obtain(
     if found is not None:
         return found
     record.make_folder(shelf)
-    lock = _lock(shelf, training)
-    while not lock.is_locked:
+    place = training
+    while found is None:
+        lock = _lock(shelf, place)
+        if not _wait_for(lock, on_wait):
+            place = _beside(shelf, place)
+            continue
         try:
-            lock.acquire(timeout=SECONDS_BETWEEN_LOOKS)
-        except Timeout:
-            on_wait()
-    try:
-        return find(shelf, training) or _make(shelf, training, make)
-    finally:
-        lock.release()
+            with _alive(Path(lock.lock_file)):
+                found = find(shelf, training) or _make(shelf, training, make, place)
+        finally:
+            lock.release()
+    return found
 
 
 def is_being_made(shelf: Path, training: str) -> bool:
@@ -121,20 +130,70 @@ def is_being_made(shelf: Path, training: str) -> bool:
     return False
 
 
+def _wait_for(lock: BaseFileLock, on_wait: Callable[[], None]) -> bool:
+    """Take a lock; False once its holder has shown no sign of life for too long."""
+    file, seen, since = Path(lock.lock_file), 0, time.monotonic()
+    while True:
+        try:
+            lock.acquire(timeout=SECONDS_BETWEEN_LOOKS)
+            return True
+        except Timeout:
+            on_wait()
+        now = file.stat().st_mtime_ns
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since > SECONDS_OF_GRACE:
+            return False
+
+
+@contextmanager
+def _alive(file: Path) -> Iterator[None]:
+    """Show in a lock's file that its holder runs: a process that is stopped holds it, too."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(SECONDS_BETWEEN_BEATS):
+            with suppress(OSError):
+                os.utime(file)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    with suppress(OSError):
+        os.utime(file)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _beside(shelf: Path, place: str) -> str:
+    """Name a place beside that of a process that is stopped, and begin with what it had."""
+    training, _, number = place.partition("+")
+    beside = f"{training}+{int(number or 1) + 1}"
+    if not partial_folder(shelf, beside).exists():
+        with suppress(OSError):
+            shutil.copytree(partial_folder(shelf, place), partial_folder(shelf, beside))
+    return beside
+
+
 def _lock(shelf: Path, training: str) -> BaseFileLock:
     return FileLock(shelf / f".{training}.lock")  # a flock: the system releases a dead owner's
 
 
-def _make(shelf: Path, training: str, make: Callable[[Path], Story]) -> Stored:
-    partial, folder = partial_folder(shelf, training), shelf / training
+def _make(shelf: Path, training: str, make: Callable[[Path], Story], place: str = "") -> Stored:
+    partial, folder = partial_folder(shelf, place or training), shelf / training
     partial.mkdir(exist_ok=True)
     story = make(partial)
     for item in partial.iterdir():
         if item.name not in (weights.WEIGHTS_FILE, weights.CONFIG_FILE):
             shutil.rmtree(item) if item.is_dir() else item.unlink()
     record.write_whole(partial / STORY_FILE, story.model_dump_json(indent=1, by_alias=True) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)  # there if it is damaged
-    os.replace(partial, folder)
+    with FileLock(shelf / PLACING):
+        if find(shelf, training) is None:
+            shutil.rmtree(folder, ignore_errors=True)  # there if it is damaged
+            os.replace(partial, folder)
+    shutil.rmtree(partial, ignore_errors=True)  # there if another process was first
     found = find(shelf, training)
     if found is None:
         raise OSError(f"{folder}: the training that was put there is not whole")

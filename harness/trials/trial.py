@@ -17,6 +17,7 @@ from detectors import weights
 from detectors.config import canonical
 from harness import data
 from harness.config.data import DataError
+from harness.data import fingerprint
 from harness.machine import environment, locks
 from harness.machine.locks import sharing
 from harness.measure import complexity
@@ -26,7 +27,7 @@ from harness.records.progress import Judge, OnProgress, Progress, ignore
 from harness.study.specification import TrialSpec
 from harness.training import processes
 from harness.trials import reuse, timing, trainings
-from harness.trials.learn import Learner, Stopped, validated_with
+from harness.trials.learn import Learner, Stopped, build, validated_with
 from harness.trials.outcome import blank, close, failure
 from harness.trials.state import Trial
 from harness.trials.trainings import Story
@@ -157,8 +158,10 @@ def _open_data(trial: Trial) -> None:
 
 def _build(trial: Trial) -> None:
     config = trial.spec.setup.detector
-    known = trial.folder if "weights" in trial.record.artifacts else trial.spec.weights
-    trial.detector = detectors.create(config, weights=known).eval()
+    if "weights" in trial.record.artifacts:
+        trial.detector = detectors.create(config, weights=trial.folder).eval()
+    else:
+        trial.detector = build(trial.spec, config).eval()
 
 
 def _count(trial: Trial) -> None:
@@ -227,7 +230,8 @@ def _train(trial: Trial) -> None:
         "validated_with": validated_with(spec),
     }
     trainings.share(stored, trial.folder)
-    weights.save_config(trial.detector.config, trial.folder, spec.detector)
+    classes = spec.dataset["classes"]
+    weights.save_config(trial.detector.config, trial.folder, spec.detector, classes)
     timing.name_weights(trial)
 
 
@@ -237,7 +241,9 @@ def _evaluate(trial: Trial) -> None:
         with sharing(trial.device, trial.on_progress) as on_progress:
             learner = Learner(trial.spec, trial.dataset, trial.device, on_progress)
             trial.evaluation = learner.look(trial.detector)
+    fingerprint.check_unchanged(trial.dataset)
     trial.record.metrics |= trial.evaluation.metrics
     trial.record.details["accuracy"] = trial.evaluation.details
-    stored = detections.write(trial.evaluation.detections, trial.folder)
+    names = {category.id: category.name for category in trial.dataset.val.categories}
+    stored = detections.write(trial.evaluation.detections, trial.folder, names)
     trial.record.artifacts["detections"] = stored.name

@@ -23,6 +23,7 @@ from harness.records.progress import OnProgress, Progress, ignore
 CUTS = ("score_threshold", "max_detections")
 """Knobs that only shorten the list of detections."""
 COCO_LIMITS = [1, 10, 100]  # detections of an image and class that COCO's recalls are given at
+UNKNOWN = -np.inf  # category id of a class that the split does not have
 
 Setting = dict[str, Any]  # knob of the postprocess stage: value
 Rows = NDArray[np.float64]  # [K, 7] image id, box xywh in original pixels, score, category id
@@ -88,7 +89,7 @@ class _Found(NamedTuple):
             rows.append(_rows(found, item, split))
             places.append(np.arange(len(found.scores)))
         table, place = np.concatenate(rows), np.concatenate(places)
-        known = table[:, 6] >= 0
+        known = table[:, 6] != UNKNOWN
         return cls(table[known], place[known])
 
     def cut(self, config: Any) -> Rows:
@@ -101,12 +102,12 @@ class _Found(NamedTuple):
 
 
 def _rows(found: Detections, item: Cached, split: Split) -> Rows:
-    """Turn detections into rows, rounded as they are stored; an unknown class is category -1."""
+    """Turn detections into rows, rounded as they are stored."""
     boxes = to_original(found.boxes.double(), item.size, item.original_size)
     boxes[:, 2:] -= boxes[:, :2]
-    ids = np.full(int(found.labels.max()) + 1 if len(found.labels) else 0, -1.0)
-    for label in range(min(len(ids), len(split.categories))):
-        ids[label] = split.label_to_category_id[label]
+    known = dict(enumerate(split.ids_found))
+    by_label = (known.get(label) for label in range(item.classes))
+    ids = np.array([UNKNOWN if key is None else key for key in by_label], np.float64)
     rows = np.empty((len(found.scores), 7))
     rows[:, 0] = split.images[item.image].id
     rows[:, 1:5] = boxes.float().numpy()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from harness.records import RecordError
 
 FILE = "detections.npz"
 KEYS = ("image_id", "category_id", "bbox", "score")
+NAMES = "category_names"
 REMEDY = "remove the trial's folder, and the next run makes it anew"
 
 Array = NDArray[Any]
 
 
-def write(detections: Sequence[dict[str, Any]], folder: Path) -> Path:
+def write(
+    detections: Sequence[dict[str, Any]], folder: Path, names: Mapping[int, str] | None = None
+) -> Path:
     """Write COCO results into a trial's folder, in their order and without loss.
 
     Numbers are kept in the narrowest type that holds them all exactly: in single precision what
@@ -31,8 +35,10 @@ def write(detections: Sequence[dict[str, Any]], folder: Path) -> Path:
     Args:
         detections: COCO results with `image_id`, `category_id`, `bbox` xywh, and `score`.
         folder: the trial's.
+        names: of the classes by category id; None leaves them unknown.
     """
     columns = {key: np.array([item[key] for item in detections]) for key in KEYS}
+    extra: dict[str, Any] = {} if names is None else {NAMES: _text(names)}
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -40,6 +46,7 @@ def write(detections: Sequence[dict[str, Any]], folder: Path) -> Path:
         category_id=columns["category_id"].astype(np.int64),
         bbox=_narrow(columns["bbox"].astype(np.float64).reshape(-1, 4)),
         score=_narrow(columns["score"].astype(np.float64)),
+        **extra,
     )
     path = folder / FILE
     path.write_bytes(buffer.getvalue())
@@ -64,6 +71,27 @@ def read(path: Path) -> list[dict[str, Any]]:
     _check(file, columns)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [dict(zip(KEYS, row, strict=True)) for row in rows]
+
+
+def read_names(path: Path) -> dict[int, str] | None:
+    """Return the names of classes by category id, from a file that `read` reads.
+
+    Returns:
+        None where the file does not name them.
+    """
+    file = path / FILE if path.is_dir() else path
+    with np.load(io.BytesIO(file.read_bytes())) as stored:
+        if NAMES not in stored.files:
+            return None
+        try:
+            return {int(key): str(name) for key, name in json.loads(stored[NAMES].tobytes())}
+        except (ValueError, TypeError) as error:
+            raise RecordError(f"{file}: {NAMES!r} is no list of classes; {REMEDY}") from error
+
+
+def _text(names: Mapping[int, str]) -> Array:
+    """Return names as bytes, which need no pickle whatever they hold."""
+    return np.frombuffer(json.dumps(list(names.items())).encode(), np.uint8)
 
 
 def _narrow(values: Array) -> Array:

@@ -242,17 +242,20 @@ def _results(found: list[Detections], batch: Batch, split: Split) -> list[dict[s
     Numbers are of single precision, as they are stored: what is scored can be scored again.
     """
     results: list[dict[str, Any]] = []
+    known = dict(enumerate(split.ids_found))
     counts = [len(item.scores) for item in found]
     rows = zip(torch.split(_fetch(found), counts), batch.sizes, batch.original_sizes, strict=True)
     for index, (row, size, original_size) in zip(batch.indices.tolist(), rows, strict=True):
-        row = row[row[:, 5] < len(split.categories)]
+        found_ids = [known.get(int(label)) for label in row[:, 5].tolist()]
+        kept = [place for place, category_id in enumerate(found_ids) if category_id is not None]
+        row = row[kept]
         boxes = to_original(row[:, :4], size, original_size)
         boxes[:, 2:] -= boxes[:, :2]
         image_id = split.images[index].id
-        for box, confidence, label in zip(
-            boxes.float().tolist(), row[:, 4].float().tolist(), row[:, 5].tolist(), strict=True
+        for box, confidence, place in zip(
+            boxes.float().tolist(), row[:, 4].float().tolist(), kept, strict=True
         ):
-            category_id = split.label_to_category_id[int(label)]
+            category_id = found_ids[place]
             results.append(
                 {"image_id": image_id, "category_id": category_id, "bbox": box, "score": confidence}
             )

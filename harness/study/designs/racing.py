@@ -43,11 +43,11 @@ def next_runs(records: Sequence[Record], racing: Racing, seeds: Sequence[int]) -
     open_ = [standing for standing in standings(records, racing) if standing.open]
     if len(open_) < 2:
         return []
-    order = _order(racing, seeds)
+    in_turn = order(racing, seeds)
     waiting = [
-        Run(standing.overrides, next(seed for seed in order if seed not in standing.seeds))
+        Run(standing.overrides, next(seed for seed in in_turn if seed not in standing.seeds))
         for standing in open_
-        if any(seed not in standing.seeds for seed in order)
+        if any(seed not in standing.seeds for seed in in_turn)
     ]
     room = len(waiting) if racing.runs is None else max(racing.runs - len(records), 0)
     return waiting[:room]
@@ -114,7 +114,7 @@ def _values(group: Sequence[Record], metric: str, sign: float) -> dict[int, floa
     }
 
 
-def _order(racing: Racing, seeds: Sequence[int]) -> list[int]:
+def order(racing: Racing, seeds: Sequence[int]) -> list[int]:
     """Return the seeds in which variants are run: the study's own, then those that follow."""
     after = range(max(seeds) + 1, max(seeds) + 1 + racing.seeds)
     return [*seeds, *after][: max(racing.seeds, len(seeds))]

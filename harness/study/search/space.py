@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,15 @@ def active(axis: Axis, overrides: Mapping[str, Any]) -> bool:
     )
 
 
+def contains(space: Space, overrides: Mapping[str, Any]) -> bool:
+    """Say whether a search of a space could choose these knobs and values."""
+    return overrides.keys() <= space.keys() and all(
+        active(axis, overrides) == (path in overrides)
+        and (path not in overrides or _allows(axis, overrides[path]))
+        for path, axis in space.items()
+    )
+
+
 def checked(setup: Setup, space: Space) -> dict[str, Axis]:
     """See that every value fits its knob wherever the knob is turned.
 
@@ -86,6 +96,17 @@ def _draw(trial: BaseTrial, path: str, axis: Axis) -> Any:
     number = trial.suggest_float(path, low, high, step=step, log=axis.log)
     digits = DIGITS if step is None else 12
     return min(max(float(f"{number:.{digits}g}"), float(low)), float(high))
+
+
+def _allows(axis: Axis, value: Any) -> bool:
+    if axis.choices is not None:
+        return short(value) in map(short, axis.choices)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    assert axis.low is not None
+    assert axis.high is not None
+    steps = 0.0 if axis.step is None else (value - axis.low) / axis.step
+    return axis.low <= value <= axis.high and math.isclose(steps, round(steps), abs_tol=1e-6)
 
 
 def _options(axis: Axis) -> dict[Any, Any]:

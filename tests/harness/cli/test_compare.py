@@ -15,6 +15,7 @@ from harness.config.data import DataConfig, ShapesConfig
 from harness.data import DataSet
 from harness.measure.accuracy.detections import write
 from harness.records import RecordError
+from tests.harness import colours
 from tests.harness.detecting import detect, run
 
 SCENES = ShapesConfig(train_images=2, val_images=12, size=64)
@@ -144,3 +145,58 @@ def test_folders_without_a_finished_trial_are_named(study: Path) -> None:
     (study / "thin0" / "detections.npz").write_bytes(b"PK")
     with pytest.raises(RecordError, match="damaged"):
         compare(str(study / "wide0"), str(study / "thin0"))
+
+
+def turned_data(folder: Path) -> tuple[DataSet, DataSet]:
+    """Write a data set twice, the second time with the ids of its classes moved on by one."""
+    new = {"bolt": 2, "nut": 3, "washer": 1}
+    folders = [colours.write(folder / "a"), colours.write(folder / "b", new)]
+    first, second = (data.load(DataConfig(source=str(path))) for path in folders)
+    return first, second
+
+
+def trial(folder: Path, dataset: DataSet, found: list[dict[str, Any]], **fields: Any) -> Path:
+    folder.mkdir()
+    names = {category.id: category.name for category in dataset.val.categories}
+    config = {"data.source": str(dataset.val.image_folder.parent)}
+    known = {"trial": folder.name, "config": config, "data": {"fingerprint": dataset.fingerprint}}
+    run(found, **known | fields).record.write(folder)
+    write(found, folder, names if folder.name != "unnamed" else None)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["named", "unnamed"])
+def test_classes_of_other_ids_are_matched_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    first, second = turned_data(tmp_path)
+    found = detect(np.random.default_rng(0), first.val, 0.9)
+    moved = [{**row, "category_id": row["category_id"] % 3 + 1} for row in found]
+    a, b = trial(tmp_path / "right", first, found), trial(tmp_path / name, second, moved)
+    with pytest.raises(CompareError, match="different data"):
+        compare(str(a), str(b), alone=True)
+    compare(str(a), str(b), alone=True, mixed=True, as_json=True)
+    result = json.loads(capsys.readouterr().out)
+    assert result["accuracy"]["a"] == pytest.approx(result["accuracy"]["b"], rel=1e-12)
+    assert result["accuracy"]["a"] > 0.1
+    assert {item["difference"] for item in result["classes"]} == {0.0}
+    assert (
+        "the classes of B's data have other ids than those of A's: matched by name"
+        in (result["notes"])
+    )
+
+
+def test_figures_over_some_classes_are_compared_with_those_over_all_only_when_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, _ = turned_data(tmp_path)
+    found = detect(np.random.default_rng(0), dataset.val, 0.9)
+    some = {"protocol": {"classes": ["bolt", "washer"]}, "protocol_hash": "q"}
+    a = trial(tmp_path / "all", dataset, found, protocol={}, protocol_hash="p")
+    b = trial(tmp_path / "some", dataset, [row for row in found if row["category_id"] != 2], **some)
+    with pytest.raises(CompareError, match=r"different protocols \(classes\); --mixed"):
+        compare(str(a), str(b), alone=True)
+    compare(str(a), str(b), alone=True, mixed=True, as_json=True)
+    result = json.loads(capsys.readouterr().out)
+    assert {item["name"] for item in result["classes"]} == {"bolt", "washer"}
+    assert result["accuracy"]["a"] == result["accuracy"]["b"]

@@ -29,7 +29,7 @@ def perform(
 ) -> Record:
     """Pretend to work; note in files who did what."""
     note(job.folder, PIDS, str(os.getpid()))
-    partial = partial_folder(job.folder, job.spec)
+    partial = partial_folder(job.folder, job.trial, job.token)
     partial.mkdir(parents=True, exist_ok=True)
     started = time.time()
     for step in range(STEPS):
@@ -41,7 +41,7 @@ def perform(
         result.state = "pruned" if result.stopped else "done"
     result.write(partial)
     note(job.folder, RAN, job.trial)
-    place(partial, job.folder / job.trial)
+    place(partial, job.folder / job.trial, job.token)
     return result
 
 

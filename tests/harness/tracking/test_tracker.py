@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness import tracking
-from harness.records import Failure, Record, record
+from harness.records import Failure, Record, record, snapshot
 from harness.tracking import Tracker, tracker
 from tests.harness.tracking.trackers import client, make, runs, trials
 
@@ -59,6 +59,40 @@ def test_trials_are_nested_under_one_finished_run_a_study(tmp_path: Path, uri: s
     assert parent.data.tags["mlflow.note.content"] == "Does width matter?"
     children = {run.data.tags["mlflow.parentRunId"] for run in trials(uri)}
     assert children == {parent.info.run_id}
+
+
+def test_each_version_of_a_study_has_a_parent_and_each_trial_one_run(
+    tmp_path: Path, uri: str
+) -> None:
+    """Trial a is of the first version, b of both, c of the second."""
+
+    def edited(version: str, *names: str) -> list[Record]:
+        now = snapshot.Snapshot(study="toy", total=2, version=version, trials=list(names))
+        snapshot.update(tmp_path, now)
+        made = [make(tmp_path / name) for name in names]
+        for item in made:
+            Tracker(uri).send(item, tmp_path / item.trial)
+        return made
+
+    def nested() -> dict[str, list[str]]:
+        found = runs(uri)
+        names = {run.info.run_id: run.info.run_name for run in found}
+        children: dict[str, list[str]] = {name: [] for name in names.values() if "toy" in name}
+        for run in trials(uri):
+            parent = names[run.data.tags["mlflow.parentRunId"]]
+            children[parent].append(run.data.tags["detbench.trial"])
+        return {name: sorted(children[name]) for name in children}
+
+    first = edited("one", "a", "b")
+    assert nested() == {"toy": ["a", "b"]}
+    second = edited("two", "b", "c")
+    records = [*first, *second]
+    assert Tracker(uri).arrange("toy", tmp_path, records) == 1
+    assert nested() == {"toy": ["a"], "toy, version 2": ["b", "c"]}
+    assert Tracker(uri).arrange("toy", tmp_path, records) == 0
+    edited("one", "a", "b")
+    Tracker(uri).arrange("toy", tmp_path, records)
+    assert nested() == {"toy": ["a", "b"], "toy, version 2": ["c"]}
 
 
 def test_a_record_is_sent_once(tmp_path: Path, uri: str) -> None:

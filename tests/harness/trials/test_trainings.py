@@ -295,6 +295,50 @@ def test_who_waited_for_a_training_uses_it(tmp_path: Path, monkeypatch: pytest.M
     assert obtain(tmp_path, "abc", never, finish).story == story()
 
 
+def test_a_training_is_made_beside_that_of_a_process_that_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that was stopped goes on once it is woken, and finds the other's in place."""
+    monkeypatch.setattr(trainings, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(trainings, "SECONDS_OF_GRACE", 0.05)
+    monkeypatch.setattr(trainings, "SECONDS_BETWEEN_BEATS", HANG)  # which stopped threads don't
+    makers: list[str] = []
+
+    def slow(folder: Path) -> Story:
+        makers.append(folder.name)
+        (folder / trainings.CHECKPOINT).write_text("half way", "utf-8")
+        beside = obtain(tmp_path, "abc", quick)  # of another process, while this one is stopped
+        assert beside.folder == tmp_path / "abc"
+        return fill(folder).model_copy(update={"seconds": 2.0})
+
+    def quick(folder: Path) -> Story:
+        makers.append(folder.name)
+        assert (folder / trainings.CHECKPOINT).read_text("utf-8") == "half way"
+        return fill(folder)
+
+    assert obtain(tmp_path, "abc", slow).story == story(), "the first in place stays"
+    assert makers == [".partial-abc", ".partial-abc+2"]
+    assert [item.name for item in tmp_path.iterdir() if item.is_dir()] == ["abc"]
+
+
+def test_a_training_that_takes_long_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainings, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(trainings, "SECONDS_OF_GRACE", HANG)
+    waited: list[int] = []
+    lock = FileLock(tmp_path / ".abc.lock")
+    lock.acquire()
+
+    def look() -> None:
+        waited.append(1)
+        if len(waited) == 20:
+            lock.release()
+
+    assert obtain(tmp_path, "abc", fill, look).story == story()
+    assert len(waited) == 20
+
+
 def test_of_processes_that_train_together_the_first_keeps_what_comes_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from harness.records.progress import Progress
 from harness.study import expand, load
 from harness.study.specification import TrialSpec, started_from
 from harness.training.train import NotFiniteError
-from harness.trials import folders, learn, timing, trial
+from harness.trials import folders, learn, timing, trainings, trial
 from harness.trials.outcome import blank_failure
 from harness.trials.reuse import NO_REFERENCE
 from tests.harness.studies import TOY, write
@@ -87,6 +87,32 @@ def test_the_same_trial_gives_the_same_figures(specs: list[TrialSpec], tmp_path:
     assert first.metrics == second.metrics
     files = [(tmp_path / name / "weights.safetensors").read_bytes() for name in "ab"]
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("when", ["train", "evaluate"])
+def test_data_that_change_meanwhile_leave_no_result(
+    specs: list[TrialSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    spec = specs[0].model_copy(update={"measure": ("accuracy",)})
+    file = data.load(spec.data).val.path(0)
+    before = file.read_bytes()
+
+    def changing(step: Progress) -> None:
+        if step.phase == when and step.done == 0:
+            file.write_bytes(before + b" ")
+
+    try:
+        result = trial.run(spec, tmp_path / "a", on_progress=changing, shelf=tmp_path / "shelf")
+    finally:
+        file.write_bytes(before)
+    assert result.failure is not None
+    assert result.failure.cause == "data"
+    assert "changed while it was in use" in result.failure.message
+    assert "mAP" not in result.metrics
+    stands = trainings.find(tmp_path / "shelf", spec.training) is not None
+    assert stands == (when == "evaluate")  # which the pictures of that time were not part of
+    kept = list((tmp_path / "shelf").glob(f".partial-*/{trainings.CHECKPOINT}"))
+    assert kept == []
 
 
 def test_what_is_not_measured_is_absent_with_a_reason(

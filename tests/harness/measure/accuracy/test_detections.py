@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.measure.accuracy.detections import FILE, KEYS, read, write
+from harness.measure.accuracy.detections import FILE, KEYS, NAMES, read, read_names, write
 from harness.measure.accuracy.evaluate import score
 from harness.records import RecordError
 from tests.harness.measure.accuracy import test_evaluate
@@ -101,6 +101,19 @@ def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / FILE, **arrays)
     with pytest.raises(RecordError, match="no file of detections"):
         read(tmp_path)
+
+
+def test_classes_are_named_beside_the_detections(tmp_path: Path) -> None:
+    assert read_names(write([REAL], tmp_path)) is None
+    names = {3: "bolt, small = 5", 7: "Mutter ü \ud83d", -1: ""}
+    assert read_names(write([REAL], tmp_path, names)) == names
+    assert read_names(tmp_path) == names
+    assert read(tmp_path) == [REAL]
+    with np.load(tmp_path / FILE) as stored:
+        columns = dict(stored)
+    np.savez(tmp_path / FILE, **columns | {NAMES: np.frombuffer(b"[1]", np.uint8)})
+    with pytest.raises(RecordError, match="no list of classes"):
+        read_names(tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,207 @@
+"""What the labels of weights mean, and weights with their classes in another order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from detectors import coco
+from detectors.config import KnobError, override
+from detectors.interface import Detector, DetectorConfig, WeightsError
+from detectors.weights import CONFIG_FILE, fill, read
+
+_FEW, _MORE = 7, 8  # numbers of classes whose detectors are compared
+ALIKE = 1e-4  # of two scores that should be one
+
+
+class ClassNames(NamedTuple):
+    """What the labels of weights mean."""
+
+    names: tuple[str, ...]  # by label; a label beyond them was never trained
+    assumed: bool  # whether upstream is known to use these, and the file itself does not say so
+
+
+def class_names(weights: str | Path, config: DetectorConfig) -> ClassNames | None:
+    """Return what the labels of weights mean; None where nothing tells.
+
+    Ours say it in the config beside them, mmengine's checkpoints in their `meta`, Hugging Face's in
+    the config beside them. Upstream's releases say nothing: 80 classes under upstream's keys are
+    COCO's, in the order of their ids.
+
+    Args:
+        weights: a path that `read` knows.
+        config: of the detector that takes them.
+
+    Raises:
+        WeightsError: they cannot be read, or the names are no list of names.
+    """
+    described = _described(Path(weights))
+    if "detector" in described:
+        names = described.get("classes")
+        return None if names is None else ClassNames(_checked(weights, names), assumed=False)
+    content = read(weights)
+    count = count_classes(weights, config)
+    for names in (_of_meta(content), _of_hub(described)):
+        if names is not None and len(names) == count:
+            return ClassNames(tuple(map(str, names)), assumed=False)
+    own = _on_meta(config).state_dict()
+    is_upstream = any(key not in own for key in _keys_of_tensors(content))
+    return ClassNames(coco.CLASSES, assumed=True) if is_upstream and count == 80 else None
+
+
+def count_classes(weights: str | Path, config: DetectorConfig) -> int | None:
+    """Return how many labels weights have; None where the shapes do not tell.
+
+    Args:
+        weights: a path that `read` knows.
+        config: of the detector that takes them, whatever its own number is.
+
+    Raises:
+        WeightsError: they cannot be read.
+    """
+    described = _described(Path(weights))
+    if "detector" in described:
+        found = described.get("knobs", {}).get("num_classes")
+        return found if isinstance(found, int) else None
+    state = _on_meta(config).translate(read(weights))
+    for key, (dim, more) in _class_rows(config).items():
+        tensor = state.get(key)
+        if isinstance(tensor, Tensor) and tensor.dim() > dim:
+            return tensor.shape[dim] - more
+    return None
+
+
+def with_labels(
+    config: DetectorConfig, weights: str | Path, labels: Sequence[int]
+) -> dict[str, Tensor]:
+    """Return the weights of a detector whose class k is that of label `labels[k]` in a file.
+
+    Args:
+        config: of the detector, for as many classes as there are labels.
+        weights: a path that `read` knows, of the same detector for any number of classes.
+        labels: each once.
+
+    Raises:
+        WeightsError: the weights do not fit, or the detector does not keep each class in rows of
+            its own.
+    """
+    count, rows = count_classes(weights, config), _class_rows(config)
+    if count is not None and rows:
+        source = override(config, {"num_classes": count}).build()
+        fill(source, weights)
+        if _moves_with_rows(source, rows, count):
+            return _moved(source.state_dict(), rows, labels, count)
+    raise WeightsError(
+        f"{weights}: the classes are not those of the data set in its order, and this detector does"
+        " not keep each in rows of its own, which could be moved; start from other weights"
+    )
+
+
+def _moved(
+    state: Mapping[str, Tensor],
+    rows: Mapping[str, tuple[int, int]],
+    labels: Sequence[int],
+    count: int,
+) -> dict[str, Tensor]:
+    """Return a state dict with the rows of these of `count` labels, in this order."""
+    moved = dict(state)
+    for key, (dim, more) in rows.items():
+        chosen = torch.tensor([*labels, *range(count, count + more)])
+        moved[key] = state[key].index_select(dim, chosen)
+    return moved
+
+
+@torch.no_grad()
+def _moves_with_rows(detector: Detector, rows: Mapping[str, tuple[int, int]], count: int) -> bool:
+    """Say whether scores change places when rows do, which tells that the rows are the classes'."""
+    state = detector.state_dict()
+    images = torch.rand(
+        1, 3, *detector.config.input.size, generator=torch.Generator().manual_seed(0)
+    )
+    turned = detector.config.build()
+    turned.load_state_dict(_moved(state, rows, range(count)[::-1], count))
+    before, after = (model.eval()(images).scores() for model in (detector, turned))
+    return torch.allclose(before.flip(-1), after, atol=ALIKE)
+
+
+def _on_meta(config: DetectorConfig) -> Detector:
+    with torch.device("meta"):
+        return config.build()
+
+
+def _class_rows(config: DetectorConfig) -> dict[str, tuple[int, int]]:
+    """Return the tensors with a row for each class: key to dimension, and rows behind the classes.
+
+    Nothing is returned for a detector whose classes are kept in any other way.
+    """
+    try:
+        few, more = (
+            _on_meta(override(config, {"num_classes": count})).state_dict()
+            for count in (_FEW, _MORE)
+        )
+    except KnobError:  # their number is no knob
+        return {}
+    found: dict[str, tuple[int, int]] = {}
+    for key, tensor in few.items():
+        grown = [b - a for a, b in zip(tensor.shape, more[key].shape, strict=True)]
+        if any(grown):
+            dim = grown.index(1) if 1 in grown else -1
+            if dim < 0 or sum(map(abs, grown)) != 1 or tensor.shape[dim] < _FEW:
+                return {}
+            found[key] = dim, tensor.shape[dim] - _FEW
+    return found
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Return the config beside weights, ours or Hugging Face's; nothing where there is none."""
+    file = (path if path.is_dir() else path.parent) / CONFIG_FILE
+    if not path.is_dir() and path.suffix != ".safetensors":
+        return {}
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return description if isinstance(description, dict) else {}
+
+
+def _of_meta(content: Mapping[str, Any]) -> Sequence[Any] | None:
+    """Return the names that mmengine and, before it, mmdet leave in a checkpoint."""
+    meta = content.get("meta")
+    if not isinstance(meta, Mapping):
+        return None
+    told = meta.get("dataset_meta")
+    names = told.get("classes", told.get("CLASSES")) if isinstance(told, Mapping) else None
+    names = meta.get("CLASSES") if names is None else names
+    return names if isinstance(names, list | tuple) else None
+
+
+def _of_hub(described: Mapping[str, Any]) -> Sequence[Any] | None:
+    """Return the names in Hugging Face's config; its placeholders are none."""
+    names = described.get("id2label")
+    if not isinstance(names, Mapping):
+        return None
+    listed = [names.get(str(label)) for label in range(len(names))]
+    told = None not in listed and listed != [f"LABEL_{label}" for label in range(len(names))]
+    return listed if told else None
+
+
+def _keys_of_tensors(content: Mapping[Any, Any]) -> Iterator[Any]:
+    """Yield the key of every tensor, however deep it lies."""
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            yield key
+        elif isinstance(value, Mapping):
+            yield from _keys_of_tensors(value)
+
+
+def _checked(weights: str | Path, names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise WeightsError(
+            f"{weights}: 'classes' in {CONFIG_FILE} is no list of names; mend it or take it out"
+        )
+    return tuple(names)
