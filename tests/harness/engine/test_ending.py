@@ -12,7 +12,7 @@ import pytest
 
 from harness.config.yaml_source import StudyError
 from harness.engine import ending
-from harness.engine.agenda import of_sweep
+from harness.engine.agenda import of
 from harness.engine.events import Summary
 from harness.machine import conditions
 from harness.records import Record, latencies, record
@@ -168,7 +168,7 @@ def test_rough_latencies_are_counted_and_the_remedy_named(
 
 def test_what_stands_of_a_study_is_looked_up(tmp_path: Path, study: Study) -> None:
     specs = expand(study)
-    todo = of_sweep(study, specs)
+    todo = of(study)
     with pytest.raises(StudyError, match="is finished; run it first"):
         ending.finished(todo, tmp_path)
     made(tmp_path, study, specs[1].trial)
