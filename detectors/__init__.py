@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from detectors.config import override
-from detectors.configs import CONFIGS, names, resolve
+from detectors.configs import CONFIGS, is_trusted, names, resolve
 from detectors.interface import Detector, DetectorConfig
 from detectors.labels import ClassNames, class_names, count_classes, with_labels
 from detectors.weights import fill
@@ -20,6 +20,7 @@ __all__ = [
     "class_names",
     "count_classes",
     "create",
+    "is_trusted",
     "names",
     "resolve",
     "with_labels",

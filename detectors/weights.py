@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from detectors.config import flatten, override
-from detectors.configs import resolve
+from detectors.configs import is_trusted, resolve
 from detectors.interface import Detector, WeightsError
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -56,25 +56,56 @@ def save_config(config: Any, folder: Path, name: str, classes: Sequence[str] | N
     description: dict[str, Any] = {"detector": name, "knobs": flatten(config)}
     if classes is not None:
         description["classes"] = list(classes)
+    (folder / CONFIG_FILE).unlink(missing_ok=True)  # which may be a link to somewhere else
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> Detector:
+def load(folder: Path, trusted: Collection[str] = ()) -> Detector:
     """Rebuild the detector that `save` wrote.
 
+    Args:
+        folder: with weights and config.
+        trusted: names of detectors that are not built in, whose code may run.
+
     Raises:
-        WeightsError: a file of the two is missing or damaged, or they do not fit together.
+        WeightsError: a file of the two is missing or damaged, they do not fit together, or the
+            config names a detector that is neither built in nor trusted.
         KnobError: the config names a detector or a knob that does not exist.
     """
+    name, knobs = _description(folder)
+    if not is_trusted(name, trusted):
+        raise WeightsError(
+            f"{Path(folder) / CONFIG_FILE}: names the detector {name}, which is code that is not"
+            " built in; if you trust it, add --trust"
+        )
+    config = override(resolve(name), knobs)
+    try:
+        model = config.build()
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(f"{Path(folder) / CONFIG_FILE}: cannot be built: {error}") from error
+    fill(model, folder)
+    return model
+
+
+def saved_name(folder: Path) -> str:
+    """Return the name of the detector that a folder's config has; nothing is looked up.
+
+    Raises:
+        WeightsError: the config is missing or damaged.
+    """
+    return _description(folder)[0]
+
+
+def _description(folder: Path) -> tuple[str, dict[str, Any]]:
     file = Path(folder) / CONFIG_FILE
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
         name, knobs = description["detector"], description["knobs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"{file}: no config of a saved detector: {error}") from error
-    model = override(resolve(name), knobs).build()
-    fill(model, folder)
-    return model
+    if not isinstance(name, str) or not isinstance(knobs, dict):
+        raise WeightsError(f"{file}: no config of a saved detector: {type(name)}, {type(knobs)}")
+    return name, knobs
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -109,15 +140,25 @@ def fill(detector: Detector, weights: str | Path | Mapping[str, Any]) -> None:
         WeightsError: keys are missing or unknown, or shapes differ.
     """
     state = weights if isinstance(weights, Mapping) else read(weights)
-    state = detector.translate(state)
+    try:
+        state = detector.translate(state)
+    except WeightsError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(f"the weights are no state dict: {error}") from error
     _check(detector.state_dict(), state)
-    detector.load_state_dict(state)
+    try:
+        detector.load_state_dict(state)
+    except RuntimeError as error:  # such as tensors that are sparse
+        raise WeightsError(
+            f"the weights cannot be copied: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _read_safetensors(file: Path) -> dict[str, Any]:
     try:
         return load_file(file)
-    except SafetensorError as error:
+    except (SafetensorError, ArithmeticError, KeyError, OSError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{file}: not a safetensors file: {error}") from error
 
 
@@ -129,10 +170,11 @@ def _read_pickle(file: Path) -> dict[str, Any]:
             f"{file}: holds more than tensors and plain values, which is not loaded for safety;"
             " save its state dict alone, from an environment that you trust"
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except Exception as error:  # torch names no class for all ways in which a file is damaged
         raise WeightsError(f"{file}: not a file that torch.save wrote: {error}") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{file}: holds a {type(content).__name__}, expected a state dict")
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        kind = "dict with other keys" if isinstance(content, dict) else type(content).__name__
+        raise WeightsError(f"{file}: holds a {kind}, expected a state dict")
     return content
 
 

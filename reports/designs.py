@@ -13,44 +13,49 @@ from reports.display import DASH, MINUS, Cell, Column, Table
 from reports.effects import LEVEL, Effect, Effects, by_metric
 from reports.figures import bars
 from reports.points import METRICS, Bound
+from reports.ranking import rank
 from reports.search import Goal, Growth, front, growth
 
 COLUMNS = (
     Column("label", "effect", "knob", "the knob, from its first setting to another", kind="text"),
     Column("estimate", "effect", "difference", "the mean over all other settings"),
-    Column("low", "95 % interval", "from", "by least squares, seeds as blocks"),
-    Column("high", "95 % interval", "to", "by least squares, seeds as blocks"),
-    Column("sure", "95 % interval", "real?", "whether the interval leaves out 0", kind="text"),
+    Column("low", "95 % interval", "from", "all intervals of the page hold together at 95 %"),
+    Column("high", "95 % interval", "to", "all intervals of the page hold together at 95 %"),
+    Column(
+        "sure",
+        "95 % interval",
+        "real?",
+        "whether the interval rests on repeated seeds and leaves out 0",
+        kind="text",
+    ),
     Column("aliases", "mixed up with", "", "the same trials would show these as it", kind="text"),
 )
 NOTHING = 1e-9  # what rounding leaves of a difference of equal numbers
 
 
 def summary(records: Sequence[Record], goal: Goal | None = None) -> list[str]:
-    """Say in lines what a design's knobs do, or what a search found."""
+    """Say in lines what a design's knobs do, or what a search found, and what is not ranked."""
+    ranking = rank(records)
     if goal is not None:
-        found = growth(records, goal)
-        return [] if found is None else [growth_note(found, front_numbers(records, goal))]
-    lines = []
-    for item in by_metric(records).values():
+        found = growth(ranking.records, goal)
+        numbers = front_numbers(ranking.records, goal)
+        return [*ranking.reasons, *([] if found is None else [growth_note(found, numbers)])]
+    lines = list(ranking.reasons)
+    for item in by_metric(ranking).values():
         lines.append(effect_caption(item))
-        lines += [_line(effect) for effect in item.effects]
+        lines += [_line(effect, item) for effect in item.effects]
     return lines
 
 
-def _line(effect: Effect) -> str:
+def _line(effect: Effect, among: Effects) -> str:
     ends = "" if effect.low is None else f" ({_signed(effect.low)} to {_signed(effect.high)})"
     mixed = f"; mixed up with {', '.join(effect.aliases)}" if effect.aliases else ""
-    return f"  {effect.label}: {_signed(effect.estimate)}{ends}, {_judged(effect)}{mixed}"
-
-
-def _judged(effect: Effect) -> str:
-    return {"yes": "real", "not known": "no interval"}.get(verdict(effect), verdict(effect))
+    return f"  {effect.label}: {_signed(effect.estimate)}{ends}, {verdict(effect, among)}{mixed}"
 
 
 def effect_table(found: Effects) -> Table:
     """Lay out the effects on one metric, in the metric's unit."""
-    rows = [_row(effect) for effect in found.effects]
+    rows = [_row(effect, found) for effect in found.effects]
     mixed = any(effect.aliases for effect in found.effects)
     columns = list(COLUMNS if mixed else COLUMNS[:-1])
     return Table(columns, [row[: len(columns)] for row in rows], [], [])
@@ -59,29 +64,51 @@ def effect_table(found: Effects) -> Table:
 def effect_caption(found: Effects) -> str:
     """Say what the effects are on, and what their intervals rest on."""
     metric = METRICS[found.metric]
+    lead = f"Effects on {metric.label}, {metric.unit}."
+    several = f"{found.freedom} degree{'s' if found.freedom > 1 else ''} of freedom"
+    if found.scatter == "seeds":
+        held = f"Intervals that hold for all {found.family} effects on this page at once, in"
+        held = f"{held} {LEVEL:.0%} of cases (Bonferroni)"
+        held = held if found.family > 1 else f"Interval of {LEVEL:.0%}"
+        rest = f"{held}, from {several} of repeated seeds in {found.trials} trials."
+        timed = " A latency scatters over seeds with its training and with its timing."
+        return f"{lead} {rest}{'' if found.metric == 'mAP' else timed}"
+    why = WHY[found.scatter].format(what=_what(found))
     if not found.freedom:
-        rest = "No interval: nothing is repeated. More seeds, or fewer knobs, would give one."
-    else:
-        source = "interactions, taken for scatter," if found.pooled else "repetitions"
-        rest = f"Intervals of {LEVEL:.0%} from {found.freedom} degrees of freedom of {source} in "
-        rest += f"{found.trials} trials."
-    return f"Effects on {metric.label}, {metric.unit}. {rest}"
+        return f"{lead} No interval: {why}. More seeds would give one."
+    return (
+        f"{lead} None is called real: {why}. Intervals from {several} of interactions, which are"
+        f" taken for scatter, in {found.trials} trials; more seeds would tell."
+    )
 
 
-def verdict(effect: Effect) -> str:
-    """Say whether an effect is told from nothing."""
-    if effect.low is None or effect.high is None:
-        return "not known"
-    return "yes" if effect.low > 0 or effect.high < 0 else "not told apart"
+WHY = {
+    "one seed": "every setting was trained with one seed, which says {what}",
+    "few seeds": "too few settings were trained with several seeds to tell their scatter",
+}
 
 
-def _row(effect: Effect) -> list[Cell]:
+def _what(found: Effects) -> str:
+    """Say what is known of one training."""
+    return "how it does on these images only" if found.metric == "mAP" else "how it was timed only"
+
+
+def verdict(effect: Effect, among: Effects) -> str:
+    """Say whether an effect is told from nothing: by repeated seeds alone."""
+    if among.scatter == "one seed":
+        return "one seed: images only" if among.metric == "mAP" else "one seed: timing only"
+    if among.scatter == "few seeds" or effect.low is None or effect.high is None:
+        return "not known: too few repeated seeds"
+    return "real" if effect.low > NOTHING or effect.high < -NOTHING else "not told apart"
+
+
+def _row(effect: Effect, among: Effects) -> list[Cell]:
     numbers = [effect.estimate, effect.low, effect.high]
     return [
         Cell(effect.label, effect.label, style="key"),
         *(Cell(_signed(number), number) for number in numbers),
-        Cell(verdict(effect), verdict(effect)),
-        Cell(", ".join(effect.aliases), ", ".join(effect.aliases)),
+        Cell(verdict(effect, among), verdict(effect, among), style="key"),
+        Cell(", ".join(effect.aliases), ", ".join(effect.aliases), style="key"),
     ]
 
 
@@ -97,24 +124,33 @@ def effects_figure(by_metric: Mapping[str, Effects]) -> go.Figure:
     """Draw each effect with its interval around nothing, one metric at a time."""
     traces = [_effects(found, visible=i == 0) for i, found in enumerate(by_metric.values())]
     views = [
-        View(METRICS[key].label, [index], {"xaxis.title.text": _title(key)})
-        for index, key in enumerate(by_metric)
+        View(METRICS[found.metric].label, [index], {"xaxis.title.text": _title(found.metric)})
+        for index, found in enumerate(by_metric.values())
     ]
     labels = list(dict.fromkeys(_label(e) for found in by_metric.values() for e in found.effects))
-    x = axis(_title(next(iter(by_metric))), zeroline=True, zerolinecolor=theme.FAINT)
+    first = next(iter(by_metric.values())).metric
+    x = axis(_title(first), zeroline=True, zerolinecolor=theme.FAINT)
     return figure(traces, x, categories(labels), height=tall(len(labels)), views=views)
 
 
 def _effects(found: Effects, *, visible: bool) -> go.Scatter:
+    """Draw effects, those that are real filled in blue."""
     bounds = [Bound(effect.estimate, effect.low, effect.high) for effect in found.effects]
+    verdicts = [verdict(effect, found) for effect in found.effects]
+    real = [each == "real" for each in verdicts]
     return go.Scatter(
         x=[effect.estimate for effect in found.effects],
         y=[_label(effect) for effect in found.effects],
-        error_x=bars(bounds, theme.BLUE),
+        error_x=bars(bounds, theme.GREY),
         mode="markers",
-        marker={"size": 10, "color": theme.BLUE},
+        marker={
+            "size": 10,
+            "color": [theme.BLUE if each else theme.GREY for each in real],
+            "symbol": ["circle" if each else "circle-open" for each in real],
+        },
+        customdata=verdicts,
         visible=visible,
-        hovertemplate="%{y}: %{x:+.3g}<extra></extra>",
+        hovertemplate="%{y}: %{x:+.3g}, %{customdata}<extra></extra>",
         showlegend=False,
     )
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from harness.records import Record
 from reports import protocols, tables
+from reports.against import Verdicts, no_ratio
 
 DASH = "–"
 MINUS = "−"
@@ -113,6 +114,12 @@ INTERVALS = {
 SOURCE = {"mAP_delta": "mAP", "params_delta": "params", "macs_delta": "macs"}
 
 
+IN_TURNS = (
+    "the first trial's latency times the ratio to it, as both were timed in turns; what a trial "
+    "took at its own moment is latency_own_ms in the download"
+)
+
+
 class Notes:
     """Footnotes of one table: equal reasons share a number."""
 
@@ -126,16 +133,18 @@ class Notes:
         return self.texts.index(text) + 1
 
 
-def trial_table(records: Sequence[Record]) -> Table:
-    """Lay out all trials: number, knobs, seed, metrics, differences."""
-    rows = tables.trial_rows(records)
+def trial_table(
+    records: Sequence[Record], verdicts: Verdicts | None = None, *, alone: bool = False
+) -> Table:
+    """Lay out all trials: number, knobs, seed, metrics, differences; see `tables.trial_rows`."""
+    rows = tables.trial_rows(records, verdicts, alone=alone)
     columns, hidden = _filled(records, rows)
     notes = Notes()
     formats = {column.key: _format(column, rows) for column in columns}
-    first = tables.reference(records)
+    first = None if alone else tables.reference(records)
     lead = _lead(records)
     cells = [
-        [_plain_cell(column, row, record, first) for column in lead]
+        [_plain_cell(column, row, record, first, notes) for column in lead]
         + [_cell(column, row, record, first, formats[column.key], notes) for column in columns]
         for row, record in zip(rows, records, strict=True)
     ]
@@ -181,28 +190,30 @@ def _filled(
 def reason(column: Column, record: Record, first: Record | None) -> str:
     """Say why a trial has no value in a column."""
     if column.kind == "ratio" and record.state == "done":
-        other = tables.timed_against(record)
-        return record.absent.get(column.key) or (
-            "not timed in interleaved rounds with the first trial"
-            if other is None or first is None
-            else f"timed against trial {other}, not against the first"
-        )
+        return record.absent.get(column.key) or no_ratio(record, first)
     if column.key.startswith("candidates"):
         if record.state == "done" and "latency" in record.details:
             return "the postprocessing does not count its candidates"
         return tables.missing(record, "nms_ms")
     if column.kind == "signed" and first is not None and record.state == "done":
         metric = SOURCE[column.key]
+        if metric in record.metrics and metric in first.metrics:
+            return "evaluated on other data than the first"
         lacking = first if metric not in first.metrics else record
         return tables.missing(lacking, metric)
     return tables.missing(record, column.key)
 
 
-def _plain_cell(column: Column, row: dict[str, Any], record: Record, first: Record | None) -> Cell:
+def _plain_cell(
+    column: Column, row: dict[str, Any], record: Record, first: Record | None, notes: Notes
+) -> Cell:
     item = row[column.key]
     if column.key == "number":
-        mark = "first" if record is first else ""
-        return Cell(f"{item}", item, mark, f"{tables.title(record)} · {record.trial}", style="key")
+        old = row["other_code"]
+        mark = ", ".join(["first"] * (record is first) + ["other code"] * (old is not None))
+        hint = f"{tables.title(record)} · {record.trial}"
+        marks = () if old is None else (notes.add(f"of other code: {old}"),)
+        return Cell(f"{item}", item, mark, hint, marks, "key")
     if column.key == "protocol":
         return Cell(item, item, hint=f"protocol {record.protocol_hash}", style="protocol")
     if column.key == "state":
@@ -230,12 +241,16 @@ def _cell(
     marks = tuple(notes.add(f"{column.label}: {remark}") for remark in remarks)
     style = "tie" if column.kind == "ratio" and row["latency_tie"] else ""
     text = ("≈ " if style else "") + write(item)
+    if column.group == "latency, ms" and row["latency_rough"] is not None:
+        style, text = "rough", tables.ROUGH + text
     return Cell(text, item, _interval(column, row, write), "; ".join(remarks), marks, style)
 
 
 def _remarks(column: Column, row: dict[str, Any], record: Record) -> list[str]:
     """Collect what a reader of a value must know: its caveat, and why it has no interval."""
     remarks = [record.caveats.get(SOURCE.get(column.key, column.key), "")]
+    if column.key == "latency_ms" and row.get("latency_own_ms") is not None:
+        remarks.append(IN_TURNS)
     low, _ = INTERVALS.get(column.key, (None, None))
     if low is not None and row.get(low) is None:
         remarks.append(f"no interval: {tables.missing(record, low)}")
@@ -319,7 +334,7 @@ def _sort(item: Any) -> float | str:
 def _summary(column: Column, row: dict[str, Any], write: Callable[[float], str]) -> Cell:
     mean, low, high, count = (row[f"{column.key}_{part}"] for part in ("mean", "min", "max", "n"))
     if mean is None:
-        return Cell(DASH, None, hint="no trial has it", style="missing")
+        return Cell(DASH, None, hint="no trial has it, or none that is not rough", style="missing")
     spread = f"{write(low)} to {write(high)}" if count > 1 and low != high else ""
     partial = f"n = {count}" if count != row["done"] else ""
     return Cell(write(mean), mean, ", ".join(filter(None, (spread, partial))), f"n = {count}")

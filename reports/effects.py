@@ -2,13 +2,20 @@
 
 A linear model is fitted by least squares: a block for each seed, the main effect of every knob, and
 the interaction of every two knobs of two settings as far as the trials tell it from the rest.
+
+An effect is real only if repeated seeds say so: the scatter of its interval is that between seeds
+of the same settings, and the intervals of all effects on a page hold together at 95 %. Where every
+cell has a single training, the scatter is what the model leaves over; it tells no training's luck
+from an interaction, so that nothing is called real whatever its interval. A latency scatters over
+seeds as its trainings do, whose scores decide on the time for NMS, and as its timing does. Rounds
+within one timing are repeated, too, but not the training, and do not count as seeds.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +23,7 @@ from numpy.typing import NDArray
 from harness.records import Record, least_squares
 from harness.records.least_squares import Fit
 from reports import points, tables
+from reports.ranking import PLAIN, Ranking
 
 Floats = NDArray[np.float64]
 MOST_SETTINGS = 6  # of a knob; more are a search, not a design
@@ -29,19 +37,25 @@ class Effect(NamedTuple):
 
     label: str  # "expand_ratio: 0.25 to 0.5", or "expand_ratio × kernel_size"
     estimate: float
-    low: float | None  # of the 95 % interval; None where nothing tells the scatter
+    low: float | None  # of the interval; None where nothing tells the scatter
     high: float | None
     aliases: tuple[str, ...] = ()  # what else the same trials would show as this effect
 
 
 class Effects(NamedTuple):
-    """All effects on one metric."""
+    """All effects on one metric; the intervals of a whole page hold together at `LEVEL`."""
 
     metric: str
     effects: list[Effect]
     trials: int
     freedom: int  # degrees, of the scatter
-    pooled: bool  # whether interactions were taken for scatter, for want of repetitions
+    scatter: Scatter
+    family: int  # effects on the page, which share what may go wrong (Bonferroni)
+
+
+Scatter = Literal["seeds", "few seeds", "one seed"]
+"""What the intervals rest on: trainings repeated with other seeds, or, where too few or none were,
+what the model leaves over, interactions that are taken for scatter included."""
 
 
 class _Term(NamedTuple):
@@ -52,12 +66,26 @@ class _Term(NamedTuple):
     settings: list[str]
 
 
-def by_metric(records: Sequence[Record]) -> dict[str, Effects]:
-    """Estimate effects on accuracy and latency; empty where there is no design to tell from."""
-    timed = points.without_drift(records)
-    keys = ("mAP", "latency_adjusted_ms" if timed else "latency_ms")
-    found = {key: effects(timed or records, key) for key in keys}
-    return {key: item for key, item in found.items() if item is not None}
+class _Model(NamedTuple):
+    """A fitted model of one metric."""
+
+    fit: Fit  # with the scatter that intervals are made of
+    contrasts: list[tuple[str, Floats, tuple[str, ...]]]  # label, [P] of coefficients, aliases
+    trials: int
+    scatter: Scatter
+
+
+def by_metric(ranking: Ranking) -> dict[str, Effects]:
+    """Estimate effects on accuracy and latency; empty where there is no design to tell from.
+
+    Returns:
+        By key of the records' metrics. All effects are one family.
+    """
+    models = {key: _model(ranking.records, key) for key in ("mAP", PLAIN)}
+    found = {key: model for key, model in models.items() if model is not None}
+    family = sum(len(model.contrasts) for model in found.values())
+    named = {"mAP": "mAP", PLAIN: ranking.metric or PLAIN}
+    return {key: _effects(named[key], model, family) for key, model in found.items()}
 
 
 def effects(records: Sequence[Record], metric: str) -> Effects | None:
@@ -74,7 +102,27 @@ def effects(records: Sequence[Record], metric: str) -> Effects | None:
     Returns:
         None where there is nothing to estimate: nothing or too much is swept, or one knob without
         repetitions, of which the trials themselves say it all.
+
+    Source: Miller, Simultaneous Statistical Inference (1981), sec. 2.2, on Bonferroni intervals.
     """
+    model = _model(records, metric)
+    return None if model is None else _effects(metric, model, len(model.contrasts))
+
+
+def _effects(metric: str, model: _Model, family: int) -> Effects:
+    """Give every effect its interval, one of so many."""
+    level = 1 - (1 - LEVEL) / family
+    rows = []
+    for label, contrast, aliases in model.contrasts:
+        estimate = float(contrast @ model.fit.coefficients)
+        half = model.fit.half(contrast, level)
+        low, high = (None, None) if half is None else (estimate - half, estimate + half)
+        rows.append(Effect(label, estimate, low, high, aliases))
+    return Effects(metric, rows, model.trials, model.fit.freedom, model.scatter, family)
+
+
+def _model(records: Sequence[Record], metric: str) -> _Model | None:
+    """Fit a metric's model; None where there is nothing to estimate."""
     done = [r for r in records if r.state == "done" and metric in r.metrics]
     paths = points.swept(done)
     settings = {path: points.settings(done, path) for path in paths}
@@ -90,39 +138,53 @@ def effects(records: Sequence[Record], metric: str) -> Effects | None:
         if len(a.settings) == len(b.settings) == 2
     ]
     terms, aliases = _apart(base, mains, pairs)
-    found = _estimate(metric, y, base, terms, aliases) if terms else None
-    return None if found is None or (len(paths) == 1 and not found.freedom) else found
+    fitted = _fit(y, base, terms) if terms else None
+    if fitted is None:
+        return None
+    fit, shown = fitted
+    scatter = _scatter(done, y)
+    if isinstance(scatter, Fit):
+        fit = fit._replace(variance=scatter.variance, freedom=scatter.freedom)
+    if len(paths) == 1 and not fit.freedom:
+        return None
+    contrasts, start = [], base.shape[1]
+    for term in shown:
+        for label, weights in _contrasts(term):
+            contrast = np.zeros(len(fit.coefficients))
+            contrast[start : start + len(weights)] = weights
+            contrasts.append((label, contrast, tuple(aliases.get(term.name, ()))))
+        start += term.columns.shape[1]
+    rest: Scatter = "seeds" if isinstance(scatter, Fit) else scatter
+    return _Model(fit, contrasts, len(y), rest)
 
 
-def _estimate(
-    metric: str, y: Floats, base: Floats, terms: list[_Term], aliases: dict[str, list[str]]
-) -> Effects | None:
+def _fit(y: Floats, base: Floats, terms: list[_Term]) -> tuple[Fit, list[_Term]] | None:
     """Fit all terms; without the interactions, where those would leave nothing to tell scatter."""
     mains = [term for term in terms if term.settings]
     width = base.shape[1] + sum(term.columns.shape[1] for term in terms)
-    pooled = width >= len(y) and len(mains) < len(terms)
-    shown = mains if pooled else terms
+    shown = mains if width >= len(y) and len(mains) < len(terms) else terms
     fit = least_squares.fit(np.column_stack([base, *(term.columns for term in shown)]), y)
-    if len(fit.coefficients) > len(y):
-        return None
-    rows: list[Effect] = []
-    start = base.shape[1]
-    for term in shown:
-        for label, weights in _contrasts(term):
-            rows.append(_effect(fit, label, start, weights, tuple(aliases.get(term.name, ()))))
-        start += term.columns.shape[1]
-    return Effects(metric, rows, len(y), fit.freedom, pooled)
+    return None if len(fit.coefficients) > len(y) else (fit, shown)
 
 
-def _effect(fit: Fit, label: str, start: int, weights: Floats, aliases: tuple[str, ...]) -> Effect:
-    """Combine coefficients, from one on, into what is shown, with its interval."""
-    contrast = np.zeros(len(fit.coefficients))
-    contrast[start : start + len(weights)] = weights
-    estimate = float(contrast @ fit.coefficients)
-    half = fit.half(contrast, LEVEL)
-    if half is None:
-        return Effect(label, estimate, None, None, aliases)
-    return Effect(label, estimate, estimate - half, estimate + half, aliases)
+def _scatter(records: Sequence[Record], y: Floats) -> Fit | Literal["few seeds", "one seed"]:
+    """Fit a mean a cell and a block a seed, whose rest is the scatter of repeated seeds.
+
+    The same seed twice in a cell is no repetition, and counts by its mean.
+    """
+    paths = tables.knobs(records)
+    values: dict[tuple[tuple[str, ...], int], list[float]] = {}
+    for record, value in zip(records, y, strict=True):
+        cell = (*tables.variant(record, paths), record.protocol_hash)
+        values.setdefault((cell, record.seed), []).append(float(value))
+    cells, seeds = (list(dict.fromkeys(key[part] for key in values)) for part in (0, 1))
+    if len(values) == len(cells):
+        return "one seed"
+    design = np.zeros((len(values), len(cells) + len(seeds)))
+    for row, (cell, seed) in zip(design, values, strict=True):
+        row[cells.index(cell)] = row[len(cells) + seeds.index(seed)] = 1
+    fit = least_squares.fit(design, np.array([np.mean(found) for found in values.values()]))
+    return fit if fit.freedom else "few seeds"
 
 
 def _contrasts(term: _Term) -> list[tuple[str, Floats]]:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import NamedTuple
 
-from harness.records import Record
+from harness.records import Record, origins
+from harness.records.protocols import differing
 from reports import protocols, tables
 
 RECIPE = ("epochs", "batch_size", "lr", "schedule", "ema_decay", "precision")
 LATENCY = ("batch_size", "precision", "threads")
-PACKAGES = ("detbench", "torch", "hotcoco")
+PACKAGES = ("detbench", "torch", "torchvision", "opencv-python-headless", "hotcoco")
 
 
 class Fact(NamedTuple):
@@ -33,7 +34,7 @@ def facts(records: Sequence[Record]) -> list[Fact]:
         Fact("latency", _each(records, lambda record: _settings(record, "latency", LATENCY))),
         Fact("device", _each(records, device)),
         Fact("software", _each(records, software)),
-        Fact("code", _each(records, code)),
+        Fact("code", "; ".join(filter(None, (_each(records, code), unknown_code(records))))),
         Fact("trials", states(records)),
         Fact("date", dates(records)),
         Fact("protocol", _each(records, lambda record: record.protocol_hash)),
@@ -147,23 +148,56 @@ def dates(records: Sequence[Record]) -> str:
 def warnings(records: Sequence[Record]) -> list[str]:
     """Say in what way trials on this page cannot be compared as they stand."""
     found = []
+    done = [record for record in records if record.state == "done"]
     count = len(protocols.letters(records))
     if count > 1:
-        keys = ", ".join(protocols.differing(records)) or "unknown parts"
+        keys = ", ".join(differing(records)) or "unknown parts"
         found.append(
             f"Trials of {count} protocols share this page; they differ in {keys}. "
             "Figures that depend on it mean different things; a letter marks the rows of each."
         )
+    if keys := ", ".join(origins.edited(done)):
+        found.append(
+            f"Trials of several versions of the study share this page; they differ in {keys},"
+            " which no trial overrides."
+        )
+    if files := ", ".join(origins.other_code(done)):
+        found.append(f"Trials of several versions of the code share this page: {files} changed.")
     for name, describe, consequence in (
         ("devices", device, "Latencies cannot be compared across them."),
         ("data sets", fingerprint, "Accuracies cannot be compared across them."),
-        ("versions of the software", software, "Some differences may come from it."),
     ):
-        texts = {describe(record) for record in records if record.state == "done"}
+        texts = {describe(record) for record in done}
         if len(texts) > 1:
             listed = "; ".join(sorted(text or "unknown" for text in texts))
             found.append(f"Trials of {len(texts)} {name} share this page: {listed}. {consequence}")
+    if libraries := _libraries(records, done):
+        found.append(
+            f"Trials of several versions of libraries share this page: {libraries}."
+            " Some differences may come from it."
+        )
     return found
+
+
+def _libraries(records: Sequence[Record], done: Sequence[Record]) -> str:
+    """Name the libraries whose versions differ, with the numbers of the trials of each."""
+    numbers = {id(record): f"#{number}" for number, record in enumerate(records, 1)}
+    return "; ".join(
+        f"{name} "
+        + ", ".join(
+            f"{version} ({', '.join(numbers[id(record)] for record in group)})"
+            for version, group in versions.items()
+        )
+        for name, versions in origins.libraries(done).items()
+    )
+
+
+def unknown_code(records: Sequence[Record]) -> str:
+    """Say how many trials do not tell the source that computed them; empty if all do."""
+    count = sum(record.state == "done" and not record.code for record in records)
+    total = sum(record.state == "done" for record in records)
+    of = f"{count} of {total} trials" if count < total else "these trials"
+    return f"unknown for {of}, recorded before the source was kept with a result" if count else ""
 
 
 def command(records: Sequence[Record]) -> str:

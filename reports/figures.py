@@ -30,15 +30,17 @@ SHARE = 0.1
 DOTS = {
     "Pareto-optimal": (theme.BLUE, "circle", "top center"),
     "beaten by another": (theme.GREY, "circle-open", "bottom center"),
+    "not ranked": (theme.GREY, "square-open", "bottom center"),
 }
 NAMED = 6  # as many dots have their names beside them; more have their numbers
 STAGE_NAMES = {"backbone_ms": "backbone", "neck_ms": "neck", "head_ms": "head", "nms_ms": "NMS"}
 
 
 def trade_off_figure(dots: Sequence[Dot], cost: Metric, gain: Metric) -> go.Figure:
-    """Draw gain against cost; dots that nothing beats are filled and connected."""
+    """Draw gain against cost; dots that nothing beats are filled and connected, if ranked."""
     front = sorted((dot for dot in dots if dot.optimal), key=lambda dot: dot.x.value)
-    rest = [dot for dot in dots if not dot.optimal]
+    rest = [dot for dot in dots if dot.ranked and not dot.optimal]
+    aside = [dot for dot in dots if not dot.ranked]
     traces = [
         go.Scatter(
             x=[dot.x.value for dot in front],
@@ -50,10 +52,11 @@ def trade_off_figure(dots: Sequence[Dot], cost: Metric, gain: Metric) -> go.Figu
         ),
         _dots(front, "Pareto-optimal", len(dots), (cost, gain)),
         _dots(rest, "beaten by another", len(dots), (cost, gain)),
+        *([_dots(aside, "not ranked", len(dots), (cost, gain))] if aside else []),
     ]
     x = axis(cost.axis, range=_limits([dot.x for dot in dots], cost.key))
     y = axis(gain.axis, range=_limits([dot.y for dot in dots], gain.key))
-    return figure(traces, x, y, legend=legend(), showlegend=bool(rest))
+    return figure(traces, x, y, legend=legend(), showlegend=bool(rest or aside))
 
 
 def _dots(dots: Sequence[Dot], name: str, among: int, metrics: tuple[Metric, Metric]) -> go.Scatter:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from harness.records import Record
 from reports import designs, effects, figures, latencies, points, search, tables
+from reports.ranking import Ranking, rank
 from reports.search import Goal
 
 COSTS = ("latency_ms", "params", "macs")
@@ -36,9 +37,12 @@ SPREAD = (
     "1.5 times its length, dots beyond."
 )
 EFFECTS = (
-    "A difference that a knob makes on average over the settings of the others, with its 95 % "
-    "interval; one that holds 0 is not told from nothing. The table above holds the numbers."
+    "A difference that a knob makes on average over the settings of the others, with its interval. "
+    "A filled dot is real: repeated seeds say so, all effects on the page allowed for. The table "
+    "above holds the numbers."
 )
+ONE_SEED = " Each setting was trained once, so a small lead in mAP may be its seed's."
+UNRANKED = " A hollow square is shown and not ranked; the reason stands above the figures."
 ORDER = "A drift that both series share comes from the machine, not from the trial."
 
 
@@ -52,22 +56,27 @@ class Panel(NamedTuple):
     wide: bool = False
 
 
-def panels(records: Sequence[Record], goal: Goal | None = None) -> list[Panel]:
+def panels(
+    records: Sequence[Record], goal: Goal | None = None, ranking: Ranking | None = None
+) -> list[Panel]:
     """Make every figure that these records have points for.
 
     Args:
         records: of one study.
         goal: of the search that made them; None for a sweep.
+        ranking: what of them may be ranked; found here if None.
     """
-    dots = _trade_offs(_within(records, goal) if goal else records)
-    knobs = _growth(records, goal) if goal else [*_swept(records), *_effects(records)]
+    ranking = ranking or rank(records)
+    ranked = ranking.records
+    dots = _trade_offs(records, ranking, goal)
+    knobs = _growth(ranked, goal) if goal else [*_swept(ranking), *_effects(ranking)]
     rest = [*_stages(records), *_latencies(records)]
     main = [panel._replace(wide=not knobs) for panel in dots[:1]]
     return [*main, *knobs, *dots[1:], *rest, *_curves(records)]
 
 
-def _effects(records: Sequence[Record]) -> list[Panel]:
-    found = effects.by_metric(records)
+def _effects(ranking: Ranking) -> list[Panel]:
+    found = effects.by_metric(ranking)
     if not found:
         return []
     return [Panel("effects", "Effect of each knob", EFFECTS, designs.effects_figure(found))]
@@ -89,40 +98,41 @@ def _within(records: Sequence[Record], goal: Goal) -> list[Record]:
     ]
 
 
-def _trade_offs(records: Sequence[Record]) -> list[Panel]:
-    gain = points.METRICS["mAP"]
+def _trade_offs(records: Sequence[Record], ranking: Ranking, goal: Goal | None) -> list[Panel]:
+    gain, several = points.METRICS["mAP"], tables.has_seeds(records)
+    place = points.variant_trade_off if several else points.trade_off
     found = []
     for key in COSTS:
-        shown, metric = records, key
-        if key == "latency_ms" and (adjusted := points.without_drift(records)):
-            shown, metric = adjusted, "latency_adjusted_ms"
+        shown, ranked = (
+            _within(each, goal) if goal else each for each in (records, ranking.records)
+        )
+        dots = place(shown, key, ranked=ranked)
+        metric = (ranking.metric or key) if key == "latency_ms" else key
         cost = points.METRICS[metric]
-        several = tables.has_seeds(records)
-        place = points.variant_trade_off if several else points.trade_off
-        dots = place(shown, metric)
         if len(dots) > 1:
-            note = _bars_note(metric, several)
+            note = _bars_note(metric, several, any(dot.ranked for dot in dots))
+            note += "" if several else ONE_SEED
+            note += "" if all(dot.ranked for dot in dots) else UNRANKED
             figure = figures.trade_off_figure(dots, cost, gain)
             found.append(Panel(f"mAP-{key}", f"mAP against {cost.label}", note, figure))
     return found
 
 
-def _bars_note(cost: str, several: bool) -> str:
+def _bars_note(cost: str, several: bool, ranked: bool) -> str:
+    front = f" {FRONT}" if ranked else ""
     if several:
         drift = f" {WITHOUT_DRIFT}" if cost == "latency_adjusted_ms" else ""
         means = "the mean over its seeds, bars from least to greatest"
-        return f"One dot a variant: {means}.{drift} {FRONT}"
+        return f"One dot a variant: {means}.{drift}{front}"
+    ties = " Dots whose bars overlap may be ties." if ranked else ""
     if cost == "latency_adjusted_ms":
         return (
             f"One dot a trial; bars are the 95 % interval of its ratio to the first. "
-            f"{WITHOUT_DRIFT} {FRONT} Dots whose bars overlap may be ties."
+            f"{WITHOUT_DRIFT}{front}{ties}"
         )
     if cost == "latency_ms":
-        return (
-            f"One dot a trial; bars are the 95 % interval of the median. {FRONT} Dots whose bars "
-            "overlap may be ties."
-        )
-    return f"One dot a trial. {FRONT}"
+        return f"One dot a trial; bars are the 95 % interval of the median.{front}{ties}"
+    return f"One dot a trial.{front}"
 
 
 def _stages(records: Sequence[Record]) -> list[Panel]:
@@ -177,7 +187,8 @@ def _latencies(records: Sequence[Record]) -> list[Panel]:
     ]
 
 
-def _swept(records: Sequence[Record]) -> list[Panel]:
+def _swept(ranking: Ranking) -> list[Panel]:
+    records = ranking.records
     paths = points.swept(records)
     keys = [key for key in SHOWN if any(key in record.metrics for record in records)]
     if not keys:

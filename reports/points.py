@@ -56,6 +56,7 @@ class Dot(NamedTuple):
     y: Bound
     hover: tuple[str, ...]
     optimal: bool  # no other dot is at least as good in both and better in one
+    ranked: bool = True  # whether it may be set in an order with others
 
 
 class Stages(NamedTuple):
@@ -105,68 +106,64 @@ class Grid(NamedTuple):
     counts: list[list[int]]
 
 
-def trade_off(records: Sequence[Record], cost: str, gain: str = "mAP") -> list[Dot]:
-    """Place every trial that has both metrics between them."""
-    found = [
-        (number, label, record)
-        for number, (label, record) in enumerate(
-            zip(tables.labels(records), records, strict=True), 1
-        )
-        if record.metrics.keys() >= {cost, gain}
-    ]
-    dots = [
-        Dot(
-            number,
-            label,
-            _bound(record, cost),
-            _bound(record, gain),
-            _hover(records, record),
-            False,
-        )
-        for number, label, record in found
-    ]
+def trade_off(
+    records: Sequence[Record], cost: str, gain: str = "mAP", ranked: Sequence[Record] | None = None
+) -> list[Dot]:
+    """Place every finished trial that has both metrics between them.
+
+    Args:
+        records: of one study.
+        cost: a key of `METRICS`.
+        gain: likewise.
+        ranked: the same as `reports.ranking` leaves them; None where all may be ranked.
+    """
+    dots = []
+    labels = tables.labels(records)
+    pairs = zip(records, ranked or records, strict=True)
+    for number, (label, (record, kept)) in enumerate(zip(labels, pairs, strict=True), 1):
+        found = next((one for one in (kept, record) if _has(one, cost, gain)), None)
+        if found is not None:
+            hover = _hover(records, record)
+            place = _bound(found, cost), _bound(found, gain)
+            dots.append(Dot(number, label, *place, hover, False, found is kept))
     return mark_optimal(dots)
 
 
-def variant_trade_off(records: Sequence[Record], cost: str, gain: str = "mAP") -> list[Dot]:
-    """Place every variant between the means of two metrics over its seeds, with their ranges."""
+def variant_trade_off(
+    records: Sequence[Record], cost: str, gain: str = "mAP", ranked: Sequence[Record] | None = None
+) -> list[Dot]:
+    """Place every variant between the means of two metrics over its seeds, with their ranges.
+
+    Args:
+        records: of one study.
+        cost: a key of `METRICS`.
+        gain: likewise.
+        ranked: as for `trade_off`; means are over those where there are any.
+    """
     paths = tables.knobs(records)
+    kept = {id(own): other for own, other in zip(records, ranked or records, strict=True)}
     dots = []
     for number, group in enumerate(tables.variants(records), 1):
-        both = [record for record in group if record.metrics.keys() >= {cost, gain}]
+        may = [kept[id(record)] for record in group if _has(kept[id(record)], cost, gain)]
+        both = may or [record for record in group if _has(record, cost, gain)]
         if both:
             label = f"V{number}: {tables.settings(group[0], paths)}"
             hover = (*_settings(records, group[0]), f"mean of n = {len(both)}")
-            dots.append(Dot(number, label, _range(both, cost), _range(both, gain), hover, False))
+            place = _range(both, cost), _range(both, gain)
+            dots.append(Dot(number, label, *place, hover, False, bool(may)))
     return mark_optimal(dots)
 
 
-def without_drift(records: Sequence[Record]) -> list[Record] | None:
-    """Give every timed trial a `latency_adjusted_ms`; None where one cannot have it.
-
-    Trials are timed at different moments, and the machine's speed may change in between. Where all
-    were timed in turns with the same first trial, that trial's latency times their ratio to it is
-    free of that; the first one's own latency is what it is measured by.
-    """
-    timed = [record for record in records if "latency_ms" in record.metrics]
-    first = {tables.timed_against(record) for record in timed} - {None}
-    others = [record for record in timed if record.trial not in first]
-    if len(first) != 1 or len(others) != len(timed) - 1:
-        return None
-    if not all("latency_adjusted_ms" in record.metrics for record in others):
-        return None
-    return [_adjusted(record) if record.trial in first else record for record in records]
-
-
-def _adjusted(first: Record) -> Record:
-    metrics = first.metrics | {"latency_adjusted_ms": first.metrics["latency_ms"]}
-    return first.model_copy(update={"metrics": metrics})
+def _has(record: Record, *metrics: str) -> bool:
+    return record.state == "done" and record.metrics.keys() >= {*metrics}
 
 
 def mark_optimal(dots: Sequence[Dot]) -> list[Dot]:
-    """Mark the dots that are Pareto-optimal among these."""
-    flags = fronts.front([(-dot.x.value, dot.y.value) for dot in dots])
-    return [dot._replace(optimal=flag) for dot, flag in zip(dots, flags, strict=True)]
+    """Mark the dots that are Pareto-optimal among those that may be ranked."""
+    ranked = [dot for dot in dots if dot.ranked]
+    flags = fronts.front([(-dot.x.value, dot.y.value) for dot in ranked])
+    optimal = {id(dot) for dot, flag in zip(ranked, flags, strict=True) if flag}
+    return [dot._replace(optimal=id(dot) in optimal) for dot in dots]
 
 
 def _bound(record: Record, metric: str) -> Bound:
@@ -189,7 +186,7 @@ def _range(group: Sequence[Record], metric: str) -> Bound:
 
 
 def _hover(records: Sequence[Record], record: Record) -> tuple[str, ...]:
-    caveats = [f"{metric}: {text}" for metric, text in record.caveats.items()]
+    caveats = [f"{METRICS[m].label if m in METRICS else m}: {t}" for m, t in record.caveats.items()]
     return (*_settings(records, record), f"seed: {record.seed}", *caveats)
 
 
@@ -204,7 +201,7 @@ def stages(records: Sequence[Record]) -> list[Stages]:
     """Collect stage times of the trials that have any."""
     found = [
         Stages(
-            label,
+            tables.marked(label, record),
             {stage: record.metrics[stage] for stage in STAGES if stage in record.metrics},
             record.metrics.get("latency_ms"),
         )
@@ -242,7 +239,11 @@ def curves(records: Sequence[Record], name: str) -> list[Curve]:
 def timed(records: Sequence[Record]) -> list[Timed]:
     """Collect raw latencies of the trials that have them."""
     return [
-        Timed(label, record.samples["latency_ms"], record.samples.get("reference_latency_ms", []))
+        Timed(
+            tables.marked(label, record),
+            record.samples["latency_ms"],
+            record.samples.get("reference_latency_ms", []),
+        )
         for label, record in zip(tables.labels(records), records, strict=True)
         if record.samples.get("latency_ms")
     ]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from typing import Any
 
 from harness.records import Record
-
-SHARED = ("input.", "postprocess.")  # keys of a protocol that are knobs of the detector
+from harness.records.protocols import unexplained
 
 
 class MixedProtocols(ValueError):
@@ -36,40 +34,6 @@ def letters(records: Sequence[Record]) -> dict[str, str]:
     """Name protocols `A`, `B`, ... in the order in which they appear, by their hash."""
     hashes = dict.fromkeys(record.protocol_hash for record in records)
     return {each: _letter(number) for number, each in enumerate(hashes)}
-
-
-def differing(records: Sequence[Record]) -> list[str]:
-    """Name what the protocols of trials differ in; settings of latency one by one."""
-    flat = [_flat(record.protocol) for record in records]
-    keys = dict.fromkeys(key for protocol in flat for key in protocol)
-    return [key for key in keys if len({repr(protocol.get(key)) for protocol in flat}) > 1]
-
-
-def unexplained(records: Sequence[Record]) -> list[str]:
-    """Name what the protocols of trials differ in although no trial overrides it."""
-    if len(letters(records)) < 2:
-        return []
-    paths = {path for record in records for path in record.overrides}
-    swapped = len({record.detector for record in records}) > 1
-    found = [key for key in differing(records) if not _is_swept(key, paths, swapped=swapped)]
-    return found or ([] if differing(records) else ["unknown parts"])
-
-
-def _is_swept(key: str, paths: set[str], *, swapped: bool) -> bool:
-    """Say whether a key of a protocol follows from knobs that trials override."""
-    if key == "data":
-        return any(path.startswith("data.") for path in paths)
-    if key.startswith(SHARED):
-        return swapped or f"detector.{key}" in paths or "detector" in paths
-    return key in paths
-
-
-def _flat(protocol: dict[str, Any]) -> dict[str, Any]:
-    inner = protocol.get("latency")
-    if not isinstance(inner, dict):
-        return protocol
-    rest = {key: value for key, value in protocol.items() if key != "latency"}
-    return rest | {f"latency.{key}": value for key, value in inner.items()}
 
 
 def _letter(number: int) -> str:

@@ -14,8 +14,10 @@ import jinja2
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from harness.records import FILE, Record, write_whole
+from harness.records import FILE, Record, latencies, write_whole
 from reports import designs, display, effects, facts, panels, protocols, tables, theme
+from reports.against import Verdicts
+from reports.ranking import Ranking, rank
 from reports.search import Goal
 
 PAGE = "index.html"
@@ -41,6 +43,7 @@ def write(
     command: str = "",
     goal: Goal | None = None,
     mixed: bool = False,
+    verdicts: Verdicts | None = None,
     earlier: Sequence[Record] = (),
 ) -> Path:
     """Write the page of a study.
@@ -55,8 +58,9 @@ def write(
         command: what makes these records again.
         goal: of the search that made these records; None for a sweep.
         mixed: whether trials may have been measured differently; their rows are marked.
-        earlier: trials of earlier versions of the study, shown in a table of their own: no figure,
-            no effect and no mean over seeds has a part of them.
+        verdicts: how latencies compare with the reference trial's, from `harness.analysis.compare`;
+            without, only ratios that records hold are shown.
+        earlier: trials that the study's file no longer asks for: a table of their own, no figure.
 
     Raises:
         MixedProtocols: they were, and it was not allowed.
@@ -71,6 +75,7 @@ def write(
             records,
             file.parent,
             goal,
+            verdicts,
             earlier,
             title=title,
             question=question,
@@ -84,6 +89,7 @@ def render(
     records: list[Record],
     folder: Path,
     goal: Goal | None = None,
+    verdicts: Verdicts | None = None,
     earlier: Sequence[Record] = (),
     **texts: str,
 ) -> str:
@@ -93,11 +99,13 @@ def render(
         records: of one study, in the order they were started.
         folder: where the page is to stand.
         goal: of a search.
-        earlier: trials of earlier versions of the study.
+        verdicts: on latencies.
+        earlier: trials of an earlier version of the study.
         texts: title, question, source, command.
     """
     several = tables.has_seeds(records)
-    rows = tables.trial_rows(records)
+    rows = tables.trial_rows(records, verdicts)
+    ranking = rank(records)
     return (
         environment()
         .get_template("study.html")
@@ -105,14 +113,17 @@ def render(
             **texts,
             facts=facts.facts(records),
             warnings=facts.warnings(records),
-            trials=display.trial_table(records),
+            trials=display.trial_table(records, verdicts),
+            earlier=display.trial_table(earlier, alone=True) if earlier else None,
+            unranked=ranking.reasons,
+            rough=any(latencies.rough(record) is not None for record in records),
             variants=display.variant_table(records) if several else None,
-            earlier=display.trial_table(earlier) if earlier else None,
             failed=failed(records),
-            effects=[] if goal else effect_tables(records),
-            panels=panels.panels(records, goal),
+            effects=[] if goal else effect_tables(ranking),
+            panels=panels.panels(records, goal, ranking),
             legend=panels.legend(records),
             records=[raw(record, folder) for record in records],
+            earlier_records=[raw(record, folder) for record in earlier],
             downloads={
                 "csv": data_uri("text/csv", tables.to_csv(rows)),
                 "json": data_uri("application/json", to_json(rows)),
@@ -123,9 +134,9 @@ def render(
     )
 
 
-def effect_tables(records: Sequence[Record]) -> list[tuple[str, display.Table]]:
+def effect_tables(ranking: Ranking) -> list[tuple[str, display.Table]]:
     """Lay out the effects of the swept knobs, a caption and a table a metric."""
-    found = effects.by_metric(records).values()
+    found = effects.by_metric(ranking).values()
     return [(designs.effect_caption(item), designs.effect_table(item)) for item in found]
 
 

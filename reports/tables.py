@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records import Record
+from harness.records import Record, latencies, origins
+from harness.records.turns import timed_against
 from reports import protocols
+from reports.against import RATIO, Verdicts, as_shown, differences
 
 METRICS = (
     "mAP",
@@ -36,7 +38,8 @@ METRICS = (
     "memory_bytes",
     "energy_j",
 )
-RATIO = ("latency_ratio", "latency_ratio_low", "latency_ratio_high")
+ROUGH = "~"
+"""Stands before a latency that is not ranked."""
 CANDIDATES = {"candidates_before_nms": "candidates", "candidates_after_nms": "detections"}
 """Key of a row: its name among the details of latency."""
 SUMMARISED = ("mAP", "mAP_50", "params", "macs", "latency_ms", "network_ms", "nms_ms")
@@ -127,6 +130,11 @@ def labels(records: Sequence[Record]) -> list[str]:
     ]
 
 
+def marked(label: str, record: Record) -> str:
+    """Mark a label beside a latency that is only rough."""
+    return f"{label} ({ROUGH} rough)" if latencies.rough(record) is not None else label
+
+
 def reference(records: Sequence[Record]) -> Record | None:
     """Return the trial that differences are shown against.
 
@@ -154,19 +162,32 @@ def candidates(record: Record) -> dict[str, float]:
     return {key: float(found["median"]) for key, found in counted.items() if found}
 
 
-def trial_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+def trial_rows(
+    records: Sequence[Record], verdicts: Verdicts | None = None, *, alone: bool = False
+) -> list[dict[str, Any]]:
     """Make one flat row of plain values a trial, all with the same keys.
 
     Keys: number, trial, name, detector, seed, protocol (a letter, the same for rows that were
     measured alike), protocol_hash, state, cause, message; the dotted path of each swept
     knob; the metrics by their names in `Record`; candidates_before_nms, candidates_after_nms;
-    against the first finished trial: mAP_delta (points), params_delta, macs_delta (%),
-    latency_ratio with _low and _high, and latency_tie (the interval contains 1).
+    against the reference trial: mAP_delta (points), params_delta, macs_delta (%),
+    latency_ratio with _low and _high, and latency_tie (the interval contains 1);
+    latency_rough and other_code (why a latency is not ranked, and by what a result is out of date).
+
+    A row's latency and its ratio are of one measurement: where a trial was timed in turns with the
+    reference trial, `latency_ms` is that one's times the ratio, and `latency_own_ms` what it took
+    at its own moment.
+
+    Args:
+        records: of one study.
+        verdicts: from `harness.analysis.compare`; without, only ratios that records hold are shown.
+        alone: whether rows are compared with none.
     """
-    first = reference(records)
+    first = None if alone else reference(records)
     paths = knobs(records)
-    metrics = _metrics(records)
     letters = protocols.letters(records)
+    shown = [as_shown(record, first, verdicts) for record in records]
+    metrics = _metrics(shown)
     return [
         {"number": number}
         | _identity(record)
@@ -174,8 +195,9 @@ def trial_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
         | {path: value(record, path) for path in paths}
         | {metric: record.metrics.get(metric) for metric in metrics}
         | {key: candidates(record).get(key) for key in CANDIDATES}
-        | differences(record, first)
-        for number, record in enumerate(records, 1)
+        | differences(record, first, verdicts)
+        | {"latency_rough": latencies.rough(record), "other_code": origins.stale(record)}
+        for number, record in enumerate(shown, 1)
     ]
 
 
@@ -197,54 +219,15 @@ def _identity(record: Record) -> dict[str, Any]:
     }
 
 
-def differences(record: Record, first: Record | None) -> dict[str, Any]:
-    """Compare a trial with the first: points of mAP, % of params and MACs, ratio of latencies.
-
-    A ratio is taken over only where the trial was timed against this very trial.
-    """
-    ratios: list[float | None] = [None, None, None]
-    if first is not None and record is not first and timed_against(record) == first.trial:
-        ratios = [record.metrics.get(metric) for metric in RATIO]
-    _, low, high = ratios
-    return {
-        "mAP_delta": _points(record, first),
-        "params_delta": _percent(record, first, "params"),
-        "macs_delta": _percent(record, first, "macs"),
-        **dict(zip(RATIO, ratios, strict=True)),
-        "latency_tie": None if low is None or high is None else low <= 1 <= high,
-    }
-
-
-def timed_against(record: Record) -> str | None:
-    """Return the trial that a trial's latency was interleaved with."""
-    found = record.details.get("reference")
-    return found.get("trial") if isinstance(found, dict) else found
-
-
-def _pair(record: Record, first: Record | None, metric: str) -> tuple[float, float] | None:
-    if first is None or record is first:
-        return None
-    mine, theirs = record.metrics.get(metric), first.metrics.get(metric)
-    return None if mine is None or theirs is None else (mine, theirs)
-
-
-def _points(record: Record, first: Record | None) -> float | None:
-    pair = _pair(record, first, "mAP")
-    return None if pair is None else 100 * (pair[0] - pair[1])
-
-
-def _percent(record: Record, first: Record | None, metric: str) -> float | None:
-    pair = _pair(record, first, metric)
-    return None if pair is None or pair[1] == 0 else 100 * (pair[0] / pair[1] - 1)
-
-
 def variant_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Make one flat row a variant over its seeds.
 
     Keys: number, name, done and failed (numbers of trials), seeds; the dotted path of each swept
-    knob; for each of `SUMMARISED` its _n, _mean, _min and _max over the trials that have it.
+    knob; for each of `SUMMARISED` its _n, _mean, _min and _max over the trials that have it;
+    rough latencies do not count.
     """
     paths = knobs(records)
+    first = reference(records)
     return [
         {
             "number": number,
@@ -254,9 +237,20 @@ def variant_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
             "seeds": [record.seed for record in group],
         }
         | {path: value(group[0], path) for path in paths}
-        | {key: item for metric in SUMMARISED for key, item in spread(group, metric).items()}
+        | {
+            key: item
+            for metric in SUMMARISED
+            for key, item in spread(_counted(group, metric, first), metric).items()
+        }
         for number, group in enumerate(variants(records), 1)
     ]
+
+
+def _counted(group: Sequence[Record], metric: str, first: Record | None) -> list[Record]:
+    """Return the trials of a variant that count towards its mean, as they are shown."""
+    shown = [as_shown(record, first) for record in group]
+    timed = metric.endswith("_ms")
+    return [record for record in shown if not timed or latencies.rough(record) is None]
 
 
 def spread(group: Sequence[Record], metric: str) -> dict[str, float | int | None]:

@@ -10,21 +10,21 @@ import pytest
 TESTS = Path(__file__).parent
 UNIT = {
     "detectors": """
-        assigners assigners_by_hand boxes config losses postprocess rtdetr_attention
+        assigners assigners_by_hand boxes config configs losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
-    "harness/cli": "console",
-    "harness/config": "recipe",
+    "harness/cli": "console text verdicts",
+    "harness/config": "data recipe secrets yaml_source",
     "harness/data": "augment check classes coco colour fingerprint paint resize shapes store",
     "harness/machine": "conditions quiet",
     "harness/measure/accuracy": "detections",
     "harness/measure/complexity": "coverage",
     "harness/measure/latency": "limits statistics timer",
-    "harness/records": "files fronts latencies least_squares record snapshot",
+    "harness/records": "files fronts latencies least_squares origins record snapshot",
     "harness/study": "constraints present study",
     "harness/study/designs": "factorial racing",
     "harness/study/search": "checks judge objectives pruning space",
-    "reports": "effects facts frontier points protocols search tables",
+    "reports": "effects facts frontier points protocols ranking search tables",
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""
 UNIT_FILES = {TESTS / top / f"test_{name}.py" for top in UNIT for name in UNIT[top].split()}

@@ -24,7 +24,7 @@ class Room(NamedTuple):
 
 
 ROOMS = (
-    Room("records", 1, "the record of a trial, and progress"),
+    Room("records", 1, "the record of a trial, progress, and what may be compared"),
     Room("record", 2, "one file: the old name of `records`"),
     Room("config", 2, "every setting and knob, and how YAML becomes them"),
     Room("machine", 2, "what this machine is and does: conditions, energy, locks"),

@@ -15,7 +15,7 @@ from tests import rooms
 from tests.rooms import DOORS, ROOMS, ROOT, Import
 
 DETECTOR_LIBRARIES = {"torch", "torchvision.ops", "numpy", "scipy", "safetensors"}
-LATE_ON_PURPOSE = {"harness.cli.app", "harness.cli.lists"}
+LATE_ON_PURPOSE = {"harness.cli.app", "harness.cli.lists", "harness.cli.rest"}
 """Whose first lines say why every import of theirs that is slow stands in a function."""
 LONGEST = 350  # lines of a file
 HELP_OF_NOTHING = """

@@ -1,4 +1,4 @@
-"""Every command of `detbench` with its arguments and options.
+"""The command `detbench` with its subcommands on studies and on models; `rest` adds the others.
 
 Each imports what carries it out when it is called, so that `--help` loads no torch.
 """
@@ -18,6 +18,7 @@ from harness.cli.options import (
     Device,
     Format,
     Json,
+    Measured,
     Out,
     Remeasure,
     Sets,
@@ -26,11 +27,13 @@ from harness.cli.options import (
     Storage,
     StudyName,
     TrackingUri,
+    Trust,
     Weights,
     Where,
     at_most_one,
     sized,
 )
+from harness.cli.rest import rest_app
 
 EPILOG = (
     "Exit status: 0 all done; 1 some trials failed, or something essential is broken;"
@@ -48,6 +51,7 @@ app = typer.Typer(
 )
 app.add_typer(list_app, name="list")
 app.add_typer(data_app, name="data")
+app.add_typer(rest_app)
 
 
 @app.command()
@@ -171,16 +175,10 @@ def measure(
     exported: Annotated[
         bool, typer.Option("--exported", help="With --count-only: count exported graphs, too.")
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for figures and raw samples; page of --nms-frontier; a Markdown table of"
-            " --count-only.",
-            show_default=False,
-        ),
-    ] = None,
+    out: Measured = None,
     classes: Classes = None,
     shared_classes: SharedClasses = False,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
@@ -203,9 +201,14 @@ def measure(
         from harness.cli import count
         from reports import tables
 
-        write = tables.to_markdown
         return count.count(
-            models, sets, exported=exported, out=out, markdown=write, as_json=as_json
+            models,
+            sets,
+            exported=exported,
+            out=out,
+            markdown=tables.to_markdown,
+            trust=trust,
+            as_json=as_json,
         )
     if nms_frontier:
         from harness.cli import frontier
@@ -221,6 +224,7 @@ def measure(
             write=page.write,
             classes=classes or [],
             shared=shared_classes,
+            trust=trust,
             as_json=as_json,
         )
     return command.measure(
@@ -231,31 +235,9 @@ def measure(
         devices.device(device),
         runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
         out=out,
+        trust=trust,
         as_json=as_json,
     )
-
-
-@app.command()
-def train(
-    detector: Annotated[str, typer.Argument(help="A name from `detbench list detectors`.")],
-    data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
-    recipe: Annotated[str, typer.Option(help="A name from `detbench list recipes`.")],
-    out: Annotated[Path, typer.Option(help="Folder for weights, record and detections.")],
-    set_: Sets = None,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    weights: Weights = None,
-    classes: Classes = None,
-    device: Device = None,
-    as_json: Json = False,
-) -> int:
-    """Train one detector and evaluate it."""
-    from harness import study
-    from harness.cli import train as command
-    from harness.engine import devices
-
-    plan = study.single(detector, recipe, data, set_ or [], seed)
-    where = devices.device(device)
-    return command.train(plan, weights, out, where, classes=classes or [], as_json=as_json)
 
 
 @app.command()
@@ -267,15 +249,23 @@ def evaluate(
     classes: Classes = None,
     shared_classes: SharedClasses = False,
     device: Device = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Evaluate one detector on a data set's validation split."""
     from harness.cli import evaluate as command
     from harness.engine import devices
 
-    told, shared, where = classes or [], shared_classes, devices.device(device)
     return command.evaluate(
-        model, data, weights, set_ or [], where, classes=told, shared=shared, as_json=as_json
+        model,
+        data,
+        weights,
+        set_ or [],
+        devices.device(device),
+        classes=classes or [],
+        shared=shared_classes,
+        trust=trust,
+        as_json=as_json,
     )
 
 
@@ -292,13 +282,16 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="The file; else MODEL.onnx, here.", show_default=False)
     ] = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Write one deployed detector to a file, once it was seen to predict the same."""
     from harness.cli import export as command
 
     del format_  # there is one
-    return command.export(model, weights, sized(set_, size), out, opset, as_json=as_json)
+    return command.export(
+        model, weights, sized(set_, size), out, opset, trust=trust, as_json=as_json
+    )
 
 
 @app.command()
@@ -334,25 +327,3 @@ def report(
     from harness.cli import report as command
 
     return command.report(studies, out, runs, mixed=mixed, earlier=earlier, as_json=as_json)
-
-
-@app.command()
-def sync(
-    study: Annotated[str, typer.Argument(help="A study, a folder of records, or `all`.")],
-    tracking_uri: TrackingUri = None,
-    out: Out = Path("runs"),
-    as_json: Json = False,
-) -> int:
-    """Send to MLflow whatever it lacks, such as after an outage."""
-    from harness.cli import sync as command
-    from harness.tracking import uri
-
-    return command.sync(study, out, uri(tracking_uri), as_json=as_json)
-
-
-@app.command()
-def doctor(as_json: Json = False) -> int:
-    """Say what this machine can and cannot support, and which claims follow."""
-    from harness.cli import doctor as command
-
-    return command.doctor(as_json=as_json)

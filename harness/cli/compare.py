@@ -149,6 +149,14 @@ def _points(item: Difference) -> dict[str, Any]:
     return _row(item, 100, ".2f")
 
 
+def _told(item: Difference) -> str:
+    """Say whether a difference is told apart, and why not where its own interval leaves out 0."""
+    if item.told_apart:
+        return "yes"
+    several = f"correction for {item.family} differences" if item.family > 1 else "so few images"
+    return f"no: after {several}" if item.corrected_away else "no"
+
+
 def _row(item: Difference, scale: float, form: str) -> dict[str, Any]:
     interval = None
     if item.low is not None and item.high is not None:
@@ -159,5 +167,5 @@ def _row(item: Difference, scale: float, form: str) -> dict[str, Any]:
         "b": f"{scale * item.b:{form}}",
         "difference": f"{scale * item.difference:+{form}}",
         "interval": interval or f"{item.images} images: too few",
-        "told": "yes" if item.told_apart else "no",
+        "told": _told(item),
     }

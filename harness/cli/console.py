@@ -10,14 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.plain import PlainConsole
+from harness.cli.streams import Careless
+from harness.cli.text import visible
 from harness.config.recipe import Recipe
 from harness.records import latencies
 from harness.records.progress import OnProgress
@@ -27,24 +30,23 @@ if TYPE_CHECKING:
     from harness.engine.events import Event  # imports torch, which is slow
 
 SECONDS_BETWEEN_LINES = 15.0
-WIDTH_OF_A_FILE = 200  # of a table, when nobody knows how wide the reader's screen is
 DASH = "-"
 _NOTHING = Step("", 0, 1, {})
 NUMERIC = ("epoch", "loss", "mAP", "ETA")
 
 
-def stdout() -> Console:
+def stdout() -> PlainConsole:
     """Return the console for results."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+    return PlainConsole(sys.stdout)
 
 
-def stderr() -> Console:
+def stderr() -> PlainConsole:
     """Return the console for logs and bars."""
-    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else WIDTH_OF_A_FILE)
+    return PlainConsole(cast("TextIO", Careless(sys.stderr)))
 
 
 def print_json(value: Any) -> None:
-    """Print a result for machines, alone on stdout."""
+    """Print a result for machines, alone on stdout; what is not ASCII is spelled out."""
     print(json.dumps(value, indent=1, default=str))
 
 
@@ -76,7 +78,7 @@ class Board:
 
     def say(self, text: str) -> None:
         """Print a line above the table."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text)
 
     def handle(self, event: Event) -> None:
         """Show what happened to a trial of a study."""
@@ -134,7 +136,7 @@ class Board:
             bar = ProgressBar(total, done, width=20)
             cells = (row.epoch, row.loss, row.accuracy, row.left)
             numbers = (Text(text.rpartition(" ")[2]) for text in cells)
-            result.add_row(Text(row.title), row.step.phase, bar, *numbers)
+            result.add_row(_text(row.title), _text(row.step.phase), bar, *numbers)
         if self.states:
             over = ", ".join(f"{count} {state}" for state, count in self.states.items())
             result.add_row(Text(f"{over} of {self.total}", style="dim"))
@@ -201,11 +203,27 @@ def _outcome(record: Any) -> str:
     if record.failure is not None:
         return f"failed ({record.failure.cause}): {record.failure.message}"
     spent = record.timings["finished"] - record.timings["started"]
-    shown = (("mAP", ".3f"), ("latency_ms", ".2f"))
-    found = [f"{key} {record.metrics[key]:{f}}" for key, f in shown if key in record.metrics]
-    if "latency_ms" in record.metrics and latencies.rough(record) is not None:
-        found[-1] += " (rough)"
+    found = [f"mAP {record.metrics['mAP']:.3f}"] if "mAP" in record.metrics else []
+    figure = latency(record.metrics, rough=latencies.rough(record) is not None, digits=2)
+    found += [f"latency_ms {figure}"] if figure is not None else []
     return ", ".join([f"done in {clock(spent)}", *found])
+
+
+def latency(figures: Mapping[str, Any], *, rough: bool = False, digits: int = 3) -> str | None:
+    """Write an end-to-end latency with its interval, marked if it is rough; None if there is none.
+
+    Args:
+        figures: metrics of a record, or a row of a table.
+        rough: whether it may not be ranked.
+        digits: behind the point.
+    """
+    median, low, high = (figures.get(f"latency_{end}ms") for end in ("", "low_", "high_"))
+    if median is None:
+        return None
+    text = f"{'~' if rough else ''}{median:.{digits}f}"
+    return (
+        text if low is None or high is None else f"{text} ({low:.{digits}f} to {high:.{digits}f})"
+    )
 
 
 def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
@@ -216,13 +234,19 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], title: 
         rows: plain values; None is shown as a dash.
         title: stands above.
     """
-    result = Table(title=title or None, title_justify="left", header_style="bold")
+    result = Table(title=visible(title) or None, title_justify="left", header_style="bold")
     for key, heading in columns.items():
-        numeric = any(isinstance(row.get(key), int | float) for row in rows)
-        result.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        numeric = key in METRICS or any(isinstance(row.get(key), int | float) for row in rows)
+        justify: JustifyMethod = "right" if numeric else "left"
+        result.add_column(visible(heading), justify=justify, overflow="fold")
     for row in rows:
-        result.add_row(*(Text(_cell(key, row.get(key))) for key in columns))
+        result.add_row(*(_text(_cell(key, row.get(key))) for key in columns))
     return result
+
+
+def _text(text: str) -> Text:
+    """Return text for a table, spelled out before the widths of its columns are known."""
+    return Text(visible(text))
 
 
 def _cell(key: str, value: Any) -> str:
@@ -248,6 +272,28 @@ METRICS = {
 }
 
 
+OLD = " (other code)"
+
+
+def _marked(key: str, row: Mapping[str, Any]) -> str | None:
+    """Write a time of a row's, marked if the row's latency is rough."""
+    if row.get(key) is None:
+        return None
+    return ("~" if row.get("latency_rough") else "") + _cell(key, row[key])
+
+
+def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say below a table which of its rows are rough or out of date, and why; equal reasons once."""
+    found = []
+    for key, lead in (("latency_rough", "~ rough, not ranked"), ("other_code", "other code")):
+        about: dict[str, list[str]] = {}
+        for row in rows:
+            if row.get(key):
+                about.setdefault(row[key], []).append(f"#{row['number']}")
+        found += [f"{lead}: {', '.join(numbers)}: {why}" for why, numbers in about.items()]
+    return found
+
+
 def trials(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Lay out the trials of a study beside their differences to the first.
 
@@ -258,7 +304,9 @@ def trials(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     shown = [
         {
             **row,
-            "name": row["name"] or row["detector"],
+            "name": (row["name"] or row["detector"]) + (OLD if row.get("other_code") else ""),
+            "latency_ms": latency(row, rough=row.get("latency_rough") is not None),
+            "nms_ms": _marked("nms_ms", row),
             "difference": difference(row),
             "state": row["state"] if row["state"] == "done" else f"{row['state']}: {row['cause']}",
         }

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import detectors
-from detectors import weights as detector_weights
 from detectors.config import flatten
 from detectors.interface import Detector
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import Board, print_json
-from harness.config import knobs
+from harness.cli.models import configured, trusted_names
 from harness.machine import locks
 from harness.measure import complexity
 from harness.measure.complexity import crosscheck, published
@@ -48,6 +47,7 @@ def count(
     exported: bool = False,
     out: Path | None = None,
     markdown: Markdown | None = None,
+    trust: bool = False,
     as_json: bool = False,
 ) -> int:
     """Count detectors by two counters and by the conventions of what was published.
@@ -58,15 +58,17 @@ def count(
         exported: whether each is exported, too, and the graph of the file counted.
         out: a Markdown file for the table; None for none.
         markdown: writes it, from rows and the headings of their keys.
+        trust: whether folders may name detectors that are not built in; see `trusted_names`.
         as_json: whether to print JSON.
     """
     changes = studies.changes(sets)
+    trusted = trusted_names(models, trust=trust)
     rows = []
     with Board(console.stderr()) as board:
         board.begin("count", "count", None)
         for number, name in enumerate(models):
             board.update("count", Progress("complexity", number, len(models), {}))
-            rows.append(_count(name, changes, exported=exported))
+            rows.append(_count(name, changes, trusted, exported=exported))
     shown = [_shown(row) for row in rows]
     columns = {key: head for key, head in COLUMNS.items() if any(row.get(key) for row in shown)}
     if out is not None and markdown is not None:
@@ -79,10 +81,10 @@ def count(
     return 0
 
 
-def _count(name: str, changes: Mapping[str, Any], *, exported: bool) -> dict[str, Any]:
-    saved = Path(name, detector_weights.CONFIG_FILE).is_file()
-    config = detector_weights.load(Path(name)).config if saved else detectors.resolve(name)
-    setup = knobs.turn(knobs.start(config, None, "shapes"), changes)
+def _count(
+    name: str, changes: Mapping[str, Any], trusted: Collection[str], *, exported: bool
+) -> dict[str, Any]:
+    setup = configured(name, changes, trusted)
     studies.check_size(setup.detector)
     detector = detectors.create(setup.detector)
     size = detector.config.input.size

@@ -17,7 +17,7 @@ def check(path: str, *, as_json: bool) -> int:
     """Print what is wrong with a data set; exit status 1 when a study would refuse it."""
     found = data.check(path)
     if as_json:
-        print(found.model_dump_json(indent=1))
+        print_json(found.model_dump(mode="json"))
         return 0 if found.ok else 1
     rows = [
         {**item.model_dump(), "split": item.split or "both", "examples": ", ".join(item.examples)}

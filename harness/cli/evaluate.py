@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import one_line, opened, over, say, show_metrics
+from harness.cli.models import note, one_line, opened, over, show_metrics
 from harness.data import fingerprint
 from harness.data.classes import read_choice
 from harness.machine.locks import sharing
@@ -23,6 +23,7 @@ def evaluate(
     *,
     classes: Sequence[str] = (),
     shared: bool = False,
+    trust: bool = False,
     as_json: bool,
 ) -> int:
     """Evaluate one detector.
@@ -35,10 +36,11 @@ def evaluate(
         device: as torch spells it.
         classes: which class of the data set is which of the weights', `DATA=MODEL,...`.
         shared: whether classes that the weights do not know are left out.
+        trust: whether a folder may name a detector that is not built in.
         as_json: whether to print JSON.
     """
     choice = read_choice(classes, shared=shared)
-    found = opened(model, data_name, studies.changes(sets), weights, choice)
+    found = opened(model, data_name, studies.changes(sets), weights, choice, trust=trust)
     dataset = found.dataset
     with one_line(model, None) as show, sharing(device, show) as on_progress:
         result = evaluation.evaluate(
@@ -57,5 +59,5 @@ def evaluate(
         )
     else:
         show_metrics(result.metrics, f"{model} on {dataset.name}")
-        say(console.stdout(), found.notes)
+        note(console.stdout(), found.notes)
     return 0

@@ -10,7 +10,7 @@ import detectors
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import configured, weights_of
+from harness.cli.models import configured, trusted_names, weights_of
 from harness.measure.complexity.exported import count_macs
 from harness.measure.runtimes import export as exporter
 from harness.records import RecordError, record
@@ -23,10 +23,11 @@ def export(
     out: Path | None,
     opset: int | None,
     *,
+    trust: bool = False,
     as_json: bool,
 ) -> int:
     """Write one deployed detector as ONNX."""
-    setup = configured(model, studies.changes(sets))
+    setup = configured(model, studies.changes(sets), trusted_names([model], trust=trust))
     studies.check_size(setup.detector)
     path = out or Path(f"{Path(model).resolve().name.replace(':', '_')}.onnx")
     if path.is_dir():

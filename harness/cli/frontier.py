@@ -32,6 +32,7 @@ def frontier(
     write: Write | None = None,
     classes: Sequence[str] = (),
     shared: bool = False,
+    trust: bool = False,
     as_json: bool = False,
 ) -> int:
     """Try settings of one detector's postprocessing against each other.
@@ -46,6 +47,7 @@ def frontier(
         write: makes the page.
         classes: which class of the data set is which of the weights', `DATA=MODEL,...`.
         shared: whether classes that the weights do not know are left out.
+        trust: whether a folder may name a detector that is not built in; see `trusted_names`.
         as_json: whether to print JSON.
     """
     if len(models) != 1:
@@ -56,7 +58,9 @@ def frontier(
     }
     others = {path: value for path, value in changes.items() if not path.startswith(ROOT)}
     choice = read_choice(classes, shared=shared)
-    detector, dataset, setup, remarks, known = opened(name, data_name, others, weights, choice)
+    detector, dataset, setup, remarks, known = opened(
+        name, data_name, others, weights, choice, trust=trust
+    )
     subject = Subject(detector, weights_of(name, weights) is not None)
     tried = plan(subject.detector, own)
     with Board(console.stderr()) as board:

@@ -12,7 +12,7 @@ from harness import data
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import configured, one_line, weights_of
+from harness.cli.models import configured, one_line, trusted_names, weights_of
 from harness.config import knobs
 from harness.config.runtime import Name
 from harness.machine import environment, locks
@@ -45,6 +45,7 @@ def measure(
     *,
     runtimes: Sequence[str] = (),
     out: Path | None = None,
+    trust: bool = False,
     as_json: bool,
 ) -> int:
     """Count detectors, and time them in turns, by each of the runtimes or by that of the knobs.
@@ -57,13 +58,15 @@ def measure(
         device: as torch spells it.
         runtimes: names; none for that of the knobs.
         out: folder for the figures and the raw samples; None for neither.
+        trust: whether folders may name detectors that are not built in; see `trusted_names`.
         as_json: whether to print JSON.
     """
     if weights is not None and len(models) > 1:
         raise StudyError("--weights goes with one MODEL")
     changes = studies.changes(sets)
     by = _runtimes(runtimes)
-    setups = [configured(model, changes) for model in models]
+    trusted = trusted_names(models, trust=trust)
+    setups = [configured(model, changes, trusted) for model in models]
     for setup in setups:
         studies.check_size(setup.detector)
     subjects = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +29,31 @@ from harness.study.specification import started_from
 from harness.trials.learn import build
 
 
-def configured(name: str, changes: Mapping[str, Any]) -> Setup:
-    """Return the setup of a detector by name, or of one that a training saved in a folder."""
-    saved = is_saved(name)
-    config = detector_weights.load(Path(name)).config if saved else detectors.resolve(name)
+def trusted_names(models: Sequence[str], *, trust: bool) -> set[str]:
+    """Return the detectors whose code may run.
+
+    Args:
+        models: as the command line names them; a detector that it names itself is trusted, and so
+            are the folders that name the same one.
+        trust: whether those are, too, that other folders name.
+    """
+    folders = {name for name in models if is_saved(name)}
+    given = set(models) - folders
+    return given | {detector_weights.saved_name(Path(name)) for name in folders if trust}
+
+
+def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] = ()) -> Setup:
+    """Return the setup of a detector by name, or of one that a training saved in a folder.
+
+    Args:
+        name: of a detector or a folder.
+        changes: knobs to turn.
+        trusted: from `trusted_names`.
+    """
+    if is_saved(name):
+        config = detector_weights.load(Path(name), trusted).config
+    else:
+        config = detectors.resolve(name)
     return knobs.turn(knobs.start(config, None, "shapes"), changes)
 
 
@@ -57,14 +78,25 @@ def opened(
     changes: Mapping[str, Any],
     weights: str | None,
     choice: Choice,
+    *,
+    trust: bool,
 ) -> Opened:
     """Make a detector and open a data set, whose classes are matched with those of the weights.
+
+    Args:
+        name: of a detector or a folder.
+        data_name: of the data set.
+        changes: knobs to turn.
+        weights: that replace a folder's.
+        choice: what the user says of classes.
+        trust: see `trusted_names`.
 
     Raises:
         StudyError: an untrained detector tells others apart.
         ClassError: the classes of the weights are not those of the data set, or unknown.
     """
-    setup, source = configured(name, changes), weights_of(name, weights)
+    setup = configured(name, changes, trusted_names([name], trust=trust))
+    source = weights_of(name, weights)
     dataset = data.load(setup.data.model_copy(update={"source": data_name}))
     names, path = [category.name for category in dataset.categories], "detector.num_classes"
     if not is_saved(name) and path not in changes:
@@ -137,9 +169,9 @@ def starting_from(
     known = known_classes(weights, config)
     matched = classes.match(known, spec.dataset["name"], wanted, choice)
     found = [label for label in matched.labels if label is not None]
-    rest = [label for label in range(known.labels) if label not in found]
+    rest = [label for label in range(known.num_labels) if label not in found]
     labels = (*found, *rest[: config.num_classes - len(found)])  # what no class has goes behind
-    same = labels == tuple(range(known.labels)) or len(labels) != config.num_classes
+    same = labels == tuple(range(known.num_labels)) or len(labels) != config.num_classes
     spec = started_from(spec, Path(weights), None if same else labels)
     build(spec, config)
     return spec, matched.notes
@@ -150,10 +182,10 @@ def over(shared: Sequence[str] | None) -> dict[str, Any]:
     return {} if shared is None else {"classes": list(shared)}
 
 
-def say(out: Console, notes: Iterable[str]) -> None:
+def note(out: Console, notes: Iterable[str]) -> None:
     """Print notes, one a line."""
     for text in notes:
-        out.print(f"note: {text}", markup=False, highlight=False)
+        out.print(f"note: {text}")
 
 
 def is_saved(name: str) -> bool:

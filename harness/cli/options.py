@@ -35,6 +35,15 @@ Size = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
 ]
+Measured = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder for figures and raw samples; page of --nms-frontier; a Markdown table of"
+        " --count-only.",
+        show_default=False,
+    ),
+]
 Classes = Annotated[
     list[str] | None,
     typer.Option(
@@ -45,6 +54,11 @@ Classes = Annotated[
 ]
 SharedClasses = Annotated[
     bool, typer.Option("--shared-classes", help="mAP over the classes that the weights know.")
+]
+
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run a folder's detector that is not built in: somebody's code."),
 ]
 
 

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.cli import versions
+from harness.cli import verdicts, versions
 from harness.cli.console import print_json
+from harness.cli.text import say, visible
 from harness.cli.versions import Asked
 from harness.records import Record, latencies, record
 from harness.records.snapshot import Snapshot
@@ -70,13 +71,15 @@ def report(
             source=study.source if study else "",
             goal=goal,
             mixed=mixed,
+            verdicts=verdicts.on_latency(shown),
             earlier=others if earlier else [],
         )
         pages.append(str(page))
         lines += [str(page), *designs.summary(shown, goal)]
         notes = [asked.unsure, versions.left_out(0 if earlier else len(others))]
-        print(*filter(None, notes), sep="\n", end="\n" if any(notes) else "", file=sys.stderr)
-    print_json(pages) if as_json else print("\n".join(lines))
+        for text in filter(None, notes):
+            print(visible(text), file=sys.stderr)
+    print_json(pages) if as_json else say("\n".join(lines))
     return 0
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import study as studies
-from harness.cli import console, versions
+from harness.cli import console, verdicts, versions
 from harness.cli.console import Board, print_json
 from harness.cli.report import goal_of
+from harness.config.secrets import masked
 from harness.engine import agenda, driver, ending
 from harness.engine.agenda import Agenda
 from harness.engine.driver import Place
@@ -137,7 +138,7 @@ def _hint(summary: Summary) -> None:
     causes = Counter(item.failure.cause for item in summary.failed if item.failure)
     if causes:
         counts = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())
-        again = shlex.join(["detbench", *sys.argv[1:]])  # all others stand
+        again = _command()  # all others stand
         say(f"failed: {counts}; to run just these again: {again}", markup=False, highlight=False)
     if summary.halted:
         say(f"stopped early: {summary.halted}", markup=False, highlight=False)
@@ -162,7 +163,8 @@ def _tracker(
         warn=warn,
     ) as outbox:
         yield outbox.put
-    _arrange(options.out / study.name, before, options.tracker, warn)
+    if outbox.complete:  # else nobody waits for it once more
+        _arrange(options.out / study.name, before, options.tracker, warn)
 
 
 def _arrange(
@@ -177,7 +179,13 @@ def _arrange(
         if records:
             Tracker(tracker).arrange(now.study, folder, records)
     except Exception as error:  # whatever a tracker raises
-        warn(f"MLflow: {error}; `detbench sync {now.study}` puts the trials in order")
+        text = masked(" ".join(str(error).split()), tracker)[:300]
+        warn(f"MLflow: {text}; `detbench sync {now.study}` puts the trials in order")
+
+
+def _command() -> str:
+    """Return the command that runs, without passwords."""
+    return shlex.join(["detbench", *map(masked, sys.argv[1:])])
 
 
 def _page(
@@ -188,15 +196,15 @@ def _page(
 
     study = todo.snapshot
     try:
-        command = shlex.join(["detbench", *sys.argv[1:]])
         return site.write(
             records,
             file,
             title=todo.study,
             question=study.question if study else "",
             source=study.source if study else "",
-            command=command,
+            command=_command(),
             goal=goal_of(study, records),
+            verdicts=verdicts.on_latency(records),
         )
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")
@@ -230,10 +238,13 @@ def _show(
         told = {"study": study.name, "skipped": summary.skipped, "earlier": summary.earlier}
         print_json({**told, "trials": trials, "report": str(page) if page else None})
         return
-    from reports import tables  # slow to import
+    from reports import ranking, tables  # slow to import
 
     out = console.stdout()
-    out.print(console.trials(tables.trial_rows(summary.records), study.question or study.name))
+    rows = tables.trial_rows(summary.records, verdicts.on_latency(summary.records))
+    out.print(console.trials(rows, study.question or study.name))
+    for text in (*console.remarks(rows), *ranking.rank(summary.records).reasons):
+        out.print(text, markup=False, highlight=False)
     out.print(f"records: {folder}", markup=False, highlight=False)
     if page:
         out.print(f"page:    {page}", markup=False, highlight=False)

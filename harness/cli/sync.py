@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import harness.tracking.contents as contents
 from harness.cli.console import print_json
+from harness.cli.text import say
+from harness.config.secrets import masked
 from harness.config.yaml_source import StudyError
 from harness.records import Record, record, snapshot
 from harness.tracking.marks import is_current, remember
@@ -47,7 +49,7 @@ def sync(name: str, out: Path, tracker: str, *, as_json: bool) -> int:
     if as_json:
         print_json([item._asdict() for item in results])
     else:
-        print("\n".join(map(_line, results)))
+        say("\n".join(map(_line, results)))
     return 1 if any(item.failed for item in results) else 0
 
 
@@ -59,7 +61,7 @@ def sync_folder(folder: Path, tracker: Tracker) -> Synced:
         tracker.close_stale(study)
         held = tracker.held(study)
     except Exception as error:  # whatever a tracker raises
-        return Synced(study, 0, 0, {item.trial: _reason(error) for item in records})
+        return Synced(study, 0, 0, {item.trial: _reason(error, tracker) for item in records})
     missing = []
     for item in records:
         found = held.get((item.trial, contents.attempt(item)))
@@ -73,7 +75,7 @@ def sync_folder(folder: Path, tracker: Tracker) -> Synced:
     try:
         tracker.arrange(study, folder, records)
     except Exception as error:  # whatever a tracker raises
-        failed = failed or {records[0].trial: _reason(error)}
+        failed = failed or {records[0].trial: _reason(error, tracker)}
     return Synced(study, len(missing) - len(failed), len(records) - len(missing), failed)
 
 
@@ -92,7 +94,7 @@ def _send(
             in_vain = 0
         except Exception as error:  # whatever a tracker raises
             in_vain += 1
-            failed[item.trial] = _reason(error)
+            failed[item.trial] = _reason(error, tracker)
     return failed
 
 
@@ -127,8 +129,9 @@ def _has_records(folder: Path) -> bool:
     )
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _reason(error: Exception, tracker: Tracker) -> str:
+    text = masked(" ".join(str(error).split()), tracker.uri)
+    return text[:300] or type(error).__name__
 
 
 def _line(item: Synced) -> str:

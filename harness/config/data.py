@@ -73,7 +73,14 @@ class DataConfig(Settings):
 def cache_dir() -> Path:
     """Return the folder for what can be made again: $DETBENCH_CACHE or the user's cache folder."""
     named = os.environ.get("DETBENCH_CACHE")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("detbench"))
+    if named:
+        return Path(named)
+    try:
+        return Path(platformdirs.user_cache_dir("detbench"))
+    except RuntimeError as error:  # neither $HOME nor an entry in the system's list of users
+        raise DataError(
+            "this user has no home folder to keep pictures in; name a folder in $DETBENCH_CACHE"
+        ) from error
 
 
 def coco2017_folder() -> Path:

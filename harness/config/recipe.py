@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from harness.config import yaml_source
 from harness.config.augmentation import Augment
 from harness.config.settings import Settings, knobs
+from harness.config.yaml_source import StudyError
 
 LEAVES_RESULT = ("workers", "cache_bytes", "checkpoint_minutes")
 FOLDER = Path(__file__).parents[2] / "studies" / "recipes"
@@ -154,11 +155,9 @@ def load(name_or_path: str | Path, changes: Mapping[str, Any] | None = None) -> 
     """
     file = _find(name_or_path)
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{file}: expected knobs, one `name: value` a line")
+        values = yaml_source.read(file, "knobs, one `name: value` a line").value
+    except StudyError as error:
+        raise RecipeError(str(error)) from error
     for path, value in (changes or {}).items():
         _set(values, path, value)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import Any, NamedTuple
 import yaml
 
 Path_ = tuple[str, ...]
+
+
+DEEPEST = 50  # parts within parts; what a study needs is a tenth of that
+MOST_PARTS = 100_000  # once names for parts (`&name`, `*name`) are put in their places
+MOST_LETTERS = 1 << 24
 
 
 class StudyError(ValueError):
@@ -48,21 +54,39 @@ for _loader in (_Loader, _QuickLoader):
     )
 
 
-def read(file: Path) -> Source:
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    number = int(loader.construct_yaml_int(node))
+    if number.bit_length() > 64:
+        raise yaml.MarkedYAMLError(
+            problem="a whole number of more than 64 bits", problem_mark=node.start_mark
+        )
+    return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
+def read(file: Path, expected: str = "a study, one `key: value` a line") -> Source:
     """Read a file that holds one mapping.
+
+    Args:
+        file: to read.
+        expected: what the file should hold, for who named another.
 
     Raises:
         StudyError: it cannot be read, is not YAML, repeats a key, or holds something else.
     """
     try:
+        if not file.is_file():  # a pipe would be waited for
+            raise StudyError(f"{file}: cannot be read: it is no file")
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{file}: cannot be read: {error}") from error
     node = _compose(text, str(file))
     if not isinstance(node, yaml.MappingNode):
-        raise StudyError(f"{file}: expected a study, one `key: value` a line")
-    places = {path: f"{file}:{line}" for path, line in _lines(node, (), str(file))}
-    return Source(str(file), _construct(node), places)
+        raise StudyError(f"{file}: expected {expected}")
+    places = {path: f"{file}:{line}" for path, line in _parts(node, str(file))}
+    return Source(str(file), _construct(node, str(file)), places)
 
 
 def value(text: str) -> Any:
@@ -71,14 +95,54 @@ def value(text: str) -> Any:
     Raises:
         StudyError: it is not YAML.
     """
-    return _construct(_compose(text, text))
+    node = _compose(text, text)
+    if node is not None:
+        _parts(node, text)
+    return _construct(node, text)
 
 
-def _construct(node: yaml.Node | None) -> Any:
-    return None if node is None else _Loader("").construct_document(node)
+def _parts(node: yaml.Node, name: str) -> list[tuple[Path_, int]]:
+    """Return path and line of every part.
+
+    Raises:
+        StudyError: a key stands twice, or there are too many parts.
+    """
+    lines = list(itertools.islice(_lines(node, (), name), MOST_PARTS + 1))
+    if len(lines) > MOST_PARTS:
+        raise StudyError(f"{name}: more than {MOST_PARTS} parts, named ones each time they occur")
+    return lines
+
+
+def _construct(node: yaml.Node | None, name: str) -> Any:
+    try:
+        return None if node is None else _Loader("").construct_document(node)
+    except yaml.MarkedYAMLError as error:  # a tag that makes objects, or a list for a key
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise StudyError(f"{name}{line}: not plain YAML: {error.problem}") from error
+    except ValueError as error:  # a day that does not exist, a number of thousands of digits
+        raise StudyError(f"{name}: not plain YAML: {error}") from error
+
+
+def _check_shape(text: str, name: str) -> None:
+    """Refuse what is too long or too deep to be read, before it is.
+
+    Raises:
+        StudyError: it is.
+    """
+    depth = 0
+    if len(text) > MOST_LETTERS:
+        raise StudyError(f"{name[:80]}: more than {MOST_LETTERS} letters")
+    with contextlib.suppress(yaml.YAMLError):  # which is told when it is read
+        for event in yaml.parse(text, _QuickLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise StudyError(f"{name[:80]}:{line}: more than {DEEPEST} parts within parts")
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:
+    _check_shape(text, name)
     with contextlib.suppress(yaml.YAMLError):
         quick: yaml.Node | None = yaml.compose(text, _QuickLoader)
         return quick
@@ -94,6 +158,8 @@ def _compose(text: str, name: str) -> yaml.Node | None:
 
 def _lines(node: yaml.Node, path: Path_, name: str) -> Iterator[tuple[Path_, int]]:
     """Yield the line of every part, counted from one, a key's own line for a mapping's values."""
+    if len(path) > DEEPEST:  # a part that holds itself has no end
+        raise StudyError(f"{name}: {'.'.join(path[:3])}: more than {DEEPEST} parts within parts")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, item in node.value:

@@ -28,7 +28,7 @@ class Known(NamedTuple):
     """What a detector was trained to find."""
 
     owner: str  # what it is called in messages
-    labels: int  # how many it has
+    num_labels: int
     names: tuple[str, ...] | None  # by label; None where nothing tells
     note: str = ""  # what must be said of the names
 
@@ -180,9 +180,9 @@ def match(known: Known, data_name: str, wanted: Sequence[str], choice: Choice) -
 
 
 def _in_order(known: Known, data_name: str, wanted: Sequence[str]) -> Matched:
-    if known.labels != len(wanted):
+    if known.num_labels != len(wanted):
         raise ClassError(
-            f"--classes {IN_ORDER}: {known.owner} tells {known.labels} classes apart, data set"
+            f"--classes {IN_ORDER}: {known.owner} tells {known.num_labels} classes apart, data set"
             f" {data_name} has {len(wanted)}; give pairs DATA=MODEL,..."
         )
     said = f"classes are taken to be those of {data_name} in its order, as --classes says"
@@ -195,7 +195,7 @@ def _labels(
     """Return the label of each class of a data set; None where there is none."""
     counts = Counter(known.names or ())
     places = {name: k for k, name in enumerate(known.names or ()) if counts[name] == 1}
-    numbers = {str(label): label for label in range(known.labels)}
+    numbers = {str(label): label for label in range(known.num_labels)}
     for name, other in choice.pairs.items():
         if name not in wanted:
             raise ClassError(
@@ -203,7 +203,7 @@ def _labels(
                 f" {_some(wanted)}"
             )
         if other not in places and other not in numbers:
-            has = _some(known.names) if known.names else f"labels 0 to {known.labels - 1}"
+            has = _some(known.names) if known.names else f"labels 0 to {known.num_labels - 1}"
             raise ClassError(
                 f"--classes {name}={other}: {known.owner} has no class {other!r}; it has {has}"
             )
@@ -225,9 +225,9 @@ def _unnamed(known: Known, data_name: str, wanted: Sequence[str]) -> str:
     example = ",".join(f"{name}={label}" for label, name in enumerate(wanted[:3]))
     more = ",..." if len(wanted) > len(wanted[:3]) else ""
     return (
-        f"{known.owner} does not say which classes its {known.labels} labels are. If they are those"
-        f" of data set {data_name} in its order ({_some(wanted)}), add --classes {IN_ORDER}; else"
-        f" name the label of each, as in --classes {example}{more}"
+        f"{known.owner} does not say which classes its {known.num_labels} labels are. If they are"
+        f" those of data set {data_name} in its order ({_some(wanted)}), add --classes {IN_ORDER};"
+        f" else name the label of each, as in --classes {example}{more}"
     )
 
 
@@ -246,7 +246,7 @@ def _notes(
         notes.append(f"classes are matched as --classes says: {_some(pairs)}")
     elif found != sorted(found):
         notes.append(f"classes are in another order in {data_name}: matched by name")
-    names = known.names or tuple(map(str, range(known.labels)))
+    names = known.names or tuple(map(str, range(known.num_labels)))
     dropped = [name for label, name in enumerate(names) if label not in found]
     if dropped:
         notes.append(f"{data_name} does not have, so left out: {_some(dropped)}")

@@ -53,7 +53,7 @@ class TrainLoader:
         self._identity = {
             "images": len(split),
             "seed": seed,
-            "recipe": digest(_what_matters(recipe)),
+            "recipe": batches_digest(recipe),
         }
         self._unreadable: dict[int, str] = {}
 
@@ -233,13 +233,13 @@ def _stores(split: Split, input: InputConfig, recipe: Recipe) -> tuple[Store, St
     return Store(rest if soon or fits else 0), Store(pictures)
 
 
-def _what_matters(recipe: Recipe) -> dict[str, Any]:
-    """Return what of a recipe decides which batches there are."""
+def batches_digest(recipe: Recipe) -> str:
+    """Hash what of a recipe decides which batches there are."""
     names = {
         "epochs", "batch_size", "accumulate", "on_corrupt", "augment", "last_epochs",
         "last_augment",
     }  # fmt: skip
-    return recipe.model_dump(mode="json", include=names)
+    return digest(recipe.model_dump(mode="json", include=names))
 
 
 def _loader(

@@ -62,7 +62,7 @@ def _identity(agenda: Agenda) -> dict[str, Any]:
 
 def _token(folder: Path) -> str:
     file = folder / TOKEN
-    if not file.exists():
+    if file.is_symlink() or not file.is_file():  # a link would put a file of the user's into it
         write_whole(file, uuid.uuid4().hex)
     return file.read_text(encoding="utf-8")
 

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness.config.secrets import masked
 from harness.config.yaml_source import StudyError
+from harness.records import artifact
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -29,7 +31,12 @@ class StorageError(StudyError):
 
 def url(given: str | None, folder: Path) -> str:
     """Return where a study's state is kept: the given place, or a file beside the records."""
-    return given or f"sqlite:///{(folder / FILE).resolve()}"
+    if given:
+        return given
+    from sqlalchemy import URL  # slow to import
+
+    file = URL.create("sqlite", database=str(artifact(folder, FILE).resolve()))
+    return file.render_as_string(hide_password=False)
 
 
 def open_storage(where: str) -> RDBStorage:
@@ -49,7 +56,7 @@ def open_storage(where: str) -> RDBStorage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = optuna.storages.RDBStorage(
-                where,
+                where.replace("{", "{{").replace("}", "}}"),  # Optuna fills in its version
                 engine_kwargs=_engine(where),
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=GRACE_SECONDS,
@@ -89,13 +96,27 @@ def _explain(where: str, error: Exception) -> str:
         hint = "remove the file, and the next run makes it anew from the records"
     else:
         hint = "is the database there, and is its driver installed?"
-    return f"--storage {where}: {text}; {hint}"
+    return masked(f"--storage {_shown(where)}: {text}; {hint}", where)
+
+
+def _shown(where: str) -> str:
+    """Name a storage for people: a file by its path."""
+    from sqlalchemy import make_url  # slow to import
+    from sqlalchemy.exc import ArgumentError  # slow to import
+
+    try:
+        parts = make_url(where)
+    except (ArgumentError, ValueError):
+        return where
+    is_file = parts.drivername.startswith("sqlite") and parts.database
+    return str(parts.database) if is_file else parts.render_as_string()
 
 
 def _short(error: BaseException) -> str:
     """Return the first line of what a database says: SQLAlchemy adds pages."""
     origin = getattr(error, "orig", None) or error
-    return str(origin).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    text = str(origin).strip().partition("\n")[0].rstrip(".")
+    return masked(text) or type(error).__name__
 
 
 def patiently(work: Callable[[], T], warn: Callable[[str], None]) -> T:

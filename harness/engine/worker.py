@@ -6,7 +6,7 @@ import shutil
 from functools import partial
 
 from harness.engine.executor import Job
-from harness.records import Record
+from harness.records import Record, files
 from harness.records.progress import Judge, OnProgress
 from harness.trials import folders, trial
 
@@ -31,7 +31,7 @@ def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge
         folders.ClaimLost: another process has taken the trial over, whose result stays.
     """
     unfinished = folders.partial_folder(job.folder, job.trial, job.token)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.rmtree(files.own_folder(unfinished), ignore_errors=True)
     result = trial.run(
         job.spec,
         unfinished,

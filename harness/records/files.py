@@ -26,3 +26,18 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def own_folder(folder: Path) -> Path:
+    """Make a folder that files are written into, unless it is there; take links and pipes out.
+
+    What lies there may come from somebody else. A link would lead what is written elsewhere, and a
+    pipe would be waited for.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    for item in list(folder.rglob("*")):
+        if item.is_symlink() or not (item.is_file() or item.is_dir()):
+            item.unlink()
+    return folder

@@ -5,13 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from harness.records import files
+from harness.records import files, parts
 
 SCHEMA: Literal[1] = 1
 FILE = "record.json"
@@ -25,6 +36,15 @@ METRICS = {
     ),
 }
 """Metrics that a trial has, or lacks with a reason, by what a study measures."""
+
+LARGEST = 1 << 28  # bytes of a record that is read
+LAST_SECOND = 253402300799.0  # of the year 9999, after which there are no dates
+MOST_LETTERS = 150  # of a name, so that a folder may have a prefix to it, and a page an ending
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MOST_LETTERS)
+]
+"""A name that is a folder's, too: of a study or a trial. It holds no way to any other folder."""
 
 
 class RecordError(ValueError):
@@ -76,8 +96,8 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
 
     schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
-    study: str
-    trial: str
+    study: Name
+    trial: Name
     """Hash of what determines the result; see `harness.study`."""
     name: str
     """The overrides in short, for tables and plots."""
@@ -118,6 +138,28 @@ class Record(BaseModel):
     artifacts: dict[str, str] = {}
     """Files beside the record: weights, detections, samples."""
 
+    @field_validator("details", "data", "environment")
+    @classmethod
+    def _in_shape(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return parts.check(str(info.field_name), value)
+
+    @field_validator("artifacts")
+    @classmethod
+    def _beside_the_record(cls, names: dict[str, str]) -> dict[str, str]:
+        for name in names.values():
+            if not is_plain(name):
+                raise ValueError(f"{name!r} is not the name of a file beside the record")
+        return names
+
+    @model_validator(mode="after")
+    def _moments_are_dates(self) -> Record:
+        rows = [self.timings, *self.curves]
+        for row in rows:
+            for key in ("started", "finished", "time", "step", "epoch"):
+                if not 0 <= row.get(key, 0.0) <= LAST_SECOND:
+                    raise ValueError(f"{key} {row[key]} is neither a date nor a number of steps")
+        return self
+
     def write(self, folder: Path) -> Path:
         """Write the record into a trial's folder, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,14 +177,18 @@ def read(path: Path) -> Record:
         RecordError: the file is no record of this schema.
         FileNotFoundError: there is none.
     """
-    file = path / FILE if path.is_dir() else path
+    file = path / FILE if path.is_dir() and path.name != FILE else path
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+        raise RecordError(f"{file}: a record is a file of at most {LARGEST >> 20} MiB")
     try:
         return Record.model_validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) or "the file"
+        what = first["msg"].removeprefix("Value error, ")
         raise RecordError(
-            f"{file}: not a record of schema {SCHEMA}: {where}: {first['msg']}; remove its folder,"
+            f"{file}: not a record of schema {SCHEMA}: {where}: {what}; remove its folder,"
             " and the next run makes it anew"
         ) from error
 
@@ -158,6 +204,29 @@ def read_all(folder: Path) -> list[Record]:
     found = sorted(folder.glob(f"*/{FILE}"))
     records = [read(file) for file in found if not file.parent.name.startswith(".")]
     return sorted(records, key=lambda record: record.timings.get("started", 0.0))
+
+
+def is_plain(name: str) -> bool:
+    """Say whether a name is that of a file, and no way to another folder on any system."""
+    return re.fullmatch(r"[^./\\:\x00-\x1f\x7f][^/\\:\x00-\x1f\x7f]{0,199}", name) is not None
+
+
+def artifact(folder: Path, name: str) -> Path:
+    """Return a file that a record names, once it is sure that it lies in the record's folder.
+
+    Args:
+        folder: of the record.
+        name: of the file.
+
+    Raises:
+        RecordError: it lies elsewhere, is a link to a file elsewhere, or no file.
+    """
+    file = folder / name
+    if not is_plain(name) or file.resolve().parent != folder.resolve():
+        raise RecordError(f"{file}: leads out of its folder; put the file itself there")
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        raise RecordError(f"{file}: is no file")
+    return file
 
 
 def write_whole(path: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import Field, PrivateAttr, StringConstraints
+from pydantic import Field, PrivateAttr
 
 from detectors.config import KnobError
 from harness.config.knobs import Setup
@@ -15,6 +15,7 @@ from harness.config.recipe import RecipeError
 from harness.config.search import Racing, Search
 from harness.config.settings import Settings
 from harness.config.yaml_source import Source, StudyError
+from harness.records import Name
 from harness.study import designs
 from harness.study.designs import Design, DesignError
 
@@ -33,7 +34,7 @@ class Given(NamedTuple):
 class Study(Settings):
     """One question, asked by sweeping knobs."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Name
     """Names the folder of the records and the experiment in MLflow."""
     question: str = ""
     """What the study is to answer, in one sentence."""

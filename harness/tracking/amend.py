@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import harness.tracking.contents as contents
-from harness.records import FILE, Record
+from harness.records import FILE, Record, artifact
 from harness.tracking.contents import Point
 
 METRICS_A_BATCH = 1000
+SENT = "detbench.record"  # tag of a run: digest of the record that it holds
+
+
+class Held(NamedTuple):
+    """A run that holds a record."""
+
+    run: str  # its id
+    sent: str | None  # digest of the record; None from before it was kept
 
 
 def amend(client: Any, run: Any, record: Record, folder: Path) -> None:
@@ -26,7 +34,8 @@ def amend(client: Any, run: Any, record: Record, folder: Path) -> None:
     last = {point.key: point for point in contents.metrics(record)}
     log(client, run.info.run_id, (p for p in last.values() if known.get(p.key) != p.value))
     names = (name for key, name in record.artifacts.items() if key.startswith("samples"))
-    for file in filter(Path.is_file, (folder / name for name in (FILE, *names))):
+    files = [artifact(folder, name) for name in (FILE, *names)]
+    for file in filter(Path.is_file, files):
         client.log_artifact(run.info.run_id, str(file))
 
 

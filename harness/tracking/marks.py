@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness.config.secrets import masked
 from harness.records import FILE, RecordError, latencies, record, write_whole
 
 LOGGED_FILE = "mlflow.json"  # beside a record: tracker and the run that holds it; absent before
@@ -50,9 +51,14 @@ def remember(folder: Path, tracker: str, run: str, sent: str | None = None) -> N
         run: id of the run.
         sent: digest of the record that it holds, from `written`; None for the one that is there.
     """
-    name, known = absolute(tracker), _read(folder)
-    sent = written(folder) if sent is None else sent
-    known |= {name: run, SENT: {**known.get(SENT, {}), name: sent}}
+    if not folder.is_dir():  # the record lies in a folder that has not the trial's name
+        return
+    name = absolute(tracker)
+    before = _read(folder).get(SENT, {})
+    known: dict[str, Any] = {masked(place): each for place, each in logged(folder).items()}
+    digests = {masked(place): each for place, each in before.items()}
+    digests[name] = written(folder) if sent is None else sent
+    known |= {name: run, SENT: digests}
     write_whole(folder / LOGGED_FILE, json.dumps(known, indent=1) + "\n")
 
 
@@ -66,19 +72,26 @@ def written(folder: Path) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any]:
+    if not (folder / LOGGED_FILE).is_file():
+        return {}
     try:
-        found: dict[str, Any] = json.loads((folder / LOGGED_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        found: Any = json.loads((folder / LOGGED_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict) or not isinstance(found.get(SENT, {}), dict):
         return {}
     return found
 
 
 def sqlite_file(tracker: str) -> Path | None:
-    """Return the file of a tracker that is a database here; None for a server."""
+    """Return the file of a tracker that is a database here; None for a server.
+
+    What follows `sqlite:///` is a path as it is, whatever letters are in it.
+    """
     return Path(tracker.removeprefix(SQLITE)).resolve() if tracker.startswith(SQLITE) else None
 
 
 def absolute(tracker: str) -> str:
-    """Return a name of the tracker that holds in any folder."""
+    """Return a name of the tracker that holds in any folder, without passwords."""
     file = sqlite_file(tracker)
-    return f"{SQLITE}{file}" if file else tracker
+    return f"{SQLITE}{file}" if file else masked(tracker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import queue
 import threading
 import time
@@ -12,17 +13,24 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
+from harness.config.secrets import masked
 from harness.machine import locks
 from harness.records import RecordError, record
 from harness.tracking.marks import is_logged
 from harness.tracking.tracker import Tracker
 
 SECONDS_BEFORE_IMPORT = 1.0
+SECONDS_AT_THE_END = 10.0  # for a server that is away, or that answers what no tracker says
+SECONDS_FOR_A_RECORD = 120.0  # for one that took all so far
+SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_BETWEEN_ATTEMPTS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 
 
 class Outbox:
     """Keeps what is still to be sent, and tries again now and then while a tracker is away.
+
+    When the study ends, a server that does not answer, or not as MLflow does, is given up after ten
+    seconds; its thread ends with the process.
 
     Args:
         study: its name.
@@ -48,8 +56,11 @@ class Outbox:
         self._posted: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
         self._fresh: deque[Path] = deque()
         self._failed: deque[Path] = deque()
+        self._left: dict[Path, None] = {}  # what was put and is not known to be there
         self._failures, self._next = 0, 0.0
-        self._ready = self._warned = False
+        self.complete = True  # at the end: whether the tracker holds all that was put
+        self._ready = self._warned = self._abandoned = False
+        self._imported, self._accepted = math.inf, -math.inf  # when
         self._thread = threading.Thread(target=self._work, name="detbench tracking", daemon=True)
 
     def __enter__(self) -> Outbox:
@@ -63,12 +74,28 @@ class Outbox:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Send what is left, as far as the tracker takes it."""
+        """Send what is left, as far as the tracker takes it; nobody waits long for a server."""
         self._posted.put(None)
-        self._thread.join()
+        ended = time.monotonic()
+        while self._thread.is_alive() and time.monotonic() < self._until(ended):
+            self._thread.join(SECONDS_BETWEEN_LOOKS)
+        self._abandoned = self._thread.is_alive()
+        left = [folder for folder in list(self._left) if not is_logged(folder, self.tracker.uri)]
+        self.complete = not left
+        if left:
+            sends = f"`detbench sync {self.study}` sends them"
+            self.warn(f"{len(left)} trials are not in MLflow; {sends}")
+
+    def _until(self, ended: float) -> float:
+        """Return when to give the tracker up, now that the study ended."""
+        if self.tracker.file is not None:
+            return math.inf  # it is a file here, and takes what it takes
+        until = max(ended, self._imported) + SECONDS_AT_THE_END
+        return max(until, 0.0 if self._failures else self._accepted + SECONDS_FOR_A_RECORD)
 
     def put(self, folder: Path) -> None:
         """Have the record in a trial's folder sent, unless that is known to be done."""
+        self._left[folder] = None
         self._posted.put(folder)
 
     def _work(self) -> None:
@@ -77,8 +104,6 @@ class Outbox:
             if time.monotonic() >= self._next:
                 self._send_all()
         self._send_all()
-        if left := len(self._fresh) + len(self._failed):
-            self.warn(f"{left} trials are not in MLflow; `detbench sync {self.study}` sends them")
 
     def _take(self) -> Path | None:
         """Wait for what is put, and get ready meanwhile; a run with nothing to do never is."""
@@ -94,6 +119,7 @@ class Outbox:
         self._ready = True
         with locks.working(self.device):
             importlib.import_module("mlflow")
+        self._imported = time.monotonic()
         self._try(lambda: self.tracker.close_stale(self.study))
 
     def _send_all(self) -> None:
@@ -104,6 +130,7 @@ class Outbox:
                 if not self._try(lambda folder=folder: self._send(folder)):  # type: ignore[misc]
                     self._failed.append(folder)
                     return
+                self._left.pop(folder, None)
 
     def _send(self, folder: Path) -> None:
         if is_logged(folder, self.tracker.uri):
@@ -127,13 +154,14 @@ class Outbox:
             self._failures += 1
             self._warn_once(error)
             return False
-        self._failures = 0
+        self._failures, self._accepted = 0, time.monotonic()
         return True
 
     def _warn_once(self, error: Exception) -> None:
-        if not self._warned:
-            text = " ".join(str(error).split())[:300]
-            self.warn(f"MLflow at {self.tracker.uri} is away ({text}); the trials go on")
+        if not self._warned and not self._abandoned:
+            text = masked(" ".join(str(error).split()), self.tracker.uri)[:300]
+            where = masked(self.tracker.uri)
+            self.warn(f"MLflow at {where} is away ({text}); the trials go on")
         self._warned = True
 
     def _quietly(self) -> AbstractContextManager[None]:

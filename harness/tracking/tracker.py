@@ -10,34 +10,27 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 import harness.tracking.contents as contents
-from harness.records import Record
-from harness.tracking import versions
-from harness.tracking.amend import amend, log
+from harness.records import FILE, Record, artifact
+from harness.tracking import database, versions
+from harness.tracking.amend import SENT, Held, amend, log
+from harness.tracking.database import TrackerError
 from harness.tracking.marks import absolute, is_current, remember, sqlite_file, written
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 ABANDONED_AFTER = 600.0  # seconds; logging a trial takes less than one
 LONGEST_NAME = 250
 PARAMS_A_BATCH = 100
-SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 3, 20
+SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 3, 10
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts at a database that is locked
 WHOLE = "detbench.whole"
-SENT = "detbench.record"  # digest of the record that a run holds
 
 T = TypeVar("T")
-
-
-class Held(NamedTuple):
-    """A run that holds a record."""
-
-    run: str  # its id
-    sent: str | None  # digest of the record; None from before it was kept
 
 
 def uri(given: str | None = None) -> str:
@@ -53,10 +46,18 @@ class Tracker:
 
     Args:
         uri: of MLflow.
+
+    Raises:
+        TrackerError: a file with options after its name, which would be taken for a part of it.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri, self.name, self.file = uri, absolute(uri), sqlite_file(uri)
+        if self.file is not None and "?" in self.file.name:
+            raise TrackerError(
+                f"{uri}: a tracker in a file takes no options; leave out the question mark and what"
+                " follows"
+            )
         self._experiments: dict[str, str] = {}
         self._parents: dict[tuple[str, str], str] = {}
 
@@ -76,8 +77,10 @@ class Tracker:
 
         Raises:
             OSError, MlflowException: the tracker is away or refuses.
+            RecordError: a file that the record names lies elsewhere.
         """
         sent = written(folder)
+        files = [artifact(folder, name) for name in (FILE, *record.artifacts.values())]
 
         def work(client: Any) -> str:
             experiment = self._experiment(client, record.study)
@@ -86,7 +89,7 @@ class Tracker:
                 version = versions.of(folder.parent, record.trial)
                 parent = self._parent(client, experiment, record, note, version)
                 run = _create(client, experiment, parent, record, knobs)
-                _fill(client, run, record, folder)
+                _fill(client, run, record, files)
                 client.set_terminated(parent, end_time=_milliseconds(record, "finished"))
             else:
                 run = str(found.info.run_id)
@@ -146,10 +149,16 @@ class Tracker:
             with _quiet():
                 self._knock()
                 with self._turn(folder):
-                    return _patiently(lambda: work(_client(self.uri)))
-        except Exception:
+                    where = self.uri if self.file is None else database.address(self.file)
+                    if self.file is not None:
+                        database.ensure(self.file, lambda url: _client(url).search_experiments())
+                    return _patiently(lambda: work(_client(where)))
+        except Exception as error:
             self._experiments.clear()
             self._parents.clear()
+            told = database.remedy(self.file, error) if self.file else None
+            if told is not None:
+                raise TrackerError(told) from error
             raise
 
     def _knock(self) -> None:
@@ -244,9 +253,8 @@ def _create(
     return number
 
 
-def _fill(client: Any, run: str, record: Record, folder: Path) -> None:
+def _fill(client: Any, run: str, record: Record, files: Collection[Path]) -> None:
     """Add files and metrics to a run, end it, and only then call it whole."""
-    files = (folder / name for name in ("record.json", *record.artifacts.values()))
     for file in filter(Path.is_file, files):
         client.log_artifact(run, str(file))
     if record.curves:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from detectors.config import flatten
-from detectors.interface import Detector
 from harness.config.recipe import Recipe
-from harness.data import DataSet
 from harness.records import files
 from harness.training import processes
 
@@ -27,14 +25,22 @@ class CheckpointError(ValueError):
 
 
 def identify(
-    detector: Detector, data: DataSet, recipe: Recipe, seed: int, device: torch.device
+    config: Any, data: str, recipe: Recipe, seed: int, device: torch.device
 ) -> dict[str, str]:
-    """Say which training a checkpoint belongs to: what determines the result, and the machine."""
-    knobs = {f"detector.{path}": value for path, value in flatten(detector.config).items()}
+    """Say which training a checkpoint belongs to: what determines the result, and the machine.
+
+    Args:
+        config: of the detector.
+        data: fingerprint of the data set.
+        recipe: how it is trained.
+        seed: of the training.
+        device: whose kind counts.
+    """
+    knobs = {f"detector.{path}": value for path, value in flatten(config).items()}
     knobs |= {f"recipe.{name}": value for name, value in recipe.of_result().items()}
     told = {
         **knobs,
-        "data": data.fingerprint,
+        "data": data,
         "seed": seed,
         "device": device.type,
         "processes": processes.count(),
@@ -43,11 +49,36 @@ def identify(
 
 
 def write(state: State, file: Path) -> Path:
-    """Write a state so that a reader finds the old one or the new, never a part."""
+    """Write a state so that a reader finds the old one or the new, never a part.
+
+    Raises:
+        OSError: it cannot be written, such as on a full disk.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(file) as stream:
-        torch.save({"format": FORMAT, **state}, stream)
+        noting = _Noting(stream)
+        try:
+            torch.save({"format": FORMAT, **state}, noting)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise noting.error or error from error
     return file
+
+
+class _Noting:
+    """A stream that remembers why nothing can be written to it, which torch leaves out."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.error: OSError | None = None
+        self.flush = stream.flush
+
+    def write(self, data: bytes) -> int:
+        """Write some bytes."""
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def read(folder: Path, identity: dict[str, str]) -> State | None:
@@ -63,7 +94,9 @@ def read(folder: Path, identity: dict[str, str]) -> State | None:
         state: State = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # torch names no class for each of the ways in which a file can be damaged
         return None
-    if state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return None
+    if not isinstance(state.get("identity"), dict):
         return None
     _check(state["identity"], identity, file)
     return state

@@ -32,7 +32,9 @@ class Loop:
         self.detector, self.data, self.recipe = detector, data, recipe
         place = processes.launch(device, recipe)
         self.device = place.fabric.device
-        self.identity = checkpoint.identify(detector, data, recipe, seed, self.device)
+        self.identity = checkpoint.identify(
+            detector.config, data.fingerprint, recipe, seed, self.device
+        )
         rank, count = processes.rank(), processes.count()
         self.loader = train_loader(data.train, detector.config.input, recipe, seed, rank, count)
         self.accumulate = min(recipe.accumulate, len(self.loader))

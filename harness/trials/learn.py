@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 import detectors
 from detectors import weights
 from detectors.config import canonical, flatten
@@ -27,6 +29,7 @@ from harness.trials import trainings
 from harness.trials.trainings import Story
 
 VALIDATIONS_FILE = "validations.json"
+_ROWS = TypeAdapter(list[dict[str, float]])
 
 
 class Stopped(Exception):
@@ -171,7 +174,7 @@ def validated_with(spec: TrialSpec) -> dict[str, Any]:
 
 
 def _read(file: Path) -> list[dict[str, float]]:
-    with suppress(OSError, ValueError):
-        rows: list[dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
-        return rows
+    with suppress(OSError, ValueError):  # whatever else it holds was not written here
+        rows = _ROWS.validate_json(file.read_bytes())
+        return rows if all("step" in row for row in rows) else []
     return []

@@ -89,7 +89,10 @@ def adopt(earlier: Earlier, result: Record, folder: Path, reference: Path | None
 
 
 def _is_whole(result: Record, folder: Path) -> bool:
-    return all((folder / file).is_file() for file in result.artifacts.values())
+    try:
+        return all(record.artifact(folder, file).is_file() for file in result.artifacts.values())
+    except RecordError:  # a file that leads elsewhere
+        return False
 
 
 def _leave_machine(taken: Record) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+import detectors
 from detectors import weights
 from harness.config.latency import LatencyConfig
 from harness.machine import locks
@@ -30,7 +31,8 @@ def measure(trial: Trial) -> None:
     if trial.reference is None:
         keep_weights(trial)
     elif first is not None:
-        subjects["reference"] = Subject(weights.load(trial.reference), is_trained(first))
+        loaded = weights.load(trial.reference, trusted=(trial.spec.detector,))
+        subjects["reference"] = Subject(loaded, is_trained(first))
     timings = _measure(trial, subjects, trial.spec.latency)
     own = timings["trial"]
     trial.record.metrics |= own.metrics
@@ -83,10 +85,18 @@ def _comparable(trial: Trial) -> Record | None:
         first, reason = None, "the first trial has no latency"
     elif _latency_knobs(first) != _latency_knobs(trial.record):
         first, reason = None, "timed with other knobs than the first trial"
+    elif _is_of_strange_code(trial):
+        first, reason = None, "the first trial is of another detector, whose code is not run here"
     else:
         return first
     trial.record.absent |= dict.fromkeys(("latency_ratio", "latency_adjusted_ms"), reason)
     return first
+
+
+def _is_of_strange_code(trial: Trial) -> bool:
+    """Say whether the reference's weights name a detector that this study does not."""
+    assert trial.reference is not None
+    return not detectors.is_trusted(weights.saved_name(trial.reference), (trial.spec.detector,))
 
 
 def is_trained(result: Record) -> bool:

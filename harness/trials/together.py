@@ -55,6 +55,7 @@ class Group(NamedTuple):
     trials: list[Record]  # the others are compared with the first
     latency: LatencyConfig
     data: DataConfig
+    detector: str  # that the study names, which is trusted
 
 
 class Renewed(NamedTuple):
@@ -85,13 +86,18 @@ def groups(study: Study, records: Iterable[Record], folder: Path, device: str) -
     here = environment.identity(environment.capture(device))
     found: dict[str, Group] = {}
     for item in records:
-        if not _can_be_timed(item, folder) or environment.identity(item.environment) != here:
+        trusted = detectors.is_trusted(item.detector, (study.detector,))
+        if (
+            not trusted
+            or not _can_be_timed(item, folder)
+            or environment.identity(item.environment) != here
+        ):
             continue
         turned = {path: value for path, value in item.overrides.items() if path.startswith(ROOTS)}
         setup = knobs.turn(study.setup(), turned)
         if item.protocol.get("latency") == setup.latency.of_result():
             key = digest([item.protocol["latency"], item.data.get("fingerprint")])
-            group = found.setdefault(key, Group([], setup.latency, setup.data))
+            group = found.setdefault(key, Group([], setup.latency, setup.data, study.detector))
             group.trials.append(item)
     return list(found.values())
 
@@ -122,7 +128,7 @@ def measure(group: Group, folder: Path, device: str, on_progress: OnProgress) ->
     config, split = brief(group.latency, len(group.trials)), _split(group)
     turns: list[dict[str, Timing]] = []
     for batch in _batches(group.trials):
-        subjects = {item.trial: _subject(folder, item) for item in batch}
+        subjects = {item.trial: _subject(folder, item, group) for item in batch}
         timings = latency.measure(
             subjects,
             split,
@@ -177,9 +183,9 @@ def _split(group: Group) -> data.Split:
     return found.val
 
 
-def _subject(folder: Path, item: Record) -> Subject:
+def _subject(folder: Path, item: Record, group: Group) -> Subject:
     if "weights" in item.artifacts:
-        detector = weights.load(folder / item.trial)
+        detector = weights.load(folder / item.trial, trusted=(group.detector,))
     else:
         detector = _untrained(item)
     return Subject(detector, is_trained(item), item.metrics.get("macs_deployed"))

@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,9 +22,10 @@ from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detectors import weights
-from harness.records import record
+from harness.records import files, record
 
 SHELF = ".trainings"
+OWN_SHELF = ".training"  # in a trial's folder, for one that shares with nobody
 STORY_FILE = "training.json"
 CHECKPOINT = "checkpoint"
 PARTIAL = ".partial-"
@@ -73,9 +74,9 @@ def find(shelf: Path, training: str) -> Stored | None:
     """Return a training that stands, and is whole."""
     folder = shelf / training
     try:
-        text = (folder / STORY_FILE).read_bytes()
+        text = record.artifact(folder, STORY_FILE).read_bytes()
         story = Story.model_validate_json(text)
-    except (OSError, ValidationError):
+    except (OSError, ValidationError, record.RecordError):
         return None
     whole = all((folder / name).is_file() for name in (weights.WEIGHTS_FILE, weights.CONFIG_FILE))
     return Stored(folder, story) if whole else None
@@ -86,6 +87,7 @@ def obtain(
     training: str,
     make: Callable[[Path], Story],
     on_wait: Callable[[], None] = lambda: None,
+    keep: Collection[str] = (),
 ) -> Stored:
     """Return a training, which is made if it does not stand.
 
@@ -95,6 +97,7 @@ def obtain(
         make: called with a folder that nobody else has; saves weights and config there. What an
             earlier owner left in it is still there, and so it is after an exception.
         on_wait: called now and then while another process makes the same training.
+        keep: what of its folder stays, beside weights and config, once it is made.
 
     Raises:
         Exception: whatever `make` raises.
@@ -111,7 +114,7 @@ def obtain(
             continue
         try:
             with _alive(Path(lock.lock_file)):
-                found = find(shelf, training) or _make(shelf, training, make, place)
+                found = find(shelf, training) or _make(shelf, training, make, place, keep)
         finally:
             lock.release()
     return found
@@ -181,12 +184,26 @@ def _lock(shelf: Path, training: str) -> BaseFileLock:
     return FileLock(shelf / f".{training}.lock")  # a flock: the system releases a dead owner's
 
 
-def _make(shelf: Path, training: str, make: Callable[[Path], Story], place: str = "") -> Stored:
+def discard(shelf: Path, training: str) -> None:
+    """Remove one training from a shelf, and the shelf itself if nothing else is on it."""
+    shutil.rmtree(shelf / training, ignore_errors=True)
+    for lock in (_lock(shelf, training).lock_file, shelf / PLACING):
+        Path(lock).unlink(missing_ok=True)
+    with suppress(OSError):
+        shelf.rmdir()
+
+
+def _make(
+    shelf: Path,
+    training: str,
+    make: Callable[[Path], Story],
+    place: str = "",
+    keep: Collection[str] = (),
+) -> Stored:
     partial, folder = partial_folder(shelf, place or training), shelf / training
-    partial.mkdir(exist_ok=True)
-    story = make(partial)
+    story = make(files.own_folder(partial))
     for item in partial.iterdir():
-        if item.name not in (weights.WEIGHTS_FILE, weights.CONFIG_FILE):
+        if item.name not in (weights.WEIGHTS_FILE, weights.CONFIG_FILE, *keep):
             shutil.rmtree(item) if item.is_dir() else item.unlink()
     record.write_whole(partial / STORY_FILE, story.model_dump_json(indent=1, by_alias=True) + "\n")
     with FileLock(shelf / PLACING):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,7 +25,7 @@ from harness.records import Record
 from harness.records.progress import Judge, OnProgress, Progress, ignore
 from harness.study.specification import TrialSpec
 from harness.training import processes
-from harness.trials import reuse, timing, trainings
+from harness.trials import longer, reuse, timing, trainings
 from harness.trials.learn import Learner, Stopped, build, validated_with
 from harness.trials.outcome import blank, close, failure
 from harness.trials.state import Trial
@@ -65,7 +64,7 @@ def run(
             gone once the trial is done.
         judge: may give the trial up before and during training; None never does.
     """
-    threads, own = torch.get_num_threads(), folder / trainings.SHELF
+    threads, own = torch.get_num_threads(), folder / trainings.OWN_SHELF
     trial = Trial(
         spec=spec,
         record=blank(spec),
@@ -88,7 +87,7 @@ def run(
                 work(trial)
         trial.record.state = "done"
         if processes.is_first():
-            shutil.rmtree(own, ignore_errors=True)
+            trainings.discard(own, spec.training)
     except Stopped as stop:
         trial.record.state, trial.record.stopped = "pruned", str(stop)
     except Exception as error:  # whatever a trial runs into, the study goes on
@@ -219,7 +218,8 @@ def _train(trial: Trial) -> None:
         if trainings.find(trial.shelf, spec.training) is None:
             make(trainings.partial_folder(trial.shelf, spec.training))
         return
-    stored = trainings.obtain(trial.shelf, spec.training, make, wait)
+    keep = () if trial.shared else longer.needed(spec)
+    stored = trainings.obtain(trial.shelf, spec.training, make, wait, keep)
     weights.fill(trial.detector, stored.folder)
     trial.detector.eval()
     if canonical(spec.setup.detector) == spec.setup.detector:
@@ -230,6 +230,7 @@ def _train(trial: Trial) -> None:
         "validated_with": validated_with(spec),
     }
     trainings.share(stored, trial.folder)
+    longer.keep(stored.folder, trial.folder, keep)
     classes = spec.dataset["classes"]
     weights.save_config(trial.detector.config, trial.folder, spec.detector, classes)
     timing.name_weights(trial)

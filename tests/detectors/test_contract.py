@@ -283,7 +283,7 @@ def test_forward_can_be_exported(model: Detector, images: Tensor) -> None:
 
 def test_weights_round_trip(name: str, model: Detector, images: Tensor, tmp_path: Path) -> None:
     folder = detectors.weights.save(model, tmp_path / "weights", name)
-    loaded = detectors.weights.load(folder).eval()
+    loaded = detectors.weights.load(folder, trusted=(name,)).eval()
     assert loaded.config == model.config
     torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
     created = detectors.create(model.config, weights=folder).eval()

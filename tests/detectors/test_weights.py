@@ -120,7 +120,7 @@ def test_save_and_load_keep_every_knob(tmp_path: Path) -> None:
     description = json.loads((tmp_path / "new/folder/config.json").read_text())
     assert description["detector"] == "tests.toy:TOY"
     assert description["knobs"]["assigner.type"] == "Inside"
-    loaded = load(tmp_path / "new/folder")
+    loaded = load(tmp_path / "new/folder", trusted=("tests.toy:TOY",))
     assert loaded.config == model.config
     assert read(tmp_path / "new/folder").keys() == model.state_dict().keys()
     assert read(tmp_path / "new/folder/weights.safetensors").keys() == model.state_dict().keys()
@@ -132,10 +132,10 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     save(TOY.build(), tmp_path, "tests.toy:TOY")
     (tmp_path / "weights.safetensors").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="not a safetensors file"):
-        load(tmp_path)
+        load(tmp_path, trusted=("tests.toy:TOY",))
     (tmp_path / "weights.safetensors").unlink()
     with pytest.raises(WeightsError, match="no such file"):
-        load(tmp_path)
+        load(tmp_path, trusted=("tests.toy:TOY",))
     (tmp_path / "config.json").write_text('{"detector": "rtmdet_xs", "knobs": {}}')
     with pytest.raises(KnobError, match="rtmdet_xs"):
         load(tmp_path)

@@ -68,6 +68,22 @@ def make_failed(trial: str = "broken", **changes: Any) -> Record:
     return record.model_copy(update={"metrics": {}})
 
 
+def together(trial: str = "t1", ratio: float | None = None, **changes: Any) -> Record:
+    """Make a trial that was timed in shared rounds with the trial `first`, so many times as fast.
+
+    Args:
+        trial: its hash.
+        ratio: of its latency to that of `first`, 10 ms; None for `first` itself.
+        changes: as for `make_record`.
+    """
+    details = {"together": {"session": "s"}} | ({} if ratio is None else {"reference": "first"})
+    ends = {} if ratio is None else {"": ratio, "_low": ratio - 0.02, "_high": ratio + 0.02}
+    figures = {f"latency_ratio{end}": value for end, value in ends.items()}
+    figures |= {f"latency{end}_ms": 10 * value for end, value in ends.items()}
+    metrics = figures | changes.pop("metrics", {})
+    return make_record(trial, metrics=metrics, details=details, **changes)
+
+
 @pytest.fixture
 def make() -> Make:
     return make_record

@@ -3,11 +3,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from harness.records import Record
 from harness.study.designs import factorial
 from reports import designs, effects
-from tests.reports.conftest import Make
+from reports.ranking import rank
+from tests.reports.conftest import Make, together
 
 A, B, C = "detector.a", "detector.b", "detector.c"
 
@@ -27,6 +29,12 @@ def grid(**settings: list[Any]) -> list[dict[str, Any]]:
     return [dict(zip(paths, row, strict=True)) for row in itertools.product(*settings.values())]
 
 
+def untimed(records: list[Record]) -> list[Record]:
+    return [
+        record.model_copy(update={"metrics": {"mAP": record.metrics["mAP"]}}) for record in records
+    ]
+
+
 def by_label(records: list[Record]) -> dict[str, effects.Effect]:
     found = effects.effects(records, "mAP")
     assert found is not None
@@ -43,7 +51,8 @@ def test_effects_of_a_two_by_two_with_two_seeds_by_hand(make: Make) -> None:
     assert found["a × b"].estimate == pytest.approx(((62 - 40) - (32 - 21)) / 2)
     # Scatter: differences between the seeds are 2, 4, 0, 4 around their mean of 2.5, two a pair.
     variance = ((np.array([2, 4, 0, 4]) - 2.5) ** 2).sum() / 2 / 3
-    half = 3.182446 * np.sqrt(variance * 4 / 8)
+    assert found["a: 0 to 1"].high is not None
+    half = stdtrit(3, 1 - 0.025 / 3) * np.sqrt(variance * 4 / 8)  # three effects share 5 %
     effect = found["a: 0 to 1"]
     assert effect.low == pytest.approx(24.5 - half, rel=1e-6)
     assert effect.high == pytest.approx(24.5 + half, rel=1e-6)
@@ -53,7 +62,7 @@ def test_without_repetitions_interactions_are_taken_for_scatter(make: Make) -> N
     records = study(make, grid(a=[0, 1], b=[0, 1]), [0.2, 0.3, 0.4, 0.6])
     found = effects.effects(records, "mAP")
     assert found is not None
-    assert (found.pooled, found.freedom, len(found.effects)) == (True, 1, 2)
+    assert (found.scatter, found.freedom, len(found.effects)) == ("one seed", 1, 2)
     assert found.effects[0].estimate == pytest.approx(25.0)
 
 
@@ -135,21 +144,113 @@ def test_a_table_says_which_effects_are_told_from_nothing(make: Make) -> None:
     assert found is not None
     table = designs.effect_table(found)
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["a: 0 to 1", "+30", "+30", "+30", "yes"],
-        ["b: 0 to 1", "+10", "+10", "+10", "yes"],
+        ["a: 0 to 1", "+30", "+30", "+30", "real"],
+        ["b: 0 to 1", "+10", "+10", "+10", "real"],
         ["a × b", "0", "0", "0", "not told apart"],
     ]
     assert designs.effect_caption(found) == (
-        "Effects on mAP, %. Intervals of 95% from 3 degrees of freedom of repetitions in 8 trials."
+        "Effects on mAP, %. Intervals that hold for all 3 effects on this page at once, in"
+        " 95% of cases (Bonferroni), from 3 degrees of freedom of repeated seeds in 8 trials."
     )
-    assert designs.summary(records)[:2] == [
-        designs.effect_caption(found),
-        "  a: 0 to 1: +30 (+30 to +30), real",
+    lines = designs.summary(untimed(records))
+    assert lines[:2] == [designs.effect_caption(found), "  a: 0 to 1: +30 (+30 to +30), real"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scatter", "metric", "words"),
+    [
+        (0.5, 1.5, "seeds", "mAP", "real"),
+        (-1.5, -0.5, "seeds", "latency_ms", "real"),
+        (-0.5, 1.5, "seeds", "mAP", "not told apart"),
+        (4.48, 29.85, "one seed", "mAP", "one seed: images only"),
+        (4.48, 29.85, "one seed", "latency_ms", "one seed: timing only"),
+        (4.48, 29.85, "few seeds", "mAP", "not known: too few repeated seeds"),
+        (None, None, "few seeds", "mAP", "not known: too few repeated seeds"),
+    ],
+)
+def test_a_verdict_explains_itself(
+    low: float | None, high: float | None, scatter: Any, metric: str, words: str
+) -> None:
+    effect = effects.Effect("a", 1.0, low, high)
+    among = effects.Effects(metric, [effect], 8, 3, scatter, 1)
+    assert designs.verdict(effect, among) == words
+
+
+def test_one_training_a_cell_tells_nothing_of_seeds_whatever_the_interval(make: Make) -> None:
+    rows = grid(a=[0, 1], b=[0, 1], c=[0, 1])
+    values = [0.2 + 0.3 * row[A] + 0.001 * row[B] for row in rows]
+    found = effects.effects(study(make, rows, values), "mAP")
+    assert found is not None
+    first = found.effects[0]
+    assert first.low is not None
+    assert first.low > 0
+    assert {designs.verdict(effect, found) for effect in found.effects} == {"one seed: images only"}
+    caption = designs.effect_caption(found)
+    assert "None is called real: every setting was trained with one seed" in caption
+    lines = designs.summary(untimed(study(make, rows, values)))
+    assert not [line for line in lines if line.endswith(", real")]
+
+
+def test_the_same_seed_twice_is_no_repetition(make: Make) -> None:
+    rows = grid(a=[0, 1], b=[0, 1])
+    records = study(make, rows * 2, [0.1, 0.2, 0.4, 0.5, 0.1, 0.2, 0.4, 0.5], [0] * 8)
+    found = effects.effects(records, "mAP")
+    assert found is not None
+    assert found.scatter == "one seed"
+
+
+def test_one_repeated_cell_is_too_little(make: Make) -> None:
+    rows = grid(a=[0, 1], b=[0, 1])
+    records = study(make, [*rows, rows[0]], [0.1, 0.2, 0.4, 0.5, 0.11], [0, 0, 0, 0, 1])
+    found = effects.effects(records, "mAP")
+    assert found is not None
+    assert found.scatter == "few seeds"
+
+
+def test_an_interaction_is_no_scatter_of_seeds(make: Make) -> None:
+    """Three knobs interact strongly, and seeds agree to the bit: intervals are those of seeds."""
+    rows = grid(a=[0, 1], b=[0, 1], c=[0, 1])
+    values = [0.2 + 0.02 * row[A] + 0.3 * row[A] * row[B] * row[C] for row in rows]
+    records = study(make, rows * 2, values * 2, [0] * 8 + [1] * 8)
+    found = effects.effects(records, "mAP")
+    assert found is not None
+    assert (found.scatter, found.freedom) == ("seeds", 7)
+    main = found.effects[0]
+    assert (main.low, main.high) == pytest.approx((main.estimate, main.estimate))
+
+
+def test_where_no_knob_does_anything_few_pages_call_one_real(make: Make) -> None:
+    """Of 200 studies whose knobs do nothing, about 5 % claim an effect, over all that they show."""
+    random = np.random.default_rng(1)
+    rows = grid(a=[0, 1], b=[0, 1], c=[0, 1])
+    claims = 0
+    for _ in range(200):
+        seeds = [seed for seed in (0, 1, 2) for _ in rows]
+        values = [0.4 + 0.05 * seed + random.normal(0, 0.02) for seed in seeds]
+        found = effects.effects(study(make, rows * 3, values, seeds), "mAP")
+        assert found is not None
+        assert found.family == 6
+        claims += any(designs.verdict(effect, found) == "real" for effect in found.effects)
+    assert 1 <= claims <= 20  # 5 % are 10, four deviations are 12
+
+
+def test_effects_on_accuracy_and_latency_are_one_family() -> None:
+    rows = grid(a=[0, 1], b=[0, 1])
+    cells = enumerate(itertools.product((0, 1), rows))
+    records = [
+        together(
+            str(index) if index else "first",
+            1 + index / 10 if index else None,
+            overrides=row,
+            seed=seed,
+            metrics={"mAP": 0.4 + 0.01 * index},
+        )
+        for index, (seed, row) in cells
     ]
-
-
-def test_verdicts() -> None:
-    assert designs.verdict(effects.Effect("a", 1.0, 0.5, 1.5)) == "yes"
-    assert designs.verdict(effects.Effect("a", -1.0, -1.5, -0.5)) == "yes"
-    assert designs.verdict(effects.Effect("a", 1.0, -0.5, 1.5)) == "not told apart"
-    assert designs.verdict(effects.Effect("a", 1.0, None, None)) == "not known"
+    found = effects.by_metric(rank(records))
+    assert {key: (item.metric, item.family) for key, item in found.items()} == {
+        "mAP": ("mAP", 6),
+        "latency_ms": ("latency_ms", 6),
+    }
+    assert "for all 6 effects on this page at once" in designs.effect_caption(found["mAP"])
+    assert "with its training and with its timing" in designs.effect_caption(found["latency_ms"])

@@ -1,10 +1,8 @@
 import math
-from typing import Any
 
 import pytest
 
-from harness.records import Record
-from reports import panels, points
+from reports import points
 from reports.points import Bound
 from tests.reports.conftest import Make
 
@@ -25,38 +23,16 @@ def test_trade_off_leaves_out_what_lacks_a_metric(make: Make, failing: Make) -> 
     assert first.hover == ("expand_ratio: 0.25", "seed: 0")
 
 
-def adjusted(make: Make, trial: str, value: float | None, **changes: Any) -> Record:
-    bounds = {"latency_adjusted_low_ms": 7.5, "latency_adjusted_high_ms": 8.5}
-    metrics = {"latency_adjusted_ms": value} | (bounds if value else {})
-    return make(trial, metrics=metrics, details={"reference": "first"}, **changes)
+def test_a_dot_that_is_not_ranked_is_placed_and_on_no_front(make: Make) -> None:
+    records = [make("a"), make("b", metrics={"mAP": 0.9, "latency_ms": 1.0})]
+    bare = records[1].model_copy(update={"metrics": {"mAP": 0.9}})
+    first, second = points.trade_off(records, "latency_ms", ranked=[records[0], bare])
+    assert (first.ranked, first.optimal) == (True, True)
+    assert (second.ranked, second.optimal, second.x.value) == (False, False, 1.0)
 
 
-def test_latencies_free_of_drift_are_placed_beside_the_first_trials_own(make: Make) -> None:
-    records = [make("first"), adjusted(make, "b", 8.0), make("c", metrics={"latency_ms": None})]
-    shown = points.without_drift(records)
-    assert shown is not None
-    first, second = points.trade_off(shown, "latency_adjusted_ms")
-    assert (first.x, second.x) == (Bound(10.0), Bound(8.0, 7.5, 8.5))
-    assert "latency_adjusted_ms" not in records[0].metrics
-
-
-def test_latencies_without_a_common_first_trial_are_shown_as_they_were_taken(make: Make) -> None:
-    other = make("c", details={"reference": "another"}, metrics={"latency_adjusted_ms": 8.0})
-    assert points.without_drift([make("first"), make("b")]) is None
-    assert points.without_drift([make("first"), make("b"), adjusted(make, "c", 8.0)]) is None
-    assert points.without_drift([make("first"), adjusted(make, "b", None)]) is None
-    assert points.without_drift([make("first"), adjusted(make, "b", 8.0), other]) is None
-    assert points.without_drift([adjusted(make, "b", 8.0)]) is None
-
-
-def test_a_page_prefers_latencies_free_of_drift_and_says_so(make: Make) -> None:
-    (panel,) = (
-        item
-        for item in panels.panels([make("first"), adjusted(make, "b", 8.0)])
-        if item.key == "mAP-latency_ms"
-    )
-    assert panel.figure.layout.xaxis.title.text == "end-to-end latency, without drift (ms)"
-    assert "ratio to it, measured in turns" in panel.note
+def test_trials_that_were_given_up_are_no_dots(make: Make) -> None:
+    assert points.trade_off([make("a", state="pruned")], "latency_ms") == []
 
 
 def test_variants_are_placed_at_their_means(make: Make) -> None:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.records import Record
 from reports import designs, panels, search, site
 from reports.search import Goal
-from tests.reports.conftest import Make
+from tests.reports.conftest import Make, together
 
 GOAL = Goal({"mAP": "maximize", "latency_ms": "minimize"}, {"mAP": 0.0, "latency_ms": 20.0})
 POINTS = st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=0, max_size=8)
@@ -74,19 +75,44 @@ def test_a_trial_beyond_the_constraints_is_on_no_front(make: Make) -> None:
     assert [record.trial for record in search.front(records, GOAL)] == ["big"]
 
 
-def test_a_page_of_a_search_shows_its_growth_and_no_effects(make: Make) -> None:
-    records = [
-        make("big", metrics={"mAP": 0.9, "latency_ms": 5.0}, timings={"finished": 1.0}),
-        make("good", overrides={"recipe.lr": 0.1}, metrics={"mAP": 0.4, "latency_ms": 10.0}),
-        make("other", overrides={"recipe.lr": 0.2}, metrics={"mAP": 0.3, "latency_ms": 9.0}),
+def found_by_search(make: Make = together) -> list[Record]:
+    return [
+        make("first", metrics={"mAP": 0.4}),
+        make("other", 0.9, overrides={"recipe.lr": 0.2}, metrics={"mAP": 0.3}),
+        make("big", 0.5, metrics={"mAP": 0.9}, timings={"finished": 1.0}),
     ]
+
+
+def test_a_search_whose_latencies_were_timed_apart_names_no_front() -> None:
+    records = [record.model_copy(update={"details": {}}) for record in found_by_search()]
+    assert "growth" not in {panel.key for panel in panels.panels(records, GOAL)}
+    (line,) = designs.summary(records, GOAL)
+    assert line == (
+        "Latency is not ranked: latencies were timed apart; "
+        "`detbench run study --remeasure latency` times them together."
+    )
+    sizes = Goal({"mAP": "maximize", "params": "minimize"})
+    assert "On the front: #3." in designs.summary(records, sizes)[-1]
+
+
+def test_a_rough_latency_counts_as_a_try_and_adds_nothing() -> None:
+    *others, big = found_by_search()
+    rough = big.model_copy(update={"caveats": {"latency_ms": "rough: timed for other/t1"}})
+    lines = designs.summary([*others, rough], GOAL)
+    assert "1 of 3 latencies is rough" in lines[0]
+    assert lines[1].startswith("Hypervolume 4.3,")
+    assert "On the front: #1, #2." in lines[1]
+
+
+def test_a_page_of_a_search_shows_its_growth_and_no_effects() -> None:
+    records = found_by_search()
     made = {
         panel.key: panel
         for panel in panels.panels(records, GOAL._replace(beyond=frozenset({"big"})))
     }
     assert "effects" not in made
     assert made["growth"].note.startswith(
-        "Hypervolume 4.3, down to mAP 0, latency_ms 20. On the front: #2, #3."
+        "Hypervolume 4.3, down to mAP 0, latency_ms 20. On the front: #1, #2."
     )
     (line,) = designs.summary(records, GOAL._replace(beyond=frozenset({"big"})))
     assert line == made["growth"].note
@@ -94,7 +120,7 @@ def test_a_page_of_a_search_shows_its_growth_and_no_effects(make: Make) -> None:
     assert list(growth.data[0].y) == pytest.approx([0.0, 4.0, 4.3])
     assert growth.layout.yaxis.title.text == "dominated volume (mAP × latency_ms)"
     shown = [text for trace in made["mAP-latency_ms"].figure.data for text in trace.text or ()]
-    assert not any(text.startswith("#1") for text in shown)
+    assert not any(text.startswith("#3") for text in shown)
 
 
 def test_a_page_without_finished_trials_has_no_growth(failing: Make, tmp_path: Path) -> None:

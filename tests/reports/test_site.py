@@ -100,7 +100,7 @@ def test_a_record_beside_the_page_is_linked_instead(make: Make, tmp_path: Path) 
 def test_names_are_escaped_everywhere(make: Make, tmp_path: Path) -> None:
     evil = "</script><img src=x onerror=alert(1)>"
     overrides = {"recipe.name": evil}
-    record = make("a", name=evil, overrides=overrides, caveats={"mAP": evil}, study=evil)
+    record = make("a", name=evil, overrides=overrides, caveats={"mAP": evil})
     other = make("b", name=evil, overrides={"recipe.name": "fine"})
     text = site.write(
         [record, other], tmp_path, title=evil, question=evil, source=evil, command=evil

@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 
 from harness.analysis.compare import differences, matches
 from harness.analysis.compare.differences import Difference, Measured
-from harness.analysis.compare.latency import Latency, compare_latency
+from harness.analysis.compare.latency import compare_latency
 from harness.analysis.compare.matches import ERRORS, Matches
 from harness.analysis.compare.runs import CompareError, Run
 from harness.data import Split
 from harness.measure.accuracy.evaluate import Score, max_detections, score
 from harness.records.progress import OnProgress, Progress, ignore
+from harness.records.turns import Latency
 
 FIGURES = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 IMAGES_SHOWN = 10
+ONE_SEED = "one seed: images only"
+"""What a verdict rests on where each side was trained once."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -121,7 +124,7 @@ def compare(
     verdict = _verdict(accuracy)
     return Comparison(
         verdict,
-        _words(verdict, accuracy),
+        _words(verdict, accuracy, one_seed=len(a) == len(b) == 1),
         accuracy,
         figures,
         sorted(classes, key=lambda item: -abs(item.difference)),
@@ -280,15 +283,17 @@ def _verdict(accuracy: Difference) -> str:
     return "better" if accuracy.difference > 0 else "worse"
 
 
-def _words(verdict: str, found: Difference) -> str:
-    """Say in a sentence what came out."""
+def _words(verdict: str, found: Difference, *, one_seed: bool) -> str:
+    """Say in a sentence what came out, and whether it is about these two trainings only."""
+    rest = f"; {ONE_SEED}" if one_seed else ""
     if found.low is None or found.high is None:
         few = f"{found.images} images with objects are too few for an interval"
-        return f"A and B are not told apart: {100 * found.difference:+.2f} points of mAP, but {few}"
+        lead = f"A and B are not told apart: {100 * found.difference:+.2f} points of mAP"
+        return f"{lead}, but {few}{rest}"
     lead = f"B is {verdict} than A" if found.told_apart else "A and B are not told apart"
     return (
         f"{lead}: {100 * found.difference:+.2f} points of mAP"
-        f" (95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f})"
+        f" (95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f}{rest})"
     )
 
 

@@ -29,6 +29,14 @@ class Difference(NamedTuple):
     p: float | None  # of a difference so large by chance
     images: int  # that have something to say about it
     told_apart: bool  # allowing for all the differences that were looked at together
+    family: int = 1  # how many those are (Holm)
+
+    @property
+    def corrected_away(self) -> bool:
+        """Whether the interval, which is that of one difference, leaves out 0 all the same."""
+        if self.told_apart or self.low is None or self.high is None:
+            return False
+        return self.low > 0 or self.high < 0
 
 
 class Measured(NamedTuple):
@@ -122,4 +130,7 @@ def _tell_apart(found: Sequence[Difference]) -> list[Difference]:
         if p > (1 - LEVEL) / (len(tested) - rank):
             break
         told.add(place)
-    return [item._replace(told_apart=place in told) for place, item in enumerate(found)]
+    family = max(len(tested), 1)
+    return [
+        item._replace(told_apart=place in told, family=family) for place, item in enumerate(found)
+    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.measure.accuracy import detections
-from harness.records import Record, record
+from harness.records import Record, origins, protocols, record
 
 
 class CompareError(ValueError):
@@ -38,17 +38,29 @@ def read(folder: Path) -> Run:
     if result.state != "done" or "detections" not in result.artifacts:
         why = f"is {result.state}" if result.state != "done" else "did not measure accuracy"
         raise CompareError(f"{folder}: the trial {why}, so it has no detections to compare")
-    return Run(folder, result, detections.read(folder / result.artifacts["detections"]))
+    file = record.artifact(folder, result.artifacts["detections"])
+    return Run(folder, result, detections.read(file))
 
 
 def same_but_seed(first: Record, other: Record) -> bool:
-    """Say whether two trials are one configuration, measured alike on the same data."""
+    """Say whether two trials are one configuration, of the same code, measured alike on one data.
+
+    A result that is out of date is no seed of another, whatever its record says of its code.
+    """
     return (
         first.detector == other.detector
         and first.config == other.config
         and first.protocol_hash == other.protocol_hash
         and first.data.get("fingerprint") == other.data.get("fingerprint")
+        and _beside(first) == _beside(other)
+        and first.code == other.code
+        and origins.stale(first) is origins.stale(other) is None
     )
+
+
+def _beside(item: Record) -> dict[str, Any]:
+    """Return what a trial changes that is no knob of its configuration, such as its weights."""
+    return {path: value for path, value in item.overrides.items() if path not in item.config}
 
 
 def other_seeds(folder: Path) -> list[Path]:
@@ -78,15 +90,32 @@ def check(a: Sequence[Run], b: Sequence[Run], *, mixed: bool) -> list[str]:
         _check_side(name, [run.record for run in side])
     first, second = a[0].record, b[0].record
     found = []
-    if first.protocol_hash != second.protocol_hash:
-        keys = sorted(first.protocol.keys() | second.protocol.keys())
-        unlike = [key for key in keys if first.protocol.get(key) != second.protocol.get(key)]
+    if unlike := protocols.unexplained([first, second]):
         found.append(f"A and B were measured by different protocols ({', '.join(unlike)})")
     prints = [item.data.get("fingerprint") for item in (first, second)]
     if prints[0] != prints[1]:
         found.append(f"A and B are of different data (fingerprints {prints[0]} and {prints[1]})")
     if found and not mixed:
         raise CompareError(f"{'; '.join(found)}; --mixed compares them all the same, and says so")
+    return [*found, *_origins([run.record for run in (*a, *b)])]
+
+
+def _origins(records: Sequence[Record]) -> list[str]:
+    """Say in what the runs differ beside their knobs: protocol that is swept, code, libraries."""
+    found = []
+    swept = protocols.differing(records)
+    if swept and not protocols.unexplained(records):
+        found.append(f"the study sweeps part of the protocol: {', '.join(swept)}")
+    stale = {record.trial: why for record in records if (why := origins.stale(record)) is not None}
+    found += [f"trial {trial} is of other code: {why}" for trial, why in stale.items()]
+    if files := origins.other_code(records):
+        found.append(f"the code changed between them: {', '.join(files)}")
+    unknown = [record for record in records if not record.code]
+    if unknown:
+        whose = "all runs" if len(unknown) == len(records) else f"{len(unknown)} of the runs"
+        found.append(f"code unknown: {whose} were recorded before the source was kept")
+    for name, versions in origins.libraries(records).items():
+        found.append(f"{name} differs: {', '.join(versions)}")
     return found
 
 
@@ -98,5 +127,5 @@ def _check_side(name: str, records: Sequence[Record]) -> None:
         if not same_but_seed(records[0], other):
             keys = sorted(records[0].config.keys() | other.config.keys())
             unlike = [k for k in keys if records[0].config.get(k) != other.config.get(k)]
-            reason = ", ".join(unlike) or "detector, data or protocol"
+            reason = ", ".join(unlike) or "detector, data, protocol or code"
             raise CompareError(f"side {name} is not one configuration with seeds: {reason} differs")

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records import RecordError
+from harness.records import RecordError, files
 
 FILE = "detections.npz"
+LARGEST = 1 << 32  # bytes unpacked: a hundred million detections
 KEYS = ("image_id", "category_id", "bbox", "score")
 NAMES = "category_names"
 REMEDY = "remove the trial's folder, and the next run makes it anew"
@@ -49,7 +50,8 @@ def write(
         **extra,
     )
     path = folder / FILE
-    path.write_bytes(buffer.getvalue())
+    with files.whole(path) as file:
+        file.write(buffer.getvalue())
     return path
 
 
@@ -61,10 +63,18 @@ def read(path: Path) -> list[dict[str, Any]]:
     """
     file = path / FILE if path.is_dir() else path
     try:
-        with np.load(io.BytesIO(file.read_bytes())) as stored:
+        content = io.BytesIO(file.read_bytes())
+        with zipfile.ZipFile(content) as packed:
+            unpacked = sum(item.file_size for item in packed.infolist())
+        if unpacked > LARGEST:
+            raise RecordError(f"{file}: unpacks to {unpacked:,} bytes, more than detections take")
+        content.seek(0)
+        with np.load(content) as stored:
             columns = [stored[key] for key in KEYS]
     except FileNotFoundError as error:
         raise RecordError(f"{file}: no detections are stored; {REMEDY}") from error
+    except RecordError:
+        raise
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError,
             zipfile.BadZipFile, zlib.error, NotImplementedError) as error:  # fmt: skip
         raise RecordError(f"{file}: damaged, or no file of detections; {REMEDY}") from error

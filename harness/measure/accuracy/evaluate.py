@@ -160,7 +160,7 @@ def rescore(folder: Path, dataset: DataSet) -> Score:
             f"{folder}: evaluated on data of fingerprint {fingerprint}, data set {dataset.name} has"
             f" {dataset.fingerprint}; name the data set that the trial was run with"
         )
-    found = stored.read(folder / result.artifacts["detections"])
+    found = stored.read(record.artifact(folder, result.artifacts["detections"]))
     return score(dataset.val.ground_truth(), found, max_detections(result))
 
 

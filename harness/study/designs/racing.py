@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -57,7 +58,8 @@ def standings(records: Sequence[Record], racing: Racing) -> list[Standing]:
     """Compare every variant with the best one, the best first.
 
     Seeds are blocks: what a seed does to all variants does not count. The scatter is pooled over
-    the variants, and the confidence shared among the comparisons (Bonferroni).
+    the variants. The confidence is shared among all that may go wrong in a race (Bonferroni): any
+    variant may come out best, so that each pair is compared, and after every seed again.
     """
     tried: dict[str, list[Record]] = {}
     for record in records:
@@ -65,13 +67,15 @@ def standings(records: Sequence[Record], racing: Racing) -> list[Standing]:
     sign = 1.0 if racing.direction == "maximize" else -1.0
     means = _means({key: _values(group, racing.metric, sign) for key, group in tried.items()})
     best = max(means.of, key=lambda key: means.of[key], default=None)
+    pairs, looks = math.comb(max(len(means.of), 2), 2), racing.seeds - 1
+    level = 1 - (1 - racing.confidence) / (pairs * looks)
     found = []
     for key, group in tried.items():
         mean = means.of.get(key)
         behind, half = 0.0, 0.0
         if mean is not None and best is not None and key != best:
             behind = means.of[best] - mean
-            half = means.half(best, key, 1 - (1 - racing.confidence) / max(len(means.of) - 1, 1))
+            half = means.half(best, key, level)
         seeds = tuple(sorted({record.seed for record in group}))
         own = None if mean is None else sign * mean
         is_open = mean is not None and behind <= half

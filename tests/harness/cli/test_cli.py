@@ -344,7 +344,9 @@ def test_train_then_evaluate(
     assert result["state"] == "done"
     assert record.read(Path("one")).metrics == result["metrics"]
     common = ("--data", "shapes", "--device", "cpu", *shapes, "--json")
-    assert detbench("evaluate", "one", *common) == 0
+    assert detbench("evaluate", "one", *common) == 2
+    assert "tests.toy:TOY, which is code that is not built in" in capfd.readouterr().err
+    assert detbench("evaluate", "one", *common, "--trust") == 0
     again = json.loads(capfd.readouterr().out)["metrics"]
     assert again == pytest.approx({k: v for k, v in result["metrics"].items() if k in again})
     assert detbench("evaluate", "tests.toy:TOY", "--weights", "one", *common) == 0

@@ -9,8 +9,9 @@ import pytest
 
 from harness import data
 from harness.analysis.compare import runs
+from harness.analysis.compare.differences import Difference
 from harness.analysis.compare.runs import CompareError
-from harness.cli.compare import compare
+from harness.cli.compare import _row, compare
 from harness.config.data import DataConfig, ShapesConfig
 from harness.data import DataSet
 from harness.measure.accuracy.detections import write
@@ -145,6 +146,62 @@ def test_folders_without_a_finished_trial_are_named(study: Path) -> None:
     (study / "thin0" / "detections.npz").write_bytes(b"PK")
     with pytest.raises(RecordError, match="damaged"):
         compare(str(study / "wide0"), str(study / "thin0"))
+
+
+def test_seeds_of_other_code_or_weights_do_not_come_along(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor those that are out of date, or of a study whose file has changed since."""
+
+    def seeds() -> list[int]:
+        compare(str(study / "wide0"), str(study / "thin0"), as_json=True)
+        return [item["seed"] for item in json.loads(capsys.readouterr().out)["sides"]["B"]]
+
+    code = {"detector": {"toy.py": "1"}}
+    for seed in range(3):
+        edit(study / f"thin{seed}", code=code)
+    assert seeds() == [0, 1, 2]
+    edit(study / "thin1", code={"detector": {"toy.py": "2"}})
+    assert seeds() == [0, 2]
+    edit(study / "thin1", code=code, caveats={"code": "of other code: toy.py"})
+    assert seeds() == [0, 2]
+    edit(study / "thin1", caveats={}, overrides={"weights": "coco"})
+    assert seeds() == [0, 2]
+    config = runs.read(study / "thin2").record.config
+    edit(study / "thin2", config=config | {"recipe.epochs": 12})
+    assert seeds() == [0]
+
+
+def test_notes_say_where_results_come_from(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = str(study / "wide0"), str(study / "thin0")
+    compare(a, b, alone=True)
+    text = capsys.readouterr().out
+    assert text.count("code unknown: all runs were recorded before the source was kept") == 1
+    assert "one seed: images only" in text
+    edit(study / "wide0", code={"detector": {"toy.py": "1"}}, environment={"packages": {"a": "1"}})
+    edit(study / "thin0", code={"detector": {"toy.py": "2"}}, environment={"packages": {"a": "2"}})
+    compare(a, b, alone=True)
+    text = capsys.readouterr().out
+    assert "note: the code changed between them: toy.py" in text
+    assert "note: a differs: 1, 2" in text
+    assert "code unknown" not in text
+
+
+def test_what_a_study_sweeps_of_its_protocol_is_compared_and_said(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = {"overrides": {"detector.input.size": [96, 96]}, "protocol_hash": "q"}
+    edit(study / "thin0", protocol={"input.size": [96, 96]}, **swept)
+    assert compare(str(study / "wide0"), str(study / "thin0"), alone=True) == 0
+    assert "note: the study sweeps part of the protocol: input.size" in capsys.readouterr().out
+
+
+def test_an_interval_that_leaves_out_nothing_says_why_it_is_not_told_apart() -> None:
+    """Of many differences, one that leaves out 0 by itself may be chance."""
+    item = Difference("mAP_s", 0.1, 0.27, 0.17, 0.0448, 0.2985, 0.02, 20, False, family=6)
+    assert _row(item, 100, ".2f")["told"] == "no: after correction for 6 differences"
+    assert _row(item._replace(low=-0.01), 100, ".2f")["told"] == "no"
+    assert _row(item._replace(told_apart=True), 100, ".2f")["told"] == "yes"
 
 
 def turned_data(folder: Path) -> tuple[DataSet, DataSet]:

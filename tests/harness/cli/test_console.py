@@ -2,7 +2,15 @@
 
 import pytest
 
-from harness.cli.console import Board, clock, difference, stderr
+from harness.cli.console import (
+    Board,
+    clock,
+    difference,
+    latency,
+    remarks,
+    stderr,
+    trials,
+)
 from harness.cli.measure import _shown
 from harness.config.recipe import Recipe
 from harness.engine.events import Event
@@ -32,6 +40,29 @@ def test_differences_are_shown_with_their_interval() -> None:
     assert clock(3725) == "1:02:05"
 
 
+def test_a_latency_stands_with_its_interval_and_its_mark() -> None:
+    figures = {"latency_ms": 11.7, "latency_low_ms": 11.2, "latency_high_ms": 12.3}
+    assert latency(figures, digits=1) == "11.7 (11.2 to 12.3)"
+    assert latency(figures, rough=True, digits=1) == "~11.7 (11.2 to 12.3)"
+    assert latency({"latency_ms": 11.7}, digits=2) == "11.70"
+    assert latency({}) is None
+
+
+def test_rough_and_stale_rows_are_marked_and_explained_once() -> None:
+    plain = {"name": "a", "seed": 0, "state": "done", "latency_ms": 10.0}
+    rough = plain | {"latency_ms": 125.6, "latency_rough": "timed for other/t1"}
+    rows = [plain, rough, rough, plain | {"other_code": "toy.py"}]
+    rows = [row | {"number": number} for number, row in enumerate(rows, 1)]
+    shown = {str(column.header): list(column.cells) for column in trials(rows, "study").columns}
+    latencies = [str(cell) for cell in shown["latency (ms)"]]
+    assert latencies == ["10.000", "~125.600", "~125.600", "10.000"]
+    assert str(shown["trial"][-1]) == "a (other code)"
+    assert remarks(rows) == [
+        "~ rough, not ranked: #2, #3: timed for other/t1",
+        "other code: #4: toy.py",
+    ]
+
+
 def test_a_finished_trial_says_that_its_latency_is_rough(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -46,7 +77,7 @@ def test_a_finished_trial_says_that_its_latency_is_rough(
             board.handle(Event("finished", item.trial, record=item))
     first, second = capsys.readouterr().err.splitlines()
     assert first == "[1/2] n (seed 0): done in 1:01, latency_ms 125.60"
-    assert second == "[2/2] n (seed 0): done in 1:01, latency_ms 125.60 (rough)"
+    assert second == "[2/2] n (seed 0): done in 1:01, latency_ms ~125.60"
 
 
 def test_what_is_no_trial_has_a_row_as_long_as_it_lasts(

@@ -135,7 +135,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, object], mess
         ("{epochs: 3, lr: 0.1}", "batch_size is missing"),
         ("[1, 2]", "expected knobs"),
         ("", "expected knobs"),
-        ("epochs: [", "cannot be read"),
+        ("epochs: [", r"mine.yaml:1: not YAML"),
+        ("lr: 0.1\nepochs: 3\nlr: 0.5", r"mine.yaml:3: 'lr' stands here a second time"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -187,5 +187,115 @@ def test_a_step_waits_for_nothing_when_nobody_measures(monkeypatch):
     for _ in range(100):
         with working("cpu"), working("cpu"):
             pass
-    shared, free = locks.fcntl.LOCK_SH, locks.fcntl.LOCK_UN
+    shared, free = locks.fcntl.LOCK_SH | locks.fcntl.LOCK_NB, locks.fcntl.LOCK_UN
     assert asked == [shared, shared, free, free, free] * 100
+
+
+@pytest.fixture
+def own_places(tmp_path, monkeypatch):
+    """Folders that stand for the system's, and what was told; no other is named."""
+    monkeypatch.delenv("DETBENCH_LOCKS")
+    monkeypatch.setattr(locks.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(locks, "_told", set())
+    monkeypatch.setattr(locks, "_passed", set())
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    return tmp_path / f"detbench-{os.getuid()}"
+
+
+def anybodys(folder):
+    folder.mkdir()
+    folder.chmod(0o777)
+
+
+def a_link(folder):
+    (folder.parent / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to("elsewhere")
+
+
+def a_file(folder):
+    folder.touch()
+
+
+def somebody_elses(folder):
+    folder.mkdir(mode=0o700)
+    try:
+        os.chown(folder, 12345, 12345)
+    except PermissionError:
+        pytest.skip("only root gives folders away")
+
+
+def test_the_locks_lie_in_a_folder_of_the_users_own(own_places):
+    assert locks._folder() == own_places
+    assert own_places.stat().st_mode & 0o777 == 0o700
+    with measuring("cpu"):
+        assert {item.name for item in own_places.iterdir()} == {"cpu-0.lock", "cpu-0.turn"}
+
+
+@pytest.mark.parametrize("taken", [anybodys, a_link, a_file, somebody_elses])
+def test_a_folder_that_others_made_is_not_used(own_places, taken, capfd):
+    taken(own_places)
+    assert locks._folder() == own_places.parent / "run" / "detbench"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("taken", [anybodys, a_link, a_file, somebody_elses])
+def test_without_any_folder_of_ones_own_all_goes_on_and_one_line_warns(
+    own_places, taken, capfd, monkeypatch
+):
+    taken(own_places)
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    for _ in range(3):
+        with measuring("cpu"), working("cpu"):
+            pass
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"detbench: warning: {own_places} is not this user's own folder")
+    assert "$DETBENCH_LOCKS" in line
+
+
+def test_a_lock_that_cannot_be_opened_holds_nobody_up(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(locks, "_told", set())
+    (tmp_path / "cpu-0.turn").symlink_to(tmp_path / "victim")
+    for _ in range(3):
+        with measuring("cpu"):
+            pass
+    assert not (tmp_path / "victim").exists()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "nothing keeps measurements apart" in line
+
+
+def test_what_another_user_holds_is_waited_for_but_not_for_ever(capfd, monkeypatch):
+    monkeypatch.setattr(locks, "_told", set())
+    monkeypatch.setattr(locks, "_passed", set())
+    monkeypatch.setattr(locks, "SECONDS_FOR_OTHERS", 0.05)
+    with Elsewhere(hold, "measuring"):
+        for _ in range(3):
+            with working("cpu"):
+                pass
+        with measuring("cpu"):
+            pass
+        monkeypatch.setattr(locks, "SECONDS_FOR_OTHERS", HANG)
+        with working("cpu"):  # nobody waits twice
+            pass
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "somebody holds cpu-0 in $DETBENCH_LOCKS for long" in line
+
+
+def test_others_files_that_can_be_read_can_be_locked(tmp_path, monkeypatch):
+    """As in a folder that users share, where each finds the files of the first."""
+    with measuring("cpu"):
+        pass
+    opened = os.open
+
+    def refuse(path, flags, mode=0o777):
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, mode)
+
+    with Elsewhere(hold, "measuring"):
+        monkeypatch.setattr(locks.os, "open", refuse)
+        inside = entered("measuring")
+        assert not inside.wait(0.1)
+        monkeypatch.setattr(locks.os, "open", opened)
+    assert inside.wait(HANG)
+    assert (tmp_path / "cpu-0.lock").stat().st_mode & 0o044

@@ -33,3 +33,23 @@ def test_the_content_takes_its_place_at_once(tmp_path: Path) -> None:
         assert not file.exists()
     assert file.read_bytes() == b"whole"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_links_are_taken_out_of_a_folder_and_lead_nowhere(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "inner").mkdir(parents=True)
+    (outside / "kept").write_text("kept", "utf-8")
+    folder = tmp_path / "folder"
+    folder.symlink_to(outside)
+    assert files.own_folder(folder) == folder
+    assert not folder.is_symlink()
+    assert list(folder.iterdir()) == []
+    (folder / "inner").mkdir()
+    (folder / "inner" / "file").write_text("own", "utf-8")
+    (folder / "inner" / "link").symlink_to(outside / "kept")
+    (folder / "checkpoint").symlink_to(outside)
+    os.mkfifo(folder / "inner" / "pipe")
+    files.own_folder(folder)
+    assert sorted(item.name for item in folder.rglob("*")) == ["file", "inner"]
+    assert (outside / "kept").read_text("utf-8") == "kept"
+    assert (outside / "inner").is_dir()

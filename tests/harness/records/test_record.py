@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,70 @@ def test_a_digest_ignores_the_order_of_keys_alone() -> None:
     assert record.digest({"a": 1, "b": (1, 2)}) == record.digest({"b": [1, 2], "a": 1})
     assert record.digest({"a": 1}) != record.digest({"a": 2})
     assert len(record.digest({})) == 12
+
+
+GOOD = json.loads(make().to_json())
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"study": "../page"}, "study"),
+        ({"study": "a" * 151}, "study"),
+        ({"trial": "/tmp/page"}, "trial"),
+        ({"trial": "a\n"}, "trial"),
+        ({"trial": "..", "artifacts": {}}, "trial"),
+        ({"artifacts": {"weights": "/etc/hostname"}}, "artifacts"),
+        ({"artifacts": {"weights": "a/b"}}, "artifacts"),
+        ({"artifacts": {"weights": "a\\b"}}, "artifacts"),
+        ({"artifacts": {"weights": ".."}}, "artifacts"),
+        ({"artifacts": {"weights": ""}}, "artifacts"),
+        ({"timings": {"started": 1e300}}, "started"),
+        ({"curves": [{"step": math.inf}]}, "step"),
+        ({"details": {"latency": 5}}, "latency"),
+        ({"details": {"latency": {"candidates": {"median": "x"}}}}, "median"),
+        ({"details": {"training": {"validated_with": []}}}, "validated_with"),
+        ({"data": {"train": {"images": "many"}}}, "images"),
+        ({"environment": {"packages": [1]}}, "packages"),
+    ],
+)
+def test_a_record_that_leads_elsewhere_or_has_another_shape_is_refused(
+    tmp_path: Path, changes: dict[str, object], where: str
+) -> None:
+    file = tmp_path / record.FILE
+    file.write_text(json.dumps(GOOD | changes).replace("Infinity", '"Infinity"'), "utf-8")
+    with pytest.raises(RecordError, match=where) as info:
+        record.read(file)
+    assert "\n" not in str(info.value)
+
+
+def test_what_nobody_reads_may_have_any_shape(tmp_path: Path) -> None:
+    free = {"latency": {"candidates": None, "workload": [1]}, "other": {"a": [None]}}
+    (tmp_path / record.FILE).write_text(json.dumps(GOOD | {"details": free}), "utf-8")
+    assert record.read(tmp_path).details == free
+
+
+def test_an_artifact_lies_beside_its_record(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.write_text("secret", "utf-8")
+    (folder / "weights").write_text("weights", "utf-8")
+    (folder / "within").symlink_to("weights")
+    (folder / "out").symlink_to(elsewhere)
+    for name in ("weights", "within", "absent"):
+        assert record.artifact(folder, name) == folder / name
+    linked = tmp_path / "linked"
+    linked.symlink_to(folder)
+    assert record.artifact(linked, "weights").read_text("utf-8") == "weights"
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(RecordError, match="is no file"):
+        record.artifact(folder, "pipe")
+    for name in ("out", "../elsewhere", str(elsewhere), "."):
+        with pytest.raises(RecordError, match="leads out of its folder"):
+            record.artifact(folder, name)
+
+
+def test_a_record_is_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / record.FILE)
+    with pytest.raises(RecordError, match="a record is a file of at most 256 MiB"):
+        record.read(tmp_path)

@@ -15,7 +15,7 @@ from harness.config.data import DataConfig
 from harness.config.recipe import Recipe
 from harness.data import DataSet, load
 from harness.records.progress import Progress
-from harness.training.checkpoint import FILE
+from harness.training.checkpoint import FILE, FORMAT, read
 from harness.training.train import CheckpointError, Training, train
 from tests.patience import HANG
 from tests.toy import ToyConfig
@@ -121,6 +121,14 @@ def test_a_damaged_checkpoint_is_as_good_as_none(shapes: DataSet, ended: Path) -
     file = ended / FILE
     file.write_bytes(file.read_bytes()[:1000])
     assert run(shapes, ended).details["resumed"] == 0
+
+
+@pytest.mark.parametrize(
+    "content", [[1], {}, {"format": FORMAT}, {"format": FORMAT, "identity": 5}]
+)
+def test_a_checkpoint_of_another_shape_is_as_good_as_none(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / FILE)
+    assert read(tmp_path, {}) is None
 
 
 def test_what_dies_while_it_writes_leaves_the_checkpoint_before(

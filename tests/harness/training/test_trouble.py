@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import harness.training.loop
 from detectors.interface import Detector, InputConfig, Target
 from harness.config.recipe import Recipe
 from harness.data import Batch
+from harness.training import checkpoint
 from harness.training.checkpoint import FILE, NOT_FINITE
 from harness.training.memory import ran_out
 from harness.training.train import NotFiniteError, Training, train
@@ -212,3 +214,15 @@ def test_what_validation_raises_passes_and_leaves_a_checkpoint(data: Any, tmp_pa
     with pytest.raises(Pruned, match="too slow"):
         train(toy(), data, recipe, seed=3, device="cpu", validate=judge, checkpoint=tmp_path)
     assert torch.load(tmp_path / FILE, weights_only=True)["position"] == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_checkpoint_without_room_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def whole(path: Path) -> Iterator[BinaryIO]:
+        with open("/dev/full", "wb", buffering=0) as file:
+            yield file
+
+    monkeypatch.setattr(checkpoint.files, "whole", whole)
+    with pytest.raises(OSError, match="No space left on device"):
+        checkpoint.write({"model": torch.zeros(10_000)}, tmp_path / "checkpoint.pt")

@@ -78,7 +78,8 @@ def test_a_trial_of_another_study_is_taken_over(
     assert beside.metrics == second.metrics  # timed against the same trial
     assert beside.details["reference"] == c.trial
     assert record.read(tmp_path / "two" / d.trial).to_json() == beside.to_json()
-    assert weights.load(tmp_path / "two" / d.trial).config == d.setup.detector
+    loaded = weights.load(tmp_path / "two" / d.trial, trusted=(d.detector,))
+    assert loaded.config == d.setup.detector
     assert samples.read(tmp_path / "two" / d.trial).keys()
 
 

@@ -61,6 +61,32 @@ def fill(folder: Path) -> Story:
     return story()
 
 
+def test_what_a_stranger_left_unfinished_leads_nowhere(tmp_path: Path) -> None:
+    """A link in the place of the folder, or in it, would have its files written or removed."""
+    shelf, outside = tmp_path / "shelf", tmp_path / "outside"
+    shelf.mkdir()
+    outside.mkdir()
+    (outside / "notes").write_text("notes", "utf-8")
+    trainings.partial_folder(shelf, "abc").symlink_to(outside)
+    assert obtain(shelf, "abc", fill).folder == shelf / "abc"
+    partial = trainings.partial_folder(shelf, "b12")
+    partial.mkdir()
+    for name, target in ((weights.CONFIG_FILE, "notes"), (trainings.CHECKPOINT, "")):
+        (partial / name).symlink_to(outside / target)
+    assert obtain(shelf, "b12", fill).folder == shelf / "b12"
+    assert [item.name for item in outside.iterdir()] == ["notes"]
+    assert (outside / "notes").read_text("utf-8") == "notes"
+
+
+@pytest.mark.parametrize("text", ["{}", "[5]", '[{"mAP": "x"}]', "[{}]", "[" * 5000])
+def test_validations_of_another_shape_are_as_good_as_none(tmp_path: Path, text: str) -> None:
+    file = tmp_path / learn.VALIDATIONS_FILE
+    file.write_text(text, "utf-8")
+    assert learn._read(file) == []
+    file.write_text('[{"step": 4, "mAP": 0.5}]', "utf-8")
+    assert learn._read(file) == [{"step": 4, "mAP": 0.5}]
+
+
 def test_only_what_determines_the_weights_is_in_the_hash(tmp_path: Path) -> None:
     def changed(**knobs: Any) -> TrialSpec:
         return specs_of(tmp_path, set={**TOY["set"], **knobs})[0]
@@ -105,7 +131,8 @@ def test_trials_that_differ_at_inference_share_one_training(
     files = [(tmp_path / spec.trial / weights.WEIGHTS_FILE) for spec in specs]
     assert len({os.stat(file).st_ino for file in files}) == 1
     for spec, result in zip(specs, results, strict=True):
-        assert weights.load(tmp_path / spec.trial).config == spec.setup.detector
+        loaded = weights.load(tmp_path / spec.trial, trusted=(spec.detector,))
+        assert loaded.config == spec.setup.detector
         assert result.curves == results[0].curves
         assert "train" in result.timings
     told = [result.details["training"]["validated_with"] for result in results]

@@ -61,7 +61,8 @@ def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -
     assert any("mAP" in step.values for step in seen if step.phase == "train")
     found = detections.read(tmp_path / "first")
     assert isinstance(found, list)
-    assert weights.load(tmp_path / "first").config == specs[0].setup.detector
+    loaded = weights.load(tmp_path / "first", trusted=(specs[0].detector,))
+    assert loaded.config == specs[0].setup.detector
 
     second = trial.run(specs[1], tmp_path / "second", reference=tmp_path / "first")
     assert second.failure is None

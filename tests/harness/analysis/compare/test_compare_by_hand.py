@@ -161,7 +161,6 @@ RATIO = (1.2, 1.1, 1.3)
 @pytest.mark.parametrize(
     ("a", "b"),
     [
-        (timed("a", None), timed("b", "a", RATIO, device="cuda:0")),
         (timed("a", "x", RATIO), timed("b", "x", RATIO[:2])),  # one end is not known
         (timed("a", "x", RATIO[:1]), timed("b", "x", RATIO)),
         (timed("a", "b", RATIO[:2]), timed("b", None)),
@@ -173,6 +172,12 @@ def test_latency_without_a_measurement_in_common_is_not_compared(a: Record, b: R
     found = compare_latency(a, b)
     assert found[:-1] == (None,) * 7
     assert "not timed in turns" in found.words
+
+
+def test_latency_of_another_device_is_not_compared() -> None:
+    found = compare_latency(timed("a", None), timed("b", "a", RATIO, device="cuda:0"))
+    assert found.verdict is None
+    assert found.words == "latency is not compared: A and B were timed on different machines"
 
 
 def test_why_a_latency_is_absent_is_passed_on() -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from harness.config.search import Racing
 from harness.records import Record
@@ -69,7 +70,8 @@ def test_half_the_interval_is_that_of_the_analysis_of_variance() -> None:
     values = np.array([[0.50, 0.54, 0.52], [0.48, 0.49, 0.50]])
     residuals = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
     variance = (residuals**2).sum() / 2  # 6 values, 2 variants, 3 seeds
-    expected = 4.302653 * np.sqrt(variance * 2 / 3)  # t of 2 degrees of freedom at 97.5 %
+    level = 0.05 / 4 / 2  # one pair, looked at after 2, 3, 4 and 5 seeds, and two sides
+    expected = stdtrit(2, 1 - level) * np.sqrt(variance * 2 / 3)
     (_, other) = standings(table({0: list(values[0]), 1: list(values[1])}), race())
     assert other.half == pytest.approx(expected, rel=1e-5)
 
@@ -113,3 +115,13 @@ def test_a_race_finds_the_best_with_fewer_runs_than_all_seeds_for_all() -> None:
         ]
     assert standings(records, race())[0].overrides == {"v": 0}
     assert len(records) < 6 * 5
+
+
+def test_of_equal_variants_none_is_dropped_in_nineteen_races_of_twenty() -> None:
+    """Looking after every seed, at whichever leads, leads astray: before, in 23 races of 80."""
+    random, astray = np.random.default_rng(3), 0
+    for _ in range(40):
+        values = 0.4 + 0.02 * random.standard_normal((4, 8))
+        looks = (table({v: list(values[v, :seeds]) for v in range(4)}) for seeds in range(2, 9))
+        astray += any(not item.open for look in looks for item in standings(look, race(seeds=8)))
+    assert astray <= 5  # 5 % are 2, two deviations are 3

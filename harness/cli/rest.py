@@ -1,0 +1,110 @@
+"""The subcommands of `detbench` beside those on studies and models: train, sync, clean, doctor.
+
+Each imports what carries it out when it is called, so that `--help` loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.options import Classes, Device, Json, Out, Sets, TrackingUri, Weights
+
+rest_app = typer.Typer()
+
+
+@rest_app.command()
+def train(
+    detector: Annotated[
+        str | None, typer.Argument(help="A name from `detbench list detectors`.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="A name from `detbench list recipes`.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for weights, record and detections.")
+    ] = None,
+    set_: Sets = None,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    weights: Weights = None,
+    classes: Classes = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Finished training to go on with, as its folder.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="With --resume: in all.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> int:
+    """Train one detector and evaluate it, or go on with a finished one: --resume F --epochs N.
+
+    DETECTOR, --data, --recipe and --out are needed but for --resume, which knows the first three.
+    """
+    named = {"DETECTOR": detector, "--data": data, "--recipe": recipe}
+    if resume is not None or epochs is not None:
+        _refuse_with_resume({**named, "--set": set_, "--weights": weights, "--classes": classes})
+        if resume is None or epochs is None:
+            raise typer.BadParameter("--resume FOLDER and --epochs N go together")
+        from harness.cli import train as command
+        from harness.engine import devices
+
+        return command.go_on(resume, epochs, out, devices.device(device), as_json=as_json)
+    if detector is None or data is None or recipe is None or out is None:
+        missing = [name for name, value in {**named, "--out": out}.items() if value is None]
+        raise typer.BadParameter(f"train needs {', '.join(missing)}, or --resume and --epochs")
+    from harness import study
+    from harness.cli import train as command
+    from harness.engine import devices
+
+    plan = study.single(detector, recipe, data, set_ or [], seed)
+    where = devices.device(device)
+    return command.train(plan, weights, out, where, classes=classes or [], as_json=as_json)
+
+
+def _refuse_with_resume(options: Mapping[str, Any]) -> None:
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise typer.BadParameter(f"--resume knows what was trained; leave out {', '.join(given)}")
+
+
+@rest_app.command()
+def sync(
+    study: Annotated[str, typer.Argument(help="A study, a folder of records, or `all`.")],
+    tracking_uri: TrackingUri = None,
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> int:
+    """Send to MLflow whatever it lacks, such as after an outage."""
+    from harness.cli import sync as command
+    from harness.tracking import uri
+
+    return command.sync(study, out, uri(tracking_uri), as_json=as_json)
+
+
+@rest_app.command()
+def clean(
+    out: Out = Path("runs"),
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Days since it was last changed.", metavar="DAYS")
+    ] = 0.0,
+    larger_than: Annotated[
+        float, typer.Option(min=0, help="Megabytes that it takes.", metavar="MB")
+    ] = 0.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; else it is only listed.")] = False,
+    as_json: Json = False,
+) -> int:
+    """List what interrupted runs left behind and no study needs; --yes removes it."""
+    from harness.cli import clean as command
+
+    return command.clean(out, older_than, larger_than, yes=yes, as_json=as_json)
+
+
+@rest_app.command()
+def doctor(as_json: Json = False) -> int:
+    """Say what this machine can and cannot support, and which claims follow."""
+    from harness.cli import doctor as command
+
+    return command.doctor(as_json=as_json)

@@ -1,0 +1,44 @@
+"""Passwords and tokens in URLs, which are kept out of all that is shown or written."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, unquote
+
+MASK = "***"
+SHORTEST = 4  # letters of a secret that is looked for by itself: shorter ones are in other words
+FILES = ("sqlite", "file")  # schemes whose rest is a path, with question marks of its own
+
+_PASSWORD = re.compile(r"""([a-z][a-z0-9+.-]*://[^\s/:@"'<>]*):([^\s"'<>]*)@""", re.IGNORECASE)
+_TOKEN = re.compile(r"""(https?://)([^\s/:@"'<>]+)@""", re.IGNORECASE)
+_QUERY = re.compile(r"""([a-z][a-z0-9+.-]*)(://[^\s?"'<>]*\?)([^\s"'<>]*)""", re.IGNORECASE)
+_VALUE = re.compile(r"=[^&#;]*")
+
+
+def masked(text: str, *urls: str | None) -> str:
+    """Return a text without the passwords and tokens of the URLs in it.
+
+    Args:
+        text: a URL, or a message with some in it.
+        urls: whose secrets may be in the text by themselves, too.
+    """
+    for secret in sorted({item for url in urls if url for item in _secrets(url)}, key=len)[::-1]:
+        text = text.replace(secret, MASK)
+    text = _TOKEN.sub(rf"\g<1>{MASK}@", _PASSWORD.sub(rf"\g<1>:{MASK}@", text))
+    return _QUERY.sub(_without_values, text)
+
+
+def _without_values(found: re.Match[str]) -> str:
+    scheme, place, query = found.groups()
+    if scheme.partition("+")[0].lower() in FILES:
+        return found.group()
+    return f"{scheme}{place}{_VALUE.sub(f'={MASK}', query)}"
+
+
+def _secrets(url: str) -> list[str]:
+    """Return the secrets of a URL as they stand in it and as they are meant."""
+    found = [item.group(2) for item in (_PASSWORD.match(url), _TOKEN.match(url)) if item]
+    query = _QUERY.match(url)
+    if query and _without_values(query) != url:
+        found += [value for _, value in parse_qsl(query.group(3))]
+    return [text for item in found for text in (item, unquote(item)) if len(text) >= SHORTEST]
