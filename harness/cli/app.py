@@ -22,6 +22,7 @@ from harness.cli.options import (
     KeepStale,
     Measured,
     Out,
+    Remeasure,
     Sets,
     SharedClasses,
     Size,
@@ -81,6 +82,7 @@ def run(
     measure_on: Annotated[
         str | None, typer.Option(help="Resource of the nodes of Ray that trials run on.")
     ] = None,
+    remeasure: Remeasure = None,
     tracking_uri: TrackingUri = None,
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
@@ -105,7 +107,10 @@ def run(
 
     if here and (resources or measure_on):
         raise typer.BadParameter("--resources and --measure-on need --executor ray")
+    for other, given in (("--only", bool(only)), ("--executor ray", not here)):
+        at_most_one({"--remeasure": remeasure is not None, other: given})
     options = command.Options(
+        remeasure=remeasure is not None,
         devices=devices.slots(device, workers) if here else ["cpu"],
         cluster=None if here else ray.demand(resources, measure_on, device),
         workers=workers,

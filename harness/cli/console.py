@@ -6,7 +6,9 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -21,6 +23,7 @@ from harness.cli.streams import Careless
 from harness.cli.text import visible
 from harness.config.recipe import Recipe
 from harness.records import latencies
+from harness.records.progress import OnProgress
 from harness.records.progress import Progress as Step
 
 if TYPE_CHECKING:
@@ -113,6 +116,15 @@ class Board:
     def end(self, key: str) -> None:
         """Take its row away."""
         self.rows.pop(key, None)
+
+    @contextmanager
+    def row(self, title: str) -> Iterator[OnProgress]:
+        """Show something that is no trial, as long as it lasts."""
+        self.begin(title, title, None)
+        try:
+            yield partial(self.update, title)
+        finally:
+            self.end(title)
 
     def table(self) -> Table:
         """Lay out what runs; the last line counts the trials that are over."""

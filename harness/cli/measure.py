@@ -20,7 +20,7 @@ from harness.measure import complexity, latency
 from harness.measure.complexity import Complexity
 from harness.measure.latency import Subject, Timing, samples
 from harness.measure.runtimes import RuntimeConfig
-from harness.records import record
+from harness.records import latencies, record
 from harness.study import StudyError
 
 TAIL = {
@@ -147,7 +147,7 @@ def _show_measured(
     stages = {f"{stage}_ms": f"{stage} (ms)" for stage in ("backbone", "neck", "head")}
     columns = {"model": "model", **console.METRICS, **stages, **TAIL}
     columns.pop("mAP")
-    flat = [{"model": row["model"], **_shown(row["metrics"])} for row in rows]
+    flat = [{"model": row["model"], **_shown(row["metrics"], row["caveats"])} for row in rows]
     out = console.stdout()
     columns = {key: name for key, name in columns.items() if any(key in row for row in flat)}
     out.print(console.table(columns, flat, f"on {device}, images of {data_name}"))
@@ -159,8 +159,8 @@ def _show_measured(
             out.print(f"{row['model']}: no latency: {reason}", markup=False, highlight=False)
 
 
-def _shown(metrics: Mapping[str, float]) -> dict[str, Any]:
-    """Return metrics as they are shown, those with an interval in words."""
+def _shown(metrics: Mapping[str, float], caveats: Mapping[str, str]) -> dict[str, Any]:
+    """Return metrics as they are shown: with intervals in words, the rough ones so called."""
     found: dict[str, Any] = dict(metrics)
     for name, low, high, digits in (
         ("latency_ms", "latency_low_ms", "latency_high_ms", 2),
@@ -172,7 +172,12 @@ def _shown(metrics: Mapping[str, float]) -> dict[str, Any]:
     for name in ("roofline_fraction", "uncounted_fraction"):
         if name in metrics:
             found[name] = 100 * metrics[name]
-    return found
+    rough = (name for name, text in caveats.items() if name in found and latencies.reason(text))
+    return found | {name: f"{_number(found[name])}, rough" for name in rough}
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:

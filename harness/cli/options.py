@@ -81,6 +81,18 @@ class Where(str, Enum):
     RAY = "ray"
 
 
+class Remeasured(str, Enum):
+    """What of finished trials can be measured once more without training anything."""
+
+    LATENCY = "latency"
+
+
+Remeasure = Annotated[
+    Remeasured | None,
+    typer.Option(help="Run nothing; time the finished trials once more, together."),
+]
+
+
 def at_most_one(options: Mapping[str, bool]) -> None:
     """Refuse two options, each by its name, that were both given."""
     given = [name for name, used in options.items() if used]

@@ -10,7 +10,7 @@ from harness.cli import verdicts, versions
 from harness.cli.console import print_json
 from harness.cli.text import say, visible
 from harness.cli.versions import Asked
-from harness.records import Record, record
+from harness.records import Record, latencies, record
 from harness.records.snapshot import Snapshot
 from harness.study import StudyError, constraints
 from reports.search import Goal
@@ -20,7 +20,7 @@ def goal_of(study: Snapshot | None, records: Sequence[Record]) -> Goal | None:
     """Say what a search looked for, and which trials are beyond its constraints."""
     if study is None or not study.objectives:
         return None
-    beyond = (r.trial for r in records if constraints.infeasible(r.metrics, study.limits))
+    beyond = (r.trial for r in records if constraints.infeasible(latencies.firm(r), study.limits))
     return Goal(study.objectives, study.reference, frozenset(beyond))
 
 

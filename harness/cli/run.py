@@ -15,7 +15,7 @@ from harness.cli import console, verdicts, versions
 from harness.cli.console import Board, print_json
 from harness.cli.report import goal_of
 from harness.config.secrets import masked
-from harness.engine import agenda, driver
+from harness.engine import agenda, driver, ending
 from harness.engine.agenda import Agenda
 from harness.engine.driver import Place
 from harness.engine.events import Event, Summary
@@ -45,6 +45,7 @@ class Options:
     workers: int | None = None  # trials at a time on a cluster; None for as many as fit
     keep_stale: bool = False  # whether finished trials of other code stand in
     fresh: bool = False  # whether what other versions of libraries computed is run again
+    remeasure: bool = False  # whether to run nothing, and time what is finished once more
 
 
 def run(
@@ -56,24 +57,51 @@ def run(
     folder = options.out / study.name
     todo = _only(todo, options.only)
     with Board(console.stderr(), todo.total) as board:
-        with _tracker(study, options, board.say) as track:
-
-            def handle(event: Event) -> None:
-                board.handle(event)
-                if event.record is not None:
-                    track(folder / event.record.trial)
-
-            summary = driver.run(
-                todo,
-                _executor(options),
-                Place(options.out, options.storage),
-                handle,
-                board.say,
-            )
+        if options.remeasure:
+            summary = ending.finished(todo, folder)
+        else:
+            summary = _run(study, todo, options, board)
+        summary = _timed_together(study, summary, options, board)
         page = _page(todo, summary.records, folder / PAGE, board.say) if options.report else None
     _show(study, summary, folder, page, as_json=as_json)
     _hint(summary)
     return 1 if summary.failed or summary.halted else 0
+
+
+def _run(study: Study, todo: Agenda, options: Options, board: Board) -> Summary:
+    """Run what is left, and log it."""
+    folder = options.out / study.name
+    with _tracker(study, options, board.say) as track:
+
+        def handle(event: Event) -> None:
+            board.handle(event)
+            if event.record is not None:
+                track(folder / event.record.trial)
+
+        place = Place(options.out, options.storage)
+        return driver.run(todo, _executor(options), place, handle, board.say)
+
+
+def _timed_together(study: Study, summary: Summary, options: Options, board: Board) -> Summary:
+    """Time the finished trials together, and log what is new of them."""
+    folder = options.out / study.name
+    renewed = ending.time_together(
+        study,
+        summary,
+        folder,
+        None if options.cluster is not None else options.devices[0],
+        all_over=not options.only,
+        again=options.remeasure,
+        watch=board.row,
+        say=board.say,
+    )
+    if not renewed:
+        return summary
+    with _tracker(study, options, board.say) as track:
+        for item in renewed:
+            track(folder / item.trial)
+    new = {item.trial: item for item in renewed}
+    return summary._replace(records=[new.get(item.trial, item) for item in summary.records])
 
 
 def _renewed(todo: Agenda, options: Options) -> Agenda:

@@ -12,7 +12,7 @@ from harness.cli.text import say
 from harness.config.secrets import masked
 from harness.config.yaml_source import StudyError
 from harness.records import Record, record, snapshot
-from harness.tracking.marks import remember
+from harness.tracking.marks import is_current, remember
 from harness.tracking.tracker import Tracker
 
 ALL = "all"
@@ -64,11 +64,11 @@ def sync_folder(folder: Path, tracker: Tracker) -> Synced:
         return Synced(study, 0, 0, {item.trial: _reason(error, tracker) for item in records})
     missing = []
     for item in records:
-        run = held.get((item.trial, contents.attempt(item)))
-        if run is None:
+        found = held.get((item.trial, contents.attempt(item)))
+        if found is None or not is_current(folder / item.trial, found.sent):
             missing.append(item)
         else:
-            remember(folder / item.trial, tracker.uri, run)
+            remember(folder / item.trial, tracker.uri, found.run)
     known = snapshot.load(folder)
     knobs = set(known.knobs) if known else {path for item in records for path in item.overrides}
     failed = _send(missing, folder, tracker, knobs, known.question if known else "")

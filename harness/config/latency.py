@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from harness.config.runtime import Name, RuntimeConfig
+
+LEAVES_RESULT = ("together_seconds",)
 
 
 class LatencyConfig(RuntimeConfig):
@@ -32,6 +36,9 @@ class LatencyConfig(RuntimeConfig):
     """Whether a reference workload takes turns with the subjects, and limits are measured."""
     preprocess: bool = False
     """Whether making the images from decoded photographs is timed, in a pass of its own."""
+    together_seconds: float = Field(1.5, ge=0)
+    """Time for a trial's calls when a study's finished trials are timed once more, together; its
+    stages take half of it. 0 leaves every trial with the latency that it was timed with alone."""
 
     @model_validator(mode="after")
     def _ordered(self) -> LatencyConfig:
@@ -40,6 +47,10 @@ class LatencyConfig(RuntimeConfig):
                 f"max_samples {self.max_samples} is below min_samples {self.min_samples}"
             )
         return self
+
+    def of_result(self) -> dict[str, Any]:
+        """Return the knobs that say how a trial is timed, and not what its study adds to that."""
+        return self.model_dump(mode="json", exclude=set(LEAVES_RESULT))
 
     def deployment(self, runtime: Name | None = None) -> RuntimeConfig:
         """Return how a network is run, by another runtime if one is given."""

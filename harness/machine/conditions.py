@@ -192,9 +192,19 @@ def keep(count: int, taints: Sequence[Taint]) -> list[int]:
         taints: as `taint` returns them.
     """
     tainted = {item.window for item in taints}
-    if len(tainted) * 2 > count:
+    if mostly(count, taints):
         return list(range(count))
     return [index for index in range(count) if index not in tainted]
+
+
+def mostly(count: int, taints: Sequence[Taint]) -> bool:
+    """Say whether most windows are tainted, so that the rest tells nothing by itself.
+
+    Args:
+        count: of windows.
+        taints: as `taint` returns them.
+    """
+    return len({item.window for item in taints}) * 2 > count
 
 
 def tally(taints: Sequence[Taint]) -> dict[str, int]:
@@ -215,7 +225,7 @@ def remark(count: int, taints: Sequence[Taint]) -> str:
     kinds = tally(taints)
     spoilt = f"{kinds.pop('windows')} of {count} rounds disturbed"
     causes = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
-    fate = "most, so all kept" if len(keep(count, taints)) == count else "dropped"
+    fate = "most, so all kept" if mostly(count, taints) else "dropped"
     return f"{spoilt} ({causes}), {fate}"
 
 

@@ -80,6 +80,17 @@ class Record(BaseModel):
     network's time, in operators that `macs` leaves out); `memory_bytes`, of which `weight_bytes`
     and, at their peak, `activation_bytes`; `energy_j` (an image, above idle).
     What could not be measured is absent, with its reason in `absent`.
+
+    A trial is timed alone as it ends. When its study ends, all of its trials are timed once more in
+    shared rounds, whose times then stand in `metrics`: every name that ends in `_ms`, and
+    `latency_ratio` with its ends. A trial's `latency_ms` is then exactly its `latency_ratio` times
+    that of `details["reference"]`, and `latency_adjusted_ms` is equal to it. The other metrics stay
+    as they were. `details["together"]` tells of these rounds: `session` (the same for all trials
+    that shared them), `trials`, `reference`, `finished`, `seconds`, and `scale`, by which all times
+    of the artifact `samples` are multiplied. `details["alone"]` holds the earlier figures, and the
+    artifact `samples_alone` what they were made from.
+    A time whose caveat has a part that begins with `rough: ` is not to be ranked, see
+    `harness.records.latencies`: most of its rounds were disturbed, or another study timed it.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")

@@ -206,7 +206,7 @@ def _protocol(
             "tide": {"found": FOUND_IOU, "background": BACKGROUND_IOU},
         }
     if "latency" in measure:
-        protocol["latency"] = setup.latency.model_dump(mode="json")
+        protocol["latency"] = setup.latency.of_result()
         protocol["sync"] = SYNC
     return protocol
 

@@ -88,8 +88,9 @@ def metrics(record: Record) -> Iterator[Point]:
             if key not in ("epoch", "step", "time"):  # the axes
                 yield Point(key, value, when, step)
     when = int(1000 * record.timings.get("finished", 0))
+    together = int(1000 * record.details.get("together", {}).get("finished", 0))
     for key, value in record.metrics.items():
-        yield Point(key, value, when, step)
+        yield Point(key, value, max(when, together), step)
 
 
 def table(rows: Sequence[Mapping[str, float]]) -> str:

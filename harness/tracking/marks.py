@@ -2,39 +2,85 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from harness.config.secrets import masked
-from harness.records import write_whole
+from harness.records import FILE, RecordError, latencies, record, write_whole
 
 LOGGED_FILE = "mlflow.json"  # beside a record: tracker and the run that holds it; absent before
+SENT = "sent"  # beside those: by tracker, the digest of the record that was sent
 SQLITE = "sqlite:///"
 
 
 def logged(folder: Path) -> dict[str, str]:
     """Return the trackers that hold a trial, and the id of its run in each."""
-    if not (folder / LOGGED_FILE).is_file():
-        return {}
-    try:
-        found: dict[str, str] = json.loads((folder / LOGGED_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return {tracker: run for tracker, run in _read(folder).items() if tracker != SENT}
 
 
 def is_logged(folder: Path, tracker: str) -> bool:
-    """Say whether a tracker holds a trial's record, as far as is known without asking it."""
-    return absolute(tracker) in logged(folder)
+    """Say whether a tracker holds a trial's record as it is, as far as is known without asking."""
+    name, known = absolute(tracker), _read(folder)
+    sent = known.get(SENT, {}).get(name)
+    return name in known and is_current(folder, sent)
 
 
-def remember(folder: Path, tracker: str, run: str) -> None:
-    """Write down that a run of a tracker holds a trial's record."""
+def is_current(folder: Path, sent: str | None) -> bool:
+    """Say whether a trial's record is as it was sent.
+
+    Args:
+        folder: the trial's.
+        sent: digest of what was; None from before digests were kept.
+    """
+    if sent is not None:
+        return sent == written(folder)
+    try:
+        return latencies.session(record.read(folder)) is None  # what changes a record since then
+    except (OSError, RecordError):
+        return True
+
+
+def remember(folder: Path, tracker: str, run: str, sent: str | None = None) -> None:
+    """Write down that a run of a tracker holds a trial's record.
+
+    Args:
+        folder: the trial's.
+        tracker: its URI.
+        run: id of the run.
+        sent: digest of the record that it holds, from `written`; None for the one that is there.
+    """
     if not folder.is_dir():  # the record lies in a folder that has not the trial's name
         return
-    known = {masked(place): each for place, each in logged(folder).items()}
-    known[absolute(tracker)] = run
+    name = absolute(tracker)
+    before = _read(folder).get(SENT, {})
+    known: dict[str, Any] = {masked(place): each for place, each in logged(folder).items()}
+    digests = {masked(place): each for place, each in before.items()}
+    digests[name] = written(folder) if sent is None else sent
+    known |= {name: run, SENT: digests}
     write_whole(folder / LOGGED_FILE, json.dumps(known, indent=1) + "\n")
+
+
+def written(folder: Path) -> str:
+    """Return the digest of a trial's record, which is another once it was timed together."""
+    try:
+        content = (folder / FILE).read_bytes()
+    except FileNotFoundError:
+        return ""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    if not (folder / LOGGED_FILE).is_file():
+        return {}
+    try:
+        found: Any = json.loads((folder / LOGGED_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict) or not isinstance(found.get(SENT, {}), dict):
+        return {}
+    return found
 
 
 def sqlite_file(tracker: str) -> Path | None:

@@ -18,13 +18,14 @@ from filelock import FileLock
 import harness.tracking.contents as contents
 from harness.records import FILE, Record, artifact
 from harness.tracking import database, versions
+from harness.tracking.amend import SENT, Held, amend, log
 from harness.tracking.database import TrackerError
-from harness.tracking.marks import absolute, remember, sqlite_file
+from harness.tracking.marks import absolute, is_current, remember, sqlite_file, written
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 ABANDONED_AFTER = 600.0  # seconds; logging a trial takes less than one
 LONGEST_NAME = 250
-PARAMS_A_BATCH, METRICS_A_BATCH = 100, 1000
+PARAMS_A_BATCH = 100
 SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 3, 10
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts at a database that is locked
 WHOLE = "detbench.whole"
@@ -63,7 +64,7 @@ class Tracker:
     def send(
         self, record: Record, folder: Path, *, knobs: Collection[str] | None = None, note: str = ""
     ) -> str:
-        """Send a record unless the tracker holds it, and remember that beside it.
+        """Send a record, or what is new in it, unless the tracker holds it; remember that.
 
         Args:
             record: of a trial that is over.
@@ -78,29 +79,38 @@ class Tracker:
             OSError, MlflowException: the tracker is away or refuses.
             RecordError: a file that the record names lies elsewhere.
         """
+        sent = written(folder)
         files = [artifact(folder, name) for name in (FILE, *record.artifacts.values())]
 
         def work(client: Any) -> str:
             experiment = self._experiment(client, record.study)
-            run = _whole_run(client, experiment, record)
-            if run is None:
+            found = _whole_run(client, experiment, record)
+            if found is None:
                 version = versions.of(folder.parent, record.trial)
                 parent = self._parent(client, experiment, record, note, version)
                 run = _create(client, experiment, parent, record, knobs)
                 _fill(client, run, record, files)
                 client.set_terminated(parent, end_time=_milliseconds(record, "finished"))
-            remember(folder, self.uri, run)
+            else:
+                run = str(found.info.run_id)
+                if not is_current(folder, found.data.tags.get(SENT)):
+                    amend(client, found, record, folder)
+            client.set_tag(run, SENT, sent)
+            remember(folder, self.uri, run, sent)
             return run
 
         return self._do(work, folder.parent)
 
-    def held(self, study: str) -> dict[tuple[str, str], str]:
-        """Return the whole runs of a study: their ids by trial and attempt."""
+    def held(self, study: str) -> dict[tuple[str, str], Held]:
+        """Return the whole runs of a study by trial and attempt."""
 
-        def work(client: Any) -> dict[tuple[str, str], str]:
+        def work(client: Any) -> dict[tuple[str, str], Held]:
             found = _search(client, client.get_experiment_by_name(study), f"tags.`{WHOLE}` = 'yes'")
             tags = ((run.info.run_id, run.data.tags) for run in found)
-            return {(t["detbench.trial"], t["detbench.started"]): run for run, t in tags}
+            return {
+                (t["detbench.trial"], t["detbench.started"]): Held(run, t.get(SENT))
+                for run, t in tags
+            }
 
         return self._do(work)
 
@@ -208,7 +218,7 @@ def _experiment(client: Any, study: str, file: Path | None) -> str:
     return known
 
 
-def _whole_run(client: Any, experiment: str, record: Record) -> str | None:
+def _whole_run(client: Any, experiment: str, record: Record) -> Any:
     """Return the run that holds a record; what a killed writer left of one is deleted."""
     wanted = (
         f"tags.`detbench.trial` = '{record.trial}' and "
@@ -217,7 +227,7 @@ def _whole_run(client: Any, experiment: str, record: Record) -> str | None:
     found = None
     for run in client.search_runs([experiment], wanted):
         if found is None and WHOLE in run.data.tags:
-            found = run.info.run_id
+            found = run
         else:
             client.delete_run(run.info.run_id)
     return found
@@ -245,15 +255,11 @@ def _create(
 
 def _fill(client: Any, run: str, record: Record, files: Collection[Path]) -> None:
     """Add files and metrics to a run, end it, and only then call it whole."""
-    from mlflow.entities import Metric  # slow to import
-
     for file in filter(Path.is_file, files):
         client.log_artifact(run, str(file))
     if record.curves:
         client.log_text(run, contents.table(record.curves), "curves.csv")
-    metrics = [Metric(*point) for point in contents.metrics(record)]
-    for low in range(0, len(metrics), METRICS_A_BATCH):
-        client.log_batch(run, metrics=metrics[low : low + METRICS_A_BATCH])
+    log(client, run, contents.metrics(record))
     end = _milliseconds(record, "finished")
     client.set_terminated(run, contents.STATUS[record.state], end_time=end)
     client.set_tag(run, WHOLE, "yes")

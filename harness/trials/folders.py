@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
 
-from harness.records import Record, RecordError, record, snapshot
+from harness.records import Record, RecordError, latencies, record, snapshot
 
 LOCK = ".lock"
 CLAIM, PARTIAL, REPLACED, UNREADABLE = ".claim-", ".partial-", ".replaced-", ".unreadable-"
@@ -59,9 +59,10 @@ def standing(folder: Path, trial: str) -> Record | None:
 
 
 def can_be_reference(result: Record) -> bool:
-    """Say whether latencies can be compared with a trial's."""
+    """Say whether latencies can be compared with a trial's; not with one that is only rough."""
     ours = OTHER_CODE not in result.details  # else its weights may not even fit
-    return ours and result.state == "done" and "weights" in result.artifacts
+    whole = result.state == "done" and "weights" in result.artifacts
+    return ours and whole and latencies.rough(result) is None
 
 
 def first_done(folder: Path) -> Path | None:

@@ -1,7 +1,8 @@
 """Results of one study that another needs, too: a trial's hash says what is the same.
 
-Counts and accuracy hold on any machine; a latency holds on the machine that it was measured on, and
-a ratio beside the trial that it was timed in turns with.
+Counts and accuracy hold on any machine. A latency of this machine is taken over as a rough one, for
+it is of another moment, until the study's trials are timed together; a ratio holds beside the trial
+that it was timed in turns with.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.machine import environment
-from harness.records import FILE, METRICS, Record, RecordError, record
+from harness.records import FILE, METRICS, Record, RecordError, latencies, record
 from harness.study.specification import TrialSpec
 from harness.trials import trainings
 from harness.trials.stale import other_versions
 
 ANYWHERE = {name for group in ("complexity", "accuracy") for name in METRICS[group]}
 PHASES = {"complexity": "complexity", "training": "train", "accuracy": "evaluate"}
+NO_REFERENCE = "timed before another trial had a latency to compare with"
 RATIOS = (
     *("latency_ratio", "latency_ratio_low", "latency_ratio_high"),
     *("latency_adjusted_ms", "latency_adjusted_low_ms", "latency_adjusted_high_ms"),
@@ -72,7 +74,10 @@ def adopt(earlier: Earlier, result: Record, folder: Path, reference: Path | None
         reference: folder of the trial that latency is compared with.
     """
     taken = earlier.record.model_copy(deep=True)
-    if not earlier.here:
+    _leave_session(taken)
+    if earlier.here:
+        _call_rough(taken, f"timed for {earlier.title}, at another time than this study's trials")
+    else:
         _leave_machine(taken)
     for name, file in taken.artifacts.items():
         trainings.link(earlier.folder / file, folder / file)
@@ -103,6 +108,21 @@ def _leave_machine(taken: Record) -> None:
     taken.samples = {}
 
 
+def _leave_session(taken: Record) -> None:
+    """Drop what tells of the rounds that the other study's trials shared."""
+    for name in ("together", "alone"):
+        taken.details.pop(name, None)
+    taken.artifacts.pop("samples_alone", None)
+
+
+def _call_rough(taken: Record, reason: str) -> None:
+    """Say of every time that it is not to be ranked; its share of its own moment's limits is."""
+    for name in filter(latencies.is_time, taken.metrics):
+        kept = taken.caveats.get(name, "").split("; ")
+        kept = [part for part in kept if part and not latencies.reason(part)]
+        taken.caveats[name] = "; ".join([f"{latencies.ROUGH}{reason}", *kept])
+
+
 def _compare(result: Record, earlier: Earlier, reference: Path | None) -> None:
     """Keep the ratio if the study compares with the same trial; else say why there is none."""
     first = None if reference is None else record.read(reference)
@@ -120,5 +140,5 @@ def _compare(result: Record, earlier: Earlier, reference: Path | None) -> None:
     if "latency_ms" in result.metrics:
         reason = f"timed for {earlier.title}, not in turns with a trial of this study"
         if first is None:
-            reason = "timed before any other trial was finished"
+            reason = NO_REFERENCE
         result.absent |= dict.fromkeys(("latency_ratio", "latency_adjusted_ms"), reason)

@@ -14,7 +14,8 @@ from harness.config.latency import LatencyConfig
 from harness.machine import locks
 from harness.measure import latency
 from harness.measure.latency import Subject, Timing, samples, session, statistics
-from harness.records import Record, record
+from harness.records import Record, latencies, record
+from harness.trials.reuse import NO_REFERENCE
 from harness.trials.state import Trial
 
 SECONDS_TO_WRITE = 3.0  # for another trial that lets go of the device, until its record stands
@@ -31,7 +32,7 @@ def measure(trial: Trial) -> None:
         keep_weights(trial)
     elif first is not None:
         loaded = weights.load(trial.reference, trusted=(trial.spec.detector,))
-        subjects["reference"] = Subject(loaded, _is_trained(first))
+        subjects["reference"] = Subject(loaded, is_trained(first))
     timings = _measure(trial, subjects, trial.spec.latency)
     own = timings["trial"]
     trial.record.metrics |= own.metrics
@@ -79,7 +80,7 @@ def _comparable(trial: Trial) -> Record | None:
     """Return the record of the reference; None, and the reason in the record, if there is none."""
     first = None if trial.reference is None else record.read(trial.reference)
     if first is None:
-        reason = "timed before any other trial was finished"
+        reason = NO_REFERENCE
     elif "latency_ms" not in first.metrics:
         first, reason = None, "the first trial has no latency"
     elif _latency_knobs(first) != _latency_knobs(trial.record):
@@ -98,12 +99,13 @@ def _is_of_strange_code(trial: Trial) -> bool:
     return not detectors.is_trusted(weights.saved_name(trial.reference), (trial.spec.detector,))
 
 
-def _is_trained(result: Record) -> bool:
+def is_trained(result: Record) -> bool:
+    """Say whether a trial's detector has learnt anything."""
     return "training" in result.details or "train" in result.timings
 
 
-def _latency_knobs(result: Record) -> dict[str, Any]:
-    return {path: value for path, value in result.config.items() if path.startswith("latency.")}
+def _latency_knobs(result: Record) -> Any:
+    return result.protocol.get("latency")
 
 
 def _compare(trial: Trial, first: Record, own: Timing, reference: Timing) -> None:
@@ -114,10 +116,14 @@ def _compare(trial: Trial, first: Record, own: Timing, reference: Timing) -> Non
         trial.record.absent |= dict.fromkeys(names, untimed[0])
         return
     found = latency.ratio(own, reference)
-    base = first.metrics["latency_ms"]
+    base, rough = first.metrics["latency_ms"], latencies.rough(first)
+    if rough is not None:
+        reason = f"the latency of the first trial is rough: {rough}"
+        trial.record.absent["latency_adjusted_ms"] = reason
     for end, value in (("", found.ratio), ("_low", found.low), ("_high", found.high)):
         trial.record.metrics[f"latency_ratio{end}"] = value
-        trial.record.metrics[f"latency_adjusted{end}_ms"] = base * value
+        if rough is None:
+            trial.record.metrics[f"latency_adjusted{end}_ms"] = base * value
     trial.record.samples["reference_latency_ms"] = reference.samples["latency_ms"]
     trial.record.details["reference"] = first.trial
 
@@ -135,6 +141,9 @@ def bound(trial: Trial) -> dict[str, float]:
     config = given.model_copy(update=brief | {"reference": False, "preprocess": False})
     subjects = {"trial": Subject(trial.detector, False, None)}
     timing = _measure(trial, subjects, config)["trial"]
+    parts = timing.passes.get(session.PARTS.key)
+    if parts is not None and parts.rough:
+        return {}  # others may have slowed it: a bound too high would rule out what is fast enough
     names = ("network_ms", "backbone_ms", "neck_ms", "head_ms")
     found = {name: timing.metrics[name] for name in names if name in timing.metrics}
     if "network_ms" in found:

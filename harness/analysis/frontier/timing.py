@@ -16,6 +16,7 @@ from harness.machine.trace import Window
 from harness.measure.inputs import Inputs
 from harness.measure.latency.statistics import FEWEST_ROUNDS
 from harness.measure.latency.timer import Timer
+from harness.records.latencies import ROUGH
 from harness.records.progress import OnProgress, Progress, ignore
 
 
@@ -123,9 +124,13 @@ def undisturbed(times: Times, taints: Sequence[Taint]) -> tuple[Times, dict[str,
 
     Returns:
         The times of the others, of all where most were disturbed; and `rounds`, `dropped`,
-        `tainted` as a latency's record has them, and a `remark` in words.
+        `tainted` as a latency's record has them, and a `remark` in words. The settings took turns
+        in each round, so that they may be ranked among themselves even where their times are rough.
     """
     count = len(times.windows)
     rounds = conditions.keep(count, taints)
     told = {"rounds": count, "dropped": count - len(rounds), "tainted": conditions.tally(taints)}
-    return times.kept(rounds), told | {"remark": conditions.remark(count, taints)}
+    remark = conditions.remark(count, taints)
+    if conditions.mostly(count, taints):
+        remark = f"{ROUGH}{remark}"
+    return times.kept(rounds), told | {"remark": remark}

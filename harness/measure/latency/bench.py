@@ -75,6 +75,7 @@ def measure(
     *,
     device: str,
     seed: int = 0,
+    times_only: bool = False,
     on_progress: OnProgress = ignore,
 ) -> dict[str, Timing]:
     """Time detectors against each other on images of a split, alone on the device.
@@ -85,6 +86,7 @@ def measure(
         config: how to measure.
         device: as torch spells it.
         seed: of the order in which subjects take turns.
+        times_only: whether to leave energy and the operators' shares out, which take time.
         on_progress: told after each round.
 
     Returns:
@@ -100,7 +102,8 @@ def measure(
     timings: dict[str, Timing] = {}
     if ready:
         with locks.measuring(device) as waited:
-            bench = Bench(device, timer_for(device), conditions.Sampler(device), True, True)
+            more = not times_only
+            bench = Bench(device, timer_for(device), conditions.Sampler(device), more, more)
             timings = measure_prepared(ready, config, bench, seed=seed, on_progress=on_progress)
         for timing in timings.values():
             timing.details["waited_seconds"] = waited

@@ -16,13 +16,24 @@ from harness.machine.trace import Sample, Window
 from harness.measure.complexity.coverage import Coverage
 from harness.measure.latency import limits, statistics
 from harness.measure.latency.limits import Limits, Reference
-from harness.measure.latency.session import PARTS, PREPROCESS, STAGES, WHOLE, Trace
+from harness.measure.latency.session import PARTS, PREPROCESS, STAGES, WHOLE, Pass, Trace
 from harness.measure.latency.statistics import FEWEST_ROUNDS, Ratio
 from harness.measure.latency.subjects import Prepared, Profile
+from harness.records.latencies import ROUGH
 
 UNTRAINED = "untrained: the time for NMS depends on the scores and says nothing here"
 IDLE = 0.3  # share of the wall time; a device that idles longer waits for launches
 FEWEST_FOR_P99 = 100  # samples; with fewer it would be the greatest of them
+FOLLOW = {
+    WHOLE.key: (
+        *("latency_device_ms", "latency_p95_ms", "latency_p99_ms", "latency_low_ms"),
+        *("latency_high_ms", "energy_j"),
+    ),
+    PARTS.key: ("network_device_ms", "nms_device_ms", "roofline_fraction"),
+    STAGES.key: ("backbone_device_ms", "neck_device_ms", "head_device_ms"),
+    PREPROCESS.key: ("preprocess_device_ms",),
+}
+"""Figures that are as rough as those of a pass: made from its rounds, or read beside them."""
 
 
 class Blocks(NamedTuple):
@@ -32,6 +43,11 @@ class Blocks(NamedTuple):
     windows: list[Window]  # of the timed calls, nanoseconds
     kept: list[int]  # the rounds that figures are made from
     taints: list[Taint]
+
+    @property
+    def rough(self) -> bool:
+        """Whether most rounds were disturbed, so that their times may not be ranked."""
+        return conditions.mostly(len(self.windows), self.taints)
 
     def series(self, name: str) -> list[float]:
         """Return the kept samples of a metric in their order."""
@@ -197,8 +213,10 @@ def _busy(result: Timing, busy_ms: float | None) -> None:
         on_gpu = "latency_device_ms" in result.metrics
         result.absent["busy_ms"] = reason if on_gpu else "a CPU waits for no launches"
         return
-    idle = max(0.0, 1 - busy_ms / result.metrics["latency_ms"])
     result.metrics["busy_ms"] = busy_ms
+    if result.passes[WHOLE.key].rough:
+        return  # others made the calls longer, so the device's share of them tells nothing
+    idle = max(0.0, 1 - busy_ms / result.metrics["latency_ms"])
     result.details.update(idle_share=idle, launch_bound=idle > IDLE)
 
 
@@ -281,9 +299,18 @@ def _passes(result: Timing, session: Session) -> None:
     for what in (WHOLE, PARTS, STAGES, PREPROCESS):
         if what.key in result.passes:
             part = result.passes[what.key]
-            remark = conditions.remark(len(part.windows), part.taints)
-            if remark:
-                result.caveats.update({f"{name}_ms": remark for name in what.names})
+            _disturbed(result, what, conditions.remark(len(part.windows), part.taints))
+
+
+def _disturbed(result: Timing, what: Pass, remark: str) -> None:
+    """Say which rounds of a pass were spoilt; where most were, all that follows is rough."""
+    names = [f"{name}_ms" for name in what.names]
+    if result.passes[what.key].rough:
+        remark = f"{ROUGH}{remark}"
+        names += [name for name in FOLLOW[what.key] if name in result.metrics]
+    if remark:
+        for name in names:
+            _remark(result, name, [remark])
 
 
 def _remarks(result: Timing, subject: Prepared, config: LatencyConfig) -> None:

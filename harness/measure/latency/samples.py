@@ -18,7 +18,7 @@ FILE = "samples.npz"
 Arrays = dict[str, NDArray[Any]]
 
 
-def write(timings: Mapping[str, Timing], folder: Path) -> Path:
+def write(timings: Mapping[str, Timing], folder: Path, name: str = FILE) -> Path:
     """Write the samples of subjects that were timed together.
 
     Arrays are named `SUBJECT/PASS/METRIC`, [R, K] milliseconds by round and call;
@@ -30,6 +30,7 @@ def write(timings: Mapping[str, Timing], folder: Path) -> Path:
     Args:
         timings: of subjects by name.
         folder: the trial's.
+        name: of the file.
     """
     arrays = _conditions(next(iter(timings.values())))
     for subject, timing in timings.items():
@@ -40,19 +41,22 @@ def write(timings: Mapping[str, Timing], folder: Path) -> Path:
             arrays[f"{place}/kept"] = np.isin(np.arange(len(blocks.windows)), blocks.kept)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type, unused-ignore]
-    path = folder / FILE
-    with files.whole(path) as file:
+    with files.whole(folder / name) as file:  # another folder may have a link to the old one
         file.write(buffer.getvalue())
-    return path
+    return folder / name
 
 
-def read(folder: Path) -> Arrays:
+def read(folder: Path, name: str = FILE) -> Arrays:
     """Read the samples beside a record, named as in `write`.
+
+    Args:
+        folder: the trial's.
+        name: of the file, as the record's artifact `samples` says.
 
     Raises:
         RecordError: there are none.
     """
-    path = folder / FILE
+    path = folder / name
     try:
         with np.load(path) as stored:
             return {name: stored[name] for name in stored.files}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.config.search import Racing
-from harness.records import Record, digest
+from harness.records import Record, digest, latencies
 from harness.records.least_squares import Fit, fit
 
 
@@ -114,7 +114,7 @@ def _values(group: Sequence[Record], metric: str, sign: float) -> dict[int, floa
     return {
         record.seed: sign * record.metrics[metric]
         for record in group
-        if record.state == "done" and metric in record.metrics
+        if record.state == "done" and metric in latencies.firm(record)
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from harness.config.search import Dominated
-from harness.records import METRICS, Record
+from harness.records import METRICS, Record, latencies
 from harness.study import constraints
 from harness.study.search import objectives, pruning
 from harness.study.search.pruning import LEARNT, Verdict
@@ -52,13 +52,13 @@ class Judge:
         return {k: v for k, v in self.limits.items() if k not in METRICS["accuracy"]}
 
     def _finished(self) -> list[Record]:
-        """Return the trials that are done and within the constraints."""
-        return [
-            record
+        """Return the trials that are done and within the constraints, by figures that are firm."""
+        firm = [
+            record.model_copy(update={"metrics": latencies.firm(record)})
             for record in self.records
-            if record.state == "done"
-            and constraints.infeasible(record.metrics, self.limits) is None
+            if record.state == "done" and self.limits.keys().isdisjoint(_rough(record))
         ]
+        return [r for r in firm if constraints.infeasible(r.metrics, self.limits) is None]
 
     def _surely(self, metrics: dict[str, float]) -> str | None:
         if self.search is None:
@@ -103,6 +103,11 @@ def needs_latency(study: Study) -> bool:
     if search and (isinstance(search.pruner, Dominated) or LEARNT.isdisjoint(search.objectives)):
         used |= set(search.objectives)
     return constraints.needs_latency(dict.fromkeys(used))
+
+
+def _rough(record: Record) -> set[str]:
+    """Return the metrics that no constraint can be held against."""
+    return record.metrics.keys() - latencies.firm(record).keys()
 
 
 def _reason(how: str, found: Verdict) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from harness.config.search import Direction
-from harness.records import Record
+from harness.records import Record, latencies
 from harness.study import constraints
 
 Objectives = Mapping[str, Direction]
@@ -63,6 +63,7 @@ def told(
 
     A trial that was ruled out or stopped lacks objectives. Samplers that learn from complete trials
     only would never hear of it; for them what is missing takes the worst value that was seen.
+    A rough latency guides a sampler, which needs a value, but breaks no constraint.
 
     Args:
         record: of the trial; another study's, if the configuration was run before.
@@ -71,7 +72,7 @@ def told(
         others: records so far.
         imputed: whether the sampler hears of complete trials only.
     """
-    beyond = excess(record.metrics, limits)
+    beyond = excess(latencies.firm(record), limits)
     found = values(record.metrics, objectives)
     if record.state == "done" and found is not None:
         return Told("complete", found, beyond)

@@ -11,7 +11,11 @@ from harness.cli.console import (
     stderr,
     trials,
 )
+from harness.cli.measure import _shown
 from harness.config.recipe import Recipe
+from harness.engine.events import Event
+from harness.records import Record
+from harness.records.latencies import ROUGH
 from harness.records.progress import Progress
 
 
@@ -57,3 +61,40 @@ def test_rough_and_stale_rows_are_marked_and_explained_once() -> None:
         "~ rough, not ranked: #2, #3: timed for other/t1",
         "other code: #4: toy.py",
     ]
+
+
+def test_a_finished_trial_says_that_its_latency_is_rough(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    facts = {"study": "s", "trial": "t", "name": "n", "detector": "d", "overrides": {}}
+    done = Record.model_validate(
+        {**facts, "config": {}, "seed": 0, "state": "done", "metrics": {"latency_ms": 125.6}}
+        | {"timings": {"started": 0.0, "finished": 61.0}}
+    )
+    rough = done.model_copy(update={"caveats": {"latency_ms": f"{ROUGH}disturbed"}})
+    with Board(stderr(), 2) as board:
+        for item in (done, rough):
+            board.handle(Event("finished", item.trial, record=item))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "[1/2] n (seed 0): done in 1:01, latency_ms 125.60"
+    assert second == "[2/2] n (seed 0): done in 1:01, latency_ms ~125.60"
+
+
+def test_what_is_no_trial_has_a_row_as_long_as_it_lasts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Board(stderr()) as board:
+        with board.row("4 trials together") as on_progress:
+            on_progress(Progress("latency", 1, 2, {}))
+            assert list(board.rows) == ["4 trials together"]
+        assert board.rows == {}
+    assert capsys.readouterr().err.startswith("4 trials together: latency")
+
+
+def test_times_of_disturbed_rounds_are_marked_where_models_are_measured() -> None:
+    metrics = {"latency_ms": 2.0, "latency_low_ms": 1.5, "latency_high_ms": 3.0, "nms_ms": 0.25}
+    caveats = dict.fromkeys(("latency_ms", "nms_ms", "energy_j"), f"{ROUGH}disturbed")
+    assert _shown(metrics, {})["latency_ms"] == "2.00 (1.50 to 3.00)"
+    shown = _shown(metrics, caveats)
+    assert (shown["latency_ms"], shown["nms_ms"]) == ("2.00 (1.50 to 3.00), rough", "0.250, rough")
+    assert "energy_j" not in shown

@@ -78,6 +78,21 @@ def test_what_the_tracker_holds_is_remembered_where_that_was_forgotten(
     assert logged(folder) == {uri: run}
 
 
+def test_figures_that_are_new_since_are_sent_to_the_run_that_is_there(
+    uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path("runs/toy/a")
+    run = Tracker(uri).send(make(folder), folder)
+    together = {"together": {"session": "ab", "finished": 1010.0}}
+    make(folder, metrics={"mAP": 0.5, "latency_ms": 1.5}, details=together)
+    _, (found,) = sync(capsys, "toy", "--tracking-uri", uri)
+    assert (found["sent"], found["held"]) == (1, 0)
+    (held,) = trials(uri)
+    assert (held.info.run_id, held.data.metrics["latency_ms"]) == (run, 1.5)
+    _, (found,) = sync(capsys, "toy", "--tracking-uri", uri)
+    assert (found["sent"], found["held"]) == (0, 1)
+
+
 def test_a_tracker_that_is_away_makes_the_exit_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness import tracking
-from harness.records import Failure, Record, snapshot
+from harness.records import Failure, Record, record, snapshot
 from harness.tracking import Tracker, tracker
 from tests.harness.tracking.trackers import client, make, runs, trials
 
@@ -233,3 +233,48 @@ def test_a_damaged_marker_counts_as_not_logged(tmp_path: Path) -> None:
     assert tracking.logged(tmp_path) == {}
     (tmp_path / tracking.LOGGED_FILE).write_text('{"http://tracker": "1"}', "utf-8")
     assert tracking.is_logged(tmp_path, "http://tracker")
+
+
+def amended(folder: Path) -> Record:
+    """Write a record anew, as when its trial was timed together with others."""
+    before = record.read(folder)
+    (folder / "samples-ab.npz").write_bytes(b"rounds")
+    after = before.model_copy(
+        update={
+            "metrics": before.metrics | {"latency_ms": 1.5, "latency_ratio": 0.75},
+            "details": {"together": {"session": "ab", "finished": 1010.0}},
+            "artifacts": before.artifacts | {"samples": "samples-ab.npz"},
+        }
+    )
+    after.write(folder)
+    return after
+
+
+def test_what_is_new_in_a_record_becomes_the_last_of_its_run(tmp_path: Path, uri: str) -> None:
+    folder = tmp_path / "abc"
+    run = Tracker(uri).send(make(folder), folder)
+    assert tracking.is_logged(folder, uri)
+    after = amended(folder)
+    assert not tracking.is_logged(folder, uri)
+    assert Tracker(uri).send(after, folder) == run
+    assert tracking.is_logged(folder, uri)
+    (found,) = trials(uri)
+    assert found.info.run_id == run
+    assert {key: found.data.metrics[key] for key in after.metrics} == after.metrics
+    history = {key: client(uri).get_metric_history(run, key) for key in ("latency_ms", "mAP")}
+    assert [item.value for item in history["latency_ms"]] == [2.0, 1.5]
+    assert history["latency_ms"][-1].timestamp == 1_010_000
+    assert [item.value for item in history["mAP"]] == [0.4, 0.5]  # as before
+    assert "samples-ab.npz" in {item.path for item in client(uri).list_artifacts(run)}
+    Tracker(uri).send(after, folder)
+    assert len(client(uri).get_metric_history(run, "latency_ms")) == 2
+
+
+def test_a_mark_from_before_digests_were_kept_holds_unless_the_record_was_renewed(
+    tmp_path: Path,
+) -> None:
+    make(tmp_path / "a")
+    (tmp_path / "a" / tracking.LOGGED_FILE).write_text('{"http://tracker": "1"}', "utf-8")
+    assert tracking.is_logged(tmp_path / "a", "http://tracker")
+    amended(tmp_path / "a")
+    assert not tracking.is_logged(tmp_path / "a", "http://tracker")

@@ -8,12 +8,14 @@ import pytest
 from detectors import weights
 from harness.machine import environment, locks
 from harness.measure.latency import samples
-from harness.records import Record, record
+from harness.records import Record, latencies, record
+from harness.records.progress import ignore
 from harness.study import expand, load
 from harness.study.specification import TrialSpec
-from harness.trials import learn, trainings, trial
+from harness.trials import folders, learn, together, trainings, trial
 from tests.harness.studies import write
 
+pytestmark = pytest.mark.usefixtures("calm")
 BOTH = ("latency_ratio", "latency_adjusted_ms")
 
 
@@ -81,6 +83,41 @@ def test_a_trial_of_another_study_is_taken_over(
     assert samples.read(tmp_path / "two" / d.trial).keys()
 
 
+def test_a_latency_that_was_taken_over_is_rough_until_it_is_timed_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = specs_of(tmp_path, "one", measure=["complexity", "latency"])
+    first = run(tmp_path, a)
+    first.details["together"] = {"session": "theirs"}
+    first.write(tmp_path / "one" / a.trial)
+    with monkeypatch.context() as patch:
+        forbid(patch, latency=True)
+        borrowed = run(tmp_path, moved(a))
+    folder = tmp_path / "two"
+    assert latencies.rough(borrowed) == (
+        f"timed for one/{a.trial}, at another time than this study's trials"
+    )
+    assert latencies.session(borrowed) is None
+    assert borrowed.metrics["latency_ms"] == first.metrics["latency_ms"]
+    assert not [name for name in latencies.firm(borrowed) if latencies.is_time(name)]
+    assert latencies.firm(borrowed)["macs"] == first.metrics["macs"]
+    assert not folders.can_be_reference(borrowed)
+    assert folders.first_done(folder) is None
+    own = run(tmp_path, moved(b), moved(a))
+    assert own.metrics["latency_ratio"] > 0  # timed in turns with the other's detector
+    assert own.absent["latency_adjusted_ms"].startswith("the latency of the first trial is rough")
+    study = load(write(tmp_path, name="two", measure=["complexity", "latency"]))
+    (group,) = together.groups(study, [borrowed, own], folder, "cpu")
+    assert not together.share_rounds(group.trials)
+    together.write(together.measure(group, folder, "cpu", ignore), folder)
+    found = [record.read(folder / spec.trial) for spec in (a, b)]
+    assert [latencies.rough(item) for item in found] == [None, None]
+    assert together.share_rounds(found)
+    ratio = found[1].metrics["latency_ms"] / found[0].metrics["latency_ms"]
+    assert ratio == pytest.approx(found[1].metrics["latency_ratio"])
+    assert found[0].details["alone"]["metrics"]["latency_ms"] == first.metrics["latency_ms"]
+
+
 def test_a_ratio_to_a_trial_of_another_study_is_not_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +128,7 @@ def test_a_ratio_to_a_trial_of_another_study_is_not_taken_over(
     alone = run(tmp_path, moved(b))
     assert not [name for name in alone.metrics if name in trial.reuse.RATIOS]
     assert alone.metrics["latency_ms"] > 0
-    assert {alone.absent[name] for name in BOTH} == {"timed before any other trial was finished"}
+    assert {alone.absent[name] for name in BOTH} == {trial.reuse.NO_REFERENCE}
     assert "reference" not in alone.details
     assert "reference_latency_ms" not in alone.samples
     beside = run(tmp_path, moved(a), moved(b))

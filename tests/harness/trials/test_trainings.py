@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from detectors import weights
 from harness import data
-from harness.machine import locks
-from harness.records import record
+from harness.machine import conditions, locks
+from harness.records import Record, latencies, record
 from harness.study import expand, load
 from harness.study.specification import TrialSpec, started_from
 from harness.training.train import CheckpointError
@@ -426,20 +426,39 @@ def test_what_the_judge_rules_out_for_free_is_never_trained(
     assert record.read(tmp_path / "a").to_json() == result.to_json()
 
 
-def test_latency_is_bounded_before_training_where_it_matters(
-    tmp_path: Path, counted: list[int]
-) -> None:
+def judged_by_time(folder: Path) -> Record:
+    """Run a trial that is given up as soon as a bound of its latency is known."""
+
     def judge(stage: Any, metrics: dict[str, float], curves: Any) -> str | None:
         return "too slow" if "latency_ms" in metrics else None
 
-    (spec, *_) = specs_of(tmp_path, measure=["complexity", "accuracy", "latency"])
+    (spec, *_) = specs_of(folder, measure=["complexity", "accuracy", "latency"])
     spec = spec.model_copy(update={"cheap_latency": True})
-    result = trial.run(spec, tmp_path / "a", judge=judge)
+    return trial.run(spec, folder / "a", judge=judge)
+
+
+@pytest.mark.usefixtures("calm")
+def test_latency_is_bounded_before_training_where_it_matters(
+    tmp_path: Path, counted: list[int]
+) -> None:
+    result = judged_by_time(tmp_path)
     assert (result.state, counted) == ("pruned", [])
     assert result.metrics["network_ms"] > 0
     assert result.caveats["network_ms"] == trial.UNTRAINED
     assert "latency_ms" not in result.metrics
     assert "nms_ms" not in result.metrics
+
+
+def test_a_bound_that_others_disturbed_rules_nothing_out(
+    tmp_path: Path, counted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disturbed(windows: Any, *_: Any) -> list[conditions.Taint]:
+        return [conditions.Taint(index, "others", "") for index in range(len(windows))]
+
+    monkeypatch.setattr(conditions, "taint", disturbed)
+    result = judged_by_time(tmp_path)
+    assert (result.state, len(counted)) == ("done", 1)
+    assert latencies.rough(result) is not None
 
 
 def test_a_training_given_up_is_not_repeated_for_the_same_verdict(

@@ -20,8 +20,11 @@ from harness.study.specification import TrialSpec, started_from
 from harness.training.train import NotFiniteError
 from harness.trials import folders, learn, timing, trainings, trial
 from harness.trials.outcome import blank_failure
+from harness.trials.reuse import NO_REFERENCE
 from tests.harness.studies import TOY, write
 from tests.patience import HANG
+
+pytestmark = pytest.mark.usefixtures("calm")
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +47,7 @@ def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -
     for name in ("mAP", "params", "macs", "flops", "latency_ms", "nms_ms", "network_ms"):
         assert name in first.metrics
     assert not set(first.metrics) & set(first.absent)
-    assert first.absent["latency_ratio"] == "timed before any other trial was finished"
+    assert first.absent["latency_ratio"] == NO_REFERENCE
     assert first.absent["energy_j"]
     assert len(first.curves) == 2
     assert len(first.samples["latency_ms"]) >= 6
@@ -223,7 +226,7 @@ def test_a_reference_that_is_done_meanwhile_is_found_when_it_is_time(tmp_path: P
     folder = tmp_path / "study"
     find = partial(folders.first_done, folder)
     first = trial.run(specs[0], folder / specs[0].trial, find_reference=find)
-    assert first.absent["latency_ratio"] == "timed before any other trial was finished"
+    assert first.absent["latency_ratio"] == NO_REFERENCE
     second = trial.run(specs[1], folder / ".partial-b", find_reference=find)
     assert second.details["reference"] == first.trial
     assert second.metrics["latency_ratio"] > 0
@@ -255,7 +258,7 @@ def test_a_trial_that_found_the_device_free_waits_for_no_other(
     answers = iter([None])
     monkeypatch.setattr(timing, "SECONDS_TO_WRITE", HANG)
     alone = trial.run(spec, tmp_path / "a", find_reference=lambda: next(answers))
-    assert alone.absent["latency_ratio"] == "timed before any other trial was finished"
+    assert alone.absent["latency_ratio"] == NO_REFERENCE
 
 
 def test_an_unavailable_runtime_fails_the_trial(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.machine import energy
+from harness.machine import conditions, energy
+from harness.machine.conditions import Taint
 from harness.machine.energy import Energy
 from harness.machine.nvml import Unavailable
 from harness.machine.trace import Sample
@@ -14,6 +15,7 @@ from harness.measure.latency.limits import Limits, Rate
 from harness.measure.latency.subjects import Prepared
 from harness.measure.latency.timer import CpuTimer, Span
 from harness.records import RecordError
+from harness.records.latencies import ROUGH
 from tests.harness.measure.latency.timing import QUICK, FakeClock, slowed, stage_of, timed
 
 
@@ -64,6 +66,45 @@ def test_disturbed_rounds_are_dropped_and_counted_but_their_samples_stay():
     assert "6 of 6 rounds disturbed" in always.caveats["latency_ms"]
     assert "all kept" in always.caveats["latency_ms"]
     assert always.metrics["latency_ms"] == 51.0
+
+
+def test_where_most_rounds_were_disturbed_all_that_follows_is_rough(monkeypatch):
+    def watched(spoilt):
+        def taint(windows, samples):
+            return [Taint(index, "others", "") for index in range(len(windows))][:spoilt]
+
+        monkeypatch.setattr(conditions, "taint", taint)
+        clock = FakeClock()
+        subject = slowed(clock, postprocess=0)
+        return timed({"a": subject}, clock, sampler=Watched(clock, stage_of(subject, "head"), ()))[
+            "a"
+        ]
+
+    half, most = watched(3), watched(4)
+    assert half.passes["whole"].kept == [3, 4, 5]
+    assert half.caveats["latency_ms"] == "3 of 6 rounds disturbed (others 3), dropped"
+    assert most.passes["whole"].kept == [0, 1, 2, 3, 4, 5]
+    text = f"{ROUGH}4 of 6 rounds disturbed (others 4), most, so all kept"
+    of_whole = ("latency_ms", "latency_p95_ms", "latency_low_ms", "latency_high_ms")
+    assert {most.caveats[name] for name in of_whole} == {text}
+    for name in ("network_ms", "nms_ms", "backbone_ms", "neck_ms", "head_ms"):
+        assert most.caveats[name].startswith(ROUGH)  # all 4 rounds of the stages
+    assert set(most.caveats) <= set(most.metrics)
+
+
+def test_a_disturbed_device_is_not_said_to_wait_for_launches(monkeypatch):
+    monkeypatch.setattr(conditions, "taint", lambda windows, samples: everything(windows))
+    clock = FakeClock()
+    subject = slowed(clock, postprocess=0)
+    bench = Bench("cpu", Gpu(clock, 0.1), Watched(clock, stage_of(subject, "head"), ()))
+    timing = measure_prepared({"a": subject}, QUICK, bench)["a"]
+    assert timing.metrics["busy_ms"] == 0.1
+    assert not {"idle_share", "launch_bound"} & timing.details.keys()
+    assert "launch-bound" not in timing.caveats["latency_ms"]
+
+
+def everything(windows):
+    return [Taint(index, "foreign", "") for index in range(len(windows))]
 
 
 def rates(flops, bytes_a_second):

@@ -4,6 +4,7 @@ from scipy.special import stdtrit
 
 from harness.config.search import Racing
 from harness.records import Record
+from harness.records.latencies import ROUGH
 from harness.study.designs.racing import Run, next_runs, standings
 
 
@@ -43,6 +44,17 @@ def test_the_verdict_is_closed_once_one_is_left() -> None:
     records = table({0: [0.50, 0.51, 0.49], 1: [0.30, 0.31, 0.30], 2: [0.20, 0.21, 0.20]})
     assert next_runs(records, race(), [0, 1, 2]) == []
     assert [item.open for item in standings(records, race())] == [True, False, False]
+
+
+def test_nobody_is_raced_by_times_that_are_rough() -> None:
+    def timed(variant: int, **caveats: str) -> Record:
+        found = ran(variant, 0, None).model_copy(update={"state": "done", "caveats": caveats})
+        return found.model_copy(update={"metrics": {"latency_ms": 5.0 + variant}})
+
+    rules = race(metric="latency_ms", direction="minimize")
+    assert len(next_runs([timed(0), timed(1)], rules, [0])) == 2
+    rough = {"latency_ms": f"{ROUGH}disturbed"}
+    assert next_runs([timed(0), timed(1, **rough)], rules, [0]) == []
 
 
 def test_what_a_seed_does_to_all_variants_does_not_count() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import optuna
 import pytest
 
+from harness.records.latencies import ROUGH
 from harness.study import load
 from harness.study.search.judge import Judge, needs_latency
 from tests.harness.studies import write
@@ -49,6 +50,25 @@ def test_a_trial_beyond_the_constraints_beats_nobody(tmp_path: Path) -> None:
     beyond = record("big", curve=(0.5, 0.6), mAP=0.6, latency_ms=5.0, params=9999.0)
     judge = Judge(searching(tmp_path, pruner=rule), [beyond])
     assert judge("epoch", {"latency_ms": 9.0, "mAP": 0.1}, CURVE) is None
+
+
+def test_a_trial_whose_latency_is_rough_beats_nobody_by_it(tmp_path: Path) -> None:
+    rule = {"type": "dominated", "finished": 1, "margin": 0.0}
+    known, unsure = {"latency_ms": 9.0, "mAP": 0.1}, {"latency_ms": f"{ROUGH}disturbed"}
+    best = record("best", curve=(0.5, 0.6), mAP=0.6, latency_ms=5.0)
+    rough = best.model_copy(update={"caveats": unsure})
+    study = searching(tmp_path, pruner=rule)
+    assert Judge(study, [best])("epoch", known, CURVE) is not None
+    assert Judge(study, [rough])("epoch", known, CURVE) is None
+    limited = {"objectives": {"mAP": "maximize", "params": "minimize"}, "pruner": rule}
+    within = searching(tmp_path, constraints={"latency_ms": "<= 30"}, **limited)
+    best, rough = (
+        item.model_copy(update={"metrics": {**item.metrics, "params": 1.0}})
+        for item in (best, rough)
+    )
+    known["params"] = 2.0
+    assert Judge(within, [best])("epoch", known, CURVE) is not None
+    assert Judge(within, [rough])("epoch", known, CURVE) is None  # it may be beyond the limit
 
 
 def test_records_that_come_in_meanwhile_count(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from harness.records.fronts import dominates
+from harness.records.latencies import ROUGH
 from harness.study.search.objectives import Told, excess, gains, told, values
 from tests.harness.study.search.spaces import record
 
@@ -85,3 +86,12 @@ def test_the_worst_is_that_of_finished_trials_towards_the_worse_side() -> None:
     assert heard == Told("complete", [0.4, 12.0], {})
     heard = told(record(state="pruned", mAP=0.7), BOTH, {}, others[2:], imputed=True)
     assert heard == Told("pruned", None, {})
+
+
+def test_a_rough_latency_is_told_as_a_value_and_breaks_no_constraint() -> None:
+    done = record(mAP=0.6, latency_ms=125.6)
+    rough = done.model_copy(update={"caveats": {"latency_ms": f"{ROUGH}disturbed"}})
+    limits = {"latency_ms": "<= 50", "mAP": ">= 0.5"}
+    heard = [told(item, BOTH, limits, [], imputed=False) for item in (done, rough)]
+    assert [item.values for item in heard] == [[0.6, 125.6]] * 2
+    assert [item.excess.keys() for item in heard] == [limits.keys(), {"mAP"}]
