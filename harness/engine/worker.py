@@ -29,7 +29,8 @@ def _loaded() -> dict[Path, bytes]:
 
 
 HELD = _loaded()
-"""Files as they were when this process, or the one that it was forked from, first saw them."""
+"""Files as they were when this process, or the one that it was forked from, first saw them: what
+they hold, or the hash of it where they are no Python."""
 
 
 def perform(job: Job, *, device: str, share: int, on_progress: OnProgress, judge: Judge) -> Record:
@@ -86,6 +87,9 @@ def check_code(spec: TrialSpec) -> None:
 
 def _changed_since(file: Path) -> bool:
     """Say whether a file computes something else than when this process first saw it."""
+    if file.suffix not in source.PYTHON:  # weights, perhaps: their hash is enough
+        now = source.load(file).fingerprint.encode()
+        return HELD.setdefault(file, now) != now
     now = file.read_bytes()
     held = HELD.setdefault(file, now)
     return held != now and source.read(held).fingerprint != source.read(now).fingerprint

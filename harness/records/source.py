@@ -1,4 +1,4 @@
-"""What a file of Python computes, as a hash, and what it imports; nothing of it is run.
+"""What a file of Python computes, as a hash, and what it imports and reads; nothing of it is run.
 
 Comments, docstrings, layout and where the file lies change nothing. Neither does the version of
 Python, as far as that reads the same text alike.
@@ -13,10 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FORM = 1  # counts up whenever the same text would get another fingerprint or other imports
+FORM = 2  # counts up whenever the same text would get another fingerprint or imports other modules
 LENGTH = 16  # of a fingerprint, hexadecimal digits
 SILENT = {"ctx", "kind", "type_comment", "type_ignores"}
 """Parts of the syntax tree that say nothing or depend on the version of Python."""
+PYTHON = (".py", ".pyw")
+IMPORTERS = ("import_module", "__import__")
+JOINERS = ("join", "joinpath")  # of paths
+LONGEST = 200  # characters of a text that may name a file
 KNOB = "inference_only"
 """Declares a knob with a default, which the hash of a trial holds as the knob's value."""
 
@@ -36,6 +40,19 @@ class Source(NamedTuple):
 
     fingerprint: str
     imports: list[Import]
+    names: list[str]  # its texts that may name a file, with parts of a path joined
+    unknown: bool  # whether it imports a module whose name is not written in it
+
+
+def load(file: Path) -> Source:
+    """Return what a file computes and imports; of what is no Python, the hash of its bytes."""
+    if file.suffix in PYTHON:
+        return read(file.read_bytes())
+    found = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            found.update(block)
+    return Source(found.hexdigest()[:LENGTH], [], [], False)
 
 
 def read(text: bytes) -> Source:
@@ -43,11 +60,18 @@ def read(text: bytes) -> Source:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
-        return Source(hashlib.sha256(text).hexdigest()[:LENGTH], [])
+        return Source(hashlib.sha256(text).hexdigest()[:LENGTH], [], [], False)
     parts: list[str] = []
     _write(tree, parts)
     found = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass"))
-    return Source(found.hexdigest()[:LENGTH], _imports(tree))
+    modules = _named_modules(tree)
+    imports = [Import(name, name, None, None, True) for name in modules if name is not None]
+    return Source(
+        found.hexdigest()[:LENGTH],
+        _imports(tree) + imports,
+        sorted({name for node in ast.walk(tree) if (name := _named_file(node))}),
+        None in modules,
+    )
 
 
 def fingerprint(*files: Path) -> str:
@@ -139,6 +163,37 @@ def _imports(tree: ast.Module) -> list[Import]:
                 )
             )
     return found
+
+
+def _named_modules(tree: ast.Module) -> list[str | None]:
+    """Return the modules that are imported by calls, None for one whose name is made elsewhere."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    given = [node.args[0] for node in calls if _last_name(node.func) in IMPORTERS and node.args]
+    return [_text(item) for item in given]
+
+
+def _named_file(node: ast.AST) -> str | None:
+    """Return the path, or the end of it, that a part of an expression writes."""
+    parts: list[ast.AST] = []
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts.append(node.right)
+            node = node.left
+        parts = [node, *reversed(parts)]
+    elif isinstance(node, ast.Call) and _last_name(node.func) in JOINERS:
+        parts += node.args
+    else:
+        parts.append(node)
+    texts: list[str] = []
+    while parts and (text := _text(parts.pop())) is not None:
+        texts.insert(0, text)
+    found = "/".join(texts)
+    return found if 0 < len(found) <= LONGEST and found.isprintable() else None
+
+
+def _text(node: ast.AST) -> str | None:
+    found = node.value if isinstance(node, ast.Constant) else None
+    return found if isinstance(found, str) else None
 
 
 def _look(node: Any, uses: _Uses) -> None:

@@ -2,7 +2,9 @@
 
 Of detbench itself only what is used counts: a package's `__init__` that hands names on leads to the
 modules that define them. Of a user's own code every import counts, and so do the packages around a
-module. Libraries that an installer put in place, and Python's own, are not followed.
+module, and the files in it that its texts name, such as a table of anchors; where a module is
+imported by a name that is made as it runs, its whole package does. Libraries that an installer put
+in place, and Python's own, are not followed.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -75,6 +78,9 @@ class Sources:
             if place.file is None:
                 continue
             found[_label(module, place)] = place.file
+            if not ours:
+                todo += self._whole(module, place.file)
+                found.update(self._named(module, place.file))
             for item in self.read(place.file).imports:
                 if item.used or not ours:
                     written = _absolute(item.module, module, place.folders is not None)
@@ -88,14 +94,37 @@ class Sources:
             stamp = _stamp(file)
             known = self.known.get(str(file))
             if known is None or known[0] != stamp:
-                found = source.read(file.read_bytes())
+                found = source.load(file)
                 if time.time_ns() - max(stamp[1:3]) > SETTLED:
                     self.known[str(file)] = [stamp, *found]
                     self.new = True
             else:
-                found = Source(known[1], [Import(*item) for item in known[2]])
+                found = Source(known[1], [Import(*item) for item in known[2]], *known[3:])
             self.sources[file] = found
         return self.sources[file]
+
+    def _whole(self, module: str, file: Path) -> list[str]:
+        """Return all modules of a package, if one of its own imports what only running it tells."""
+        top = module.partition(".")[0]
+        around = self.place(top)
+        if not self.read(file).unknown or around is None or around.folders is None:
+            return []
+        found = ((Path(folder), item) for folder in around.folders for item in _modules(folder))
+        parts = (item.relative_to(folder).with_suffix("").parts for folder, item in found)
+        return [".".join((top, *names)).removesuffix(".__init__") for names in parts]
+
+    def _named(self, module: str, file: Path) -> Iterator[tuple[str, Path]]:
+        """Yield the files that the texts of a module name, by their place in its package."""
+        names = self.read(file).names
+        around = module.split(".")[: -1 if file.stem != "__init__" else None]
+        for depth, folder in zip(range(len(around), -1, -1), file.parents, strict=False):
+            if around and not depth:
+                break  # what lies beside a package is none of it
+            for name in names:
+                named = folder / name
+                inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+                if inside and named.suffix not in source.PYTHON and _is_readable(named):
+                    yield "/".join((*around[:depth], name)), named
 
     def remember(self) -> None:
         """Keep what was read for the next process."""
@@ -118,7 +147,7 @@ class Sources:
             elif around is None or around.folders is None:
                 found = None
             else:
-                found = _placed(PathFinder.find_spec(module, around.folders))
+                found = _within(module, around.folders)
             self.places[module] = found
         return self.places[module]
 
@@ -185,6 +214,23 @@ def _placed(spec: ModuleSpec | None) -> Place | None:
     if folders is None and file is None:
         return None
     return Place(file, None if folders is None else list(folders))
+
+
+def _is_readable(file: Path) -> bool:
+    return os.path.isfile(file) and os.access(file, os.R_OK)
+
+
+def _modules(folder: str) -> Iterator[Path]:
+    return (file for kind in source.PYTHON for file in Path(folder).rglob(f"*{kind}"))
+
+
+def _within(module: str, folders: list[str]) -> Place | None:
+    """Find a module in the folders of its package, which need not be imported."""
+    try:
+        return _placed(PathFinder.find_spec(module, folders))
+    except KeyError:  # a folder without `__init__`, of a package that is not imported
+        name = module.rpartition(".")[2]
+        return Place(None, [str(place) for f in folders if (place := Path(f) / name).is_dir()])
 
 
 def _around(module: str) -> list[str]:

@@ -56,6 +56,47 @@ def test_modules_that_are_imported_in_whatever_way(own: Path) -> None:
     assert not {name for name in sys.modules if name.startswith("own_")}
 
 
+def test_modules_that_are_imported_by_a_call(own: Path) -> None:
+    write(
+        own,
+        own_g__main="import importlib\nimportlib.import_module('own_h')",
+        own_g__beside="from importlib import import_module\nimport_module('.leaf', __package__)",
+        own_g__leaf="",
+        own_g__chosen="import importlib\ndef f(name): importlib.import_module(f'own_g.{name}')",
+        own_g__deep__any="import own_i",
+        own_h="",
+        own_i="",
+    )
+    (own / "own_g/__init__.py").write_text("")
+    assert behind("own_g.main") == ["own_g/__init__.py", "own_g/main.py", "own_h.py"]
+    assert "own_g/leaf.py" in behind("own_g.beside")
+    whole = behind("own_g.chosen")  # whichever it will be
+    assert {"own_g/deep/any.py", "own_g/leaf.py", "own_h.py", "own_i.py"} <= set(whole)
+
+
+def test_folders_without_init_that_nobody_has_imported(own: Path) -> None:
+    write(own, own_l="def f():\n    from own_m.deep.leaf import x", own_m__deep__leaf="x = 1")
+    assert behind("own_l") == ["own_l.py", "own_m/deep/leaf.py"]
+
+
+def test_files_that_texts_name_are_those_of_the_package(own: Path) -> None:
+    reads = "HERE / 'tables' / 'a.json', join(HERE, 'b', 'c.txt'), 'above.bin', 'outside.txt'"
+    write(own, own_j__deep__main=reads)
+    write(own, own_k="'beside.json', '/etc/hostname', 'nothing.json', '../own_k.py', 'a\\0b', ''")
+    for name in ("own_j", "own_j/deep"):
+        (own / name / "__init__.py").write_text("")
+    names = ("own_j/deep/tables/a.json", "own_j/deep/b/c.txt", "own_j/above.bin", "outside.txt")
+    for name in (*names, "beside.json"):
+        (own / name).parent.mkdir(exist_ok=True)
+        (own / name).write_text("1")
+    packages = ["own_j/__init__.py", "own_j/deep/__init__.py", "own_j/deep/main.py"]
+    assert behind("own_j.deep.main") == sorted([*names[:3], *packages])
+    assert behind("own_k") == ["beside.json", "own_k.py"]
+    before = Sources().read(own / "beside.json").fingerprint
+    (own / "beside.json").write_text("2")  # read as Python, both would say nothing
+    assert Sources().read(own / "beside.json").fingerprint != before
+
+
 def test_what_an_installer_put_in_place_counts_only_if_it_is_the_detector(own: Path) -> None:
     write(own, installed="import installed_too", installed_too="")
     (own / "installed-1.0.dist-info").mkdir()
