@@ -88,7 +88,7 @@ def _latency(records: Sequence[Record]) -> tuple[str | None, str | None]:
     fresh = _fresh(timed)
     if len(timed) < 2:
         return PLAIN, None
-    again = f"`detbench run {timed[0].study} --remeasure latency` times them together."
+    again = "`--remeasure latency` of `detbench run` times them together."
     rough = len(timed) - len(fresh)
     left_out = f"{rough} of {len(timed)} latencies {'is' if rough == 1 else 'are'} rough"
     if len(fresh) < 2:

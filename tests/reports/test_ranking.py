@@ -14,7 +14,7 @@ KNOB = "detector.backbone.expand_ratio"
 ROUGH = {"latency_ms": "rough: timed for other/t1, at another time"}
 APART = (
     "Latency is not ranked: latencies were timed apart; "
-    "`detbench run study --remeasure latency` times them together."
+    "`--remeasure latency` of `detbench run` times them together."
 )
 
 

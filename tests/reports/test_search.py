@@ -89,7 +89,7 @@ def test_a_search_whose_latencies_were_timed_apart_names_no_front() -> None:
     (line,) = designs.summary(records, GOAL)
     assert line == (
         "Latency is not ranked: latencies were timed apart; "
-        "`detbench run study --remeasure latency` times them together."
+        "`--remeasure latency` of `detbench run` times them together."
     )
     sizes = Goal({"mAP": "maximize", "params": "minimize"})
     assert "On the front: #3." in designs.summary(records, sizes)[-1]

@@ -9,8 +9,8 @@ from harness.records.turns import Latency
 
 APART = (
     "A and B were not timed in turns, so the machine may have changed between them;"
-    " `detbench run {study} --remeasure latency` times a study's trials together, and so does"
-    " detbench measure"
+    " `--remeasure latency` of `detbench run` times a study's trials together, and so does"
+    " `detbench measure`"
 )
 
 
@@ -38,7 +38,7 @@ def compare_latency(a: Record, b: Record) -> Latency:
     found = turns.ratio(a, b)
     if found is None:
         rough = [f"{name}'s is rough ({why})" for name, r in sides if (why := latencies.rough(r))]
-        return _none("; ".join([*rough, APART.format(study=b.study)]))
+        return _none("; ".join([*rough, APART]))
     verdict = "slower" if found.low > 1 else "faster" if found.high < 1 else "not told apart"
     lead = f"B is {verdict} than A" if verdict != "not told apart" else "latency is not told apart"
     words = (

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -221,6 +222,9 @@ def test_run_writes_records_a_page_and_a_table(
     assert captured.err.count("stands already") == 2
     assert detbench("report", "runs/toy", "--out", "site") == 0
     assert Path(capfd.readouterr().out.strip()).is_file()
+    shutil.copytree("runs/toy", "copied")
+    assert detbench("report", "runs/toy", "copied", "--out", "both") == 2
+    assert "copied: both/toy.html was just written" in capfd.readouterr().err
 
 
 def test_a_failed_trial_makes_the_exit_status_1_and_a_tracker_that_is_away_does_not(
