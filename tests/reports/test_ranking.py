@@ -99,7 +99,9 @@ def test_a_rough_latency_is_shown_hollow_and_on_no_front() -> None:
         "not ranked": ["#3"],
     }
     (reason,) = rank(records).reasons
-    assert reason.startswith("Not all latencies are ranked: 1 of 3 latencies is rough; `detbench")
+    assert reason.startswith(
+        "Not all latencies are ranked: 1 of 3 latencies is rough; `--remeasure"
+    )
     aside = next(t for t in latency_panel(records).figure.data if t.name == "not ranked")
     assert aside.marker.symbol == "square-open"
     assert "timed for other/t1" in aside.hovertext[0]
