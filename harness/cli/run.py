@@ -146,7 +146,8 @@ def _hint(summary: Summary) -> None:
     if summary.earlier:
         say(versions.left_out(summary.earlier), markup=False, highlight=False)
     if summary.elsewhere:
-        say(f"{summary.elsewhere} trials are run by others", markup=False, highlight=False)
+        by_others = "1 trial is" if summary.elsewhere == 1 else f"{summary.elsewhere} trials are"
+        say(f"{by_others} run by others", markup=False, highlight=False)
     causes = Counter(item.failure.cause for item in summary.failed if item.failure)
     if causes:
         counts = ", ".join(f"{count} by {cause}" for cause, count in causes.most_common())

@@ -102,7 +102,8 @@ def _hindrance(summary: Summary, device: str | None, *, all_over: bool) -> str |
     if device is None:
         return "the trials ran on a cluster; `--remeasure latency` on one of its machines helps"
     if summary.elsewhere:
-        return f"{summary.elsewhere} trials are run by others; whoever ends last times them"
+        by_others = "1 trial is" if summary.elsewhere == 1 else f"{summary.elsewhere} trials are"
+        return f"{by_others} run by others; whoever ends last times them together"
     if summary.halted:
         return "the run stopped early; the next one times them together"
     return None if all_over else "only some trials were asked for; a run of all times them together"
