@@ -88,5 +88,8 @@ def left_out(earlier: int) -> str:
         return ""
     count = "1 trial" if earlier == 1 else f"{earlier} trials"
     is_are = "is" if earlier == 1 else "are"
-    shows = "`detbench report STUDY --earlier --out DIR` shows " + ("it" if earlier == 1 else "them")
-    return f"{count} of an earlier version of this study {is_are} left out; {shows}"
+    it = "it" if earlier == 1 else "them"
+    return (
+        f"{count} of an earlier version of this study {is_are} left out;"
+        f" `detbench report STUDY --earlier --out DIR` shows {it}"
+    )

@@ -77,7 +77,8 @@ def test_an_edited_study_stands_apart_from_its_earlier_version(detbench: Run) ->
     new = {item["trial"] for item in told["trials"]}
     assert (len(new), new & old, told["earlier"]) == (4, set(), 4)
     assert told["skipped"] == 0
-    assert f"4 trials {EARLIER} are left out; `detbench report STUDY --earlier --out DIR` shows them" in told["err"]
+    shows = "`detbench report STUDY --earlier --out DIR` shows them"
+    assert f"4 trials {EARLIER} are left out; {shows}" in told["err"]
     for name in ("toy.yaml", "runs/toy"):  # with the study's file, and without it
         found = json.loads(detbench("status", name, "--json")[1])
         assert {key: value for key, value in found["counts"].items() if value} == {"done": 4}
