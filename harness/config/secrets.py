@@ -13,10 +13,12 @@ _PASSWORD = re.compile(r"""([a-z][a-z0-9+.-]*://[^\s/:@"'<>]*):([^\s"'<>]*)@""",
 _TOKEN = re.compile(r"""(https?://)([^\s/:@"'<>]+)@""", re.IGNORECASE)
 _QUERY = re.compile(r"""([a-z][a-z0-9+.-]*)(://[^\s?#"'<>]*[?#])([^\s"'<>]*)""", re.IGNORECASE)
 _GIVEN = re.compile(
-    r"(?:--[\w-]+=)?(?:[a-z][a-z0-9+.-]*://[^/:@]*:(?P<password>.+)|https?://(?P<token>[^/:@]+))@",
+    r"(?:--[\w-]+=)?(?:https?://(?P<token>[^/:@]+)|"
+    r"(?:[a-z][a-z0-9+.-]*://|(?![a-z0-9+.-]*://))[^/:@]*:(?P<password>.+))@",
     re.IGNORECASE | re.DOTALL,
 )
-"""What a URL by itself begins with, or an option with one: its password may hold any letter."""
+"""What a URL by itself begins with, or an option with one: its password may hold any letter.
+One whose scheme was forgotten is known, too."""
 _VALUE = re.compile(r"=[^&#;]*")
 
 
@@ -41,7 +43,7 @@ def _without_values(found: re.Match[str]) -> str:
 
 
 def _secrets(url: str) -> list[str]:
-    """Return the secrets of a URL as they stand in it, as they are meant, and as others send them."""
+    """Return the secrets of a URL as they stand in it, are meant, and are sent by others."""
     given, query = _GIVEN.match(url), _QUERY.match(url)
     found = [given["password"] or given["token"]] if given else []
     if query and _without_values(query) != url:

@@ -45,5 +45,10 @@ def test_the_password_of_a_given_url_may_hold_any_letter(password: str) -> None:
     assert masked(f"no answer of {url}; {quote(password)}", url).count("***") == 2
 
 
+def test_a_given_url_without_a_scheme() -> None:
+    url = "alice:SECRET@host:80/x"
+    assert masked(f"cannot read {url}", url) == "cannot read alice:***@host:80/x"
+
+
 def test_what_is_too_short_to_be_told_from_other_words_stays() -> None:
     assert masked("a message", "http://u:a@h") == "a message"
