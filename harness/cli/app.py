@@ -327,9 +327,12 @@ def report(
         bool,
         typer.Option("--earlier", help="Show trials of earlier versions of a study's file, apart."),
     ] = False,
+    keep_stale: KeepStale = False,
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records."""
     from harness.cli import report as command
 
-    return command.report(studies, out, runs, mixed=mixed, earlier=earlier, as_json=as_json)
+    return command.report(
+        studies, out, runs, mixed=mixed, earlier=earlier, keep_stale=keep_stale, as_json=as_json
+    )

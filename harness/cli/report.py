@@ -13,6 +13,7 @@ from harness.cli.versions import Asked
 from harness.records import Record, latencies, record
 from harness.records.snapshot import Snapshot
 from harness.study import StudyError, constraints
+from harness.trials import stale
 from reports.search import Goal
 
 
@@ -31,6 +32,7 @@ def report(
     *,
     mixed: bool = False,
     earlier: bool = False,
+    keep_stale: bool = False,
     as_json: bool,
 ) -> int:
     """Write pages from the records of studies as their files are now.
@@ -41,6 +43,7 @@ def report(
         runs: folder of the records.
         mixed: allow unlike protocols.
         earlier: show the trials of earlier versions of a study, too, in a table of their own.
+        keep_stale: let finished trials of other code stand in, marked, for those of a study's name.
         as_json: print JSON.
 
     Raises:
@@ -53,13 +56,16 @@ def report(
     for name in names:
         folder, asked = _asked(name, runs)
         records = record.read_all(folder) if folder.is_dir() else []
-        shown, others = asked.split(records)
         if not records:
             raise StudyError(f"{folder}: no records there; run the study first")
+        shown, others = asked.split(records)
+        if keep_stale:
+            shown += [item.stand_in() for item in asked.out_of_date]
         if not shown and not earlier:
+            option = "--keep-stale" if asked.out_of_date else "--earlier"
             raise StudyError(
-                f"{folder}: none of {len(records)} records is of the study as its file is now; run"
-                " the study, or --earlier shows them"
+                f"{folder}: none of {len(records)} records is of the study as its file and code are"
+                f" now; run the study, or {option} shows them"
             )
         file = record.make_folder(out) / f"{records[0].study}.html"
         study, goal = asked.snapshot, goal_of(asked.snapshot, shown)
@@ -76,7 +82,8 @@ def report(
         )
         pages.append(str(page))
         lines += [str(page), *designs.summary(shown, goal)]
-        notes = [asked.unsure, versions.left_out(0 if earlier else len(others))]
+        told = [] if keep_stale else [item.told() for item in asked.out_of_date]
+        notes = [asked.unsure, versions.left_out(0 if earlier else len(others)), *stale.lines(told)]
         for text in filter(None, notes):
             print(visible(text), file=sys.stderr)
     print_json(pages) if as_json else say("\n".join(lines))

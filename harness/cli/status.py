@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from harness.cli import console, versions
 from harness.cli.console import print_json
-from harness.config.data import DataError
 from harness.engine import status as engine_status
-from harness.study import Study
 from harness.trials import stale
 
 COLUMNS = {"name": "trial", "seed": "seed", "phase": "phase", "share": "of it", "mAP": "mAP"}
@@ -29,7 +26,6 @@ def status(
 ) -> int:
     """Print the state of a study; nothing is run."""
     folder = Path(name)
-    out_of_date: list[dict[str, Any]] = []
     if folder.is_dir():
         title, asked = folder.resolve().name, versions.of_folder(folder)
         total = asked.snapshot.total if asked.snapshot else 0
@@ -37,20 +33,13 @@ def status(
         study = versions.load(name, out, data_name, sets)
         title, folder = study.name, out / study.name
         asked = versions.of_study(study, folder)
-        out_of_date = _out_of_date(study, folder)
         total = study.search.trials if study.search else len(study.variants()) * len(study.seeds)
     found = engine_status.status(title, total, folder, storage, asked.holds)
-    found["out_of_date"] = out_of_date
+    found["out_of_date"] = [item.told() for item in asked.out_of_date]
+    found["earlier"] -= len(asked.out_of_date)
     notes = [asked.unsure, versions.left_out(found["earlier"])]
     print_json({"study": title, **found}) if as_json else _show(title, found, notes)
     return 0
-
-
-def _out_of_date(study: Study, folder: Path) -> list[dict[str, Any]]:
-    """Tell which finished trials are of other code; nothing where the data set is not here."""
-    with suppress(DataError):
-        return [item.told() for item in stale.find(stale.asked(study, folder), folder)]
-    return []
 
 
 def _show(name: str, found: Mapping[str, Any], notes: Sequence[str]) -> None:

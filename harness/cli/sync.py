@@ -11,7 +11,7 @@ from harness.cli.console import print_json
 from harness.cli.text import say
 from harness.config.secrets import masked
 from harness.config.yaml_source import StudyError
-from harness.records import Record, record, snapshot
+from harness.records import Record, RecordError, record, snapshot
 from harness.tracking.marks import is_current, remember
 from harness.tracking.tracker import Tracker
 
@@ -43,9 +43,11 @@ def sync(name: str, out: Path, tracker: str, *, as_json: bool) -> int:
 
     Raises:
         StudyError: there are no records.
+        RecordError: a record of the one study that is meant cannot be read.
     """
     target = Tracker(tracker)
-    results = [sync_folder(folder, target) for folder in _folders(name, out)]
+    synced = _whatever_others_hold if name == ALL else sync_folder
+    results = [synced(folder, target) for folder in _folders(name, out)]
     if as_json:
         print_json([item._asdict() for item in results])
     else:
@@ -77,6 +79,14 @@ def sync_folder(folder: Path, tracker: Tracker) -> Synced:
     except Exception as error:  # whatever a tracker raises
         failed = failed or {records[0].trial: _reason(error, tracker)}
     return Synced(study, len(missing) - len(failed), len(records) - len(missing), failed)
+
+
+def _whatever_others_hold(folder: Path, tracker: Tracker) -> Synced:
+    """Send a study's records; one that cannot be read must not keep other studies from theirs."""
+    try:
+        return sync_folder(folder, tracker)
+    except RecordError as error:
+        return Synced(folder.name, 0, 0, {folder.name: _reason(error, tracker)})
 
 
 def _send(

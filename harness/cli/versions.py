@@ -13,6 +13,8 @@ from harness.records import Record, snapshot
 from harness.records.snapshot import Snapshot
 from harness.study import Present, Study, StudyError
 from harness.study.present import Named
+from harness.trials import stale
+from harness.trials.stale import Stale
 
 
 class Asked(NamedTuple):
@@ -21,12 +23,18 @@ class Asked(NamedTuple):
     snapshot: Snapshot | None  # None where neither is known
     holds: Callable[[Named], bool]  # whether a trial is one of these
     unsure: str = ""  # why it may not be the file as it is now, for a reader
+    out_of_date: Sequence[Stale] = ()  # finished trials that differ from these by their code alone
 
     def split(self, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-        """Return the records of these trials, and those of earlier versions of the study."""
+        """Return the records of these trials, and those of earlier versions of the study.
+
+        What differs by its code alone is in neither.
+        """
         kept = [self.holds(item) for item in records]
         pairs = list(zip(records, kept, strict=True))
-        return [item for item, held in pairs if held], [item for item, held in pairs if not held]
+        other_code = {item.record.trial for item in self.out_of_date}
+        others = [item for item, held in pairs if not held and item.trial not in other_code]
+        return [item for item, held in pairs if held], others
 
 
 def load(name: str, out: Path, data: str | None = None, sets: Sequence[str] = ()) -> Study:
@@ -60,7 +68,8 @@ def of_study(study: Study, folder: Path) -> Asked:
     except DataError as error:
         known = of_folder(folder)
         return known._replace(unsure=f"{error}; {known.unsure or 'taken from the last run'}")
-    return Asked(present.snapshot(), present.holds)
+    out_of_date = stale.find(stale.asked(study, folder), folder)
+    return Asked(present.snapshot(), present.holds, out_of_date=out_of_date)
 
 
 def of_folder(folder: Path) -> Asked:

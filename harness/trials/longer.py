@@ -25,11 +25,11 @@ from harness.config.yaml_source import StudyError
 from harness.data.loader import batches_digest
 from harness.records import Record, digest
 from harness.study import Study
-from harness.study.code import Fingerprints
+from harness.study.code import TRAINED, Fingerprints, differing
 from harness.study.specification import TrialSpec, specify
 from harness.training import checkpoint, optimize
 from harness.training.checkpoint import CheckpointError
-from harness.trials import trainings
+from harness.trials import stale, trainings
 from harness.trials.learn import VALIDATIONS_FILE
 
 STEPS_AN_EPOCH = 100  # at which two schedules are compared; their shapes depend on shares alone
@@ -78,7 +78,7 @@ def specified(found: Record, folder: Path, epochs: int) -> TrialSpec:
         epochs: in all.
 
     Raises:
-        StudyError: its schedule does not allow it, or it trained nothing.
+        StudyError: its schedule does not allow it, it trained nothing, or its code has changed.
     """
     setup = _setup(found.config, found.detector)
     if setup.recipe is None or found.state != "done" or "training" not in found.details:
@@ -87,10 +87,19 @@ def specified(found: Record, folder: Path, epochs: int) -> TrialSpec:
     if reason is not None:
         raise StudyError(f"{folder}: cannot go on to {epochs} epochs: {reason}; {_instead(folder)}")
     before, after = (_specified(found, setup, number) for number in (setup.recipe.epochs, epochs))
+    trained, now = (
+        {part: code.get(part, {}) for part in TRAINED} for code in (found.code, before.code)
+    )
+    if trained != now:
+        files = differing(trained, now) if found.code else []
+        raise StudyError(
+            f"{folder}: was trained by other code ({stale.changed(files)}), so that going on would"
+            f" mix two; {_instead(folder)}"
+        )
     told = found.details["training"]["training"]
     if told == before.training:
         return after
-    # It began from weights, or by other code: what it becomes is told apart by where it comes from.
+    # It began from weights: what it becomes is told apart by where it comes from.
     changes = {"weights_digest": told, "trial": digest([after.trial, told])}
     return after.model_copy(update=changes)
 

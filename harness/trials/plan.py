@@ -17,7 +17,7 @@ from harness.measure import complexity
 from harness.records import Record, RecordError, record
 from harness.study.constraints import infeasible, is_lifted
 from harness.study.specification import TrialSpec
-from harness.trials import reuse, trainings
+from harness.trials import reuse, together, trainings
 from harness.trials.folders import standing
 from harness.trials.reuse import Earlier
 
@@ -135,11 +135,18 @@ def cost(planned: Sequence[Planned], out: Path, machine: Mapping[str, Any] | Non
 
 
 def latency_seconds(planned: Sequence[Planned]) -> float:
-    """Return how long the latencies that are left will take at most, each beside its reference."""
-    left = [item for item in planned if not item.stands and not item.ruled_out]
-    new = [item.spec for item in left if item.earlier is None or not item.earlier.here]
-    timed = [spec.latency for spec in new if "latency" in spec.measure]
-    return sum(2 * (item.warmup_seconds + STAGES_SHARE * item.seconds) for item in timed)
+    """Return how long the latencies that are left will take at most.
+
+    Each is timed beside its reference, and in the end all are timed together.
+    """
+    timed = [item for item in planned if "latency" in item.spec.measure and not item.ruled_out]
+    left = [item for item in timed if not item.stands]
+    new = [item.spec.latency for item in left if item.earlier is None or not item.earlier.here]
+    alone = sum(2 * (item.warmup_seconds + STAGES_SHARE * item.seconds) for item in new)
+    if not left or len(timed) < 2 or not timed[0].spec.latency.together_seconds:
+        return alone
+    brief = together.brief(timed[0].spec.latency, len(timed))
+    return alone + len(timed) * (brief.warmup_seconds + brief.seconds)
 
 
 def disk(planned: Sequence[Planned], out: Path) -> Disk:

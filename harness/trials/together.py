@@ -87,11 +87,8 @@ def groups(study: Study, records: Iterable[Record], folder: Path, device: str) -
     found: dict[str, Group] = {}
     for item in records:
         trusted = detectors.is_trusted(item.detector, (study.detector,))
-        if (
-            not trusted
-            or not _can_be_timed(item, folder)
-            or environment.identity(item.environment) != here
-        ):
+        is_here = environment.identity(item.environment) == here
+        if not (trusted and is_here and _can_be_timed(item, folder)):
             continue
         turned = {path: value for path, value in item.overrides.items() if path.startswith(ROOTS)}
         setup = knobs.turn(study.setup(), turned)

@@ -46,7 +46,8 @@ def test_check_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert found["trainings"] == 2
     assert found["training_seconds"] is None
     assert "unknown" in found["basis"]
-    assert found["latency_seconds"] == pytest.approx(2 * 2 * (0.1 + 1.5 * 0.2))
+    alone, together = 2 * 2 * (0.1 + 1.5 * 0.2), 2 * (0.2 / 4 + 0.2)
+    assert found["latency_seconds"] == pytest.approx(alone + together)
     assert found["disk"]["weights"] == 4 * sum(row["params"] for row in found["trials"])
     assert found["disk"]["checkpoint"] == 4 * 4 * found["trials"][1]["params"]
     arguments = ["check", str(write(tmp_path)), "--out", str(tmp_path), "--no-probe"]

@@ -53,6 +53,18 @@ def test_all_studies_share_the_columns_of_their_own_knobs(
     assert "width" not in trials(uri, "other")[0].data.params
 
 
+def test_a_record_that_cannot_be_read_keeps_no_other_study_from_the_tracker(
+    uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(Path("runs/toy/a"))
+    broken = Path("runs/broken/a/record.json")
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{}", encoding="utf-8")
+    status, found = sync(capsys, "all", "--tracking-uri", uri)
+    assert (status, len(trials(uri))) == (1, 1)
+    assert "not a record of schema 1" in found[0]["failed"]["broken"]
+
+
 def test_a_tracker_that_lost_runs_is_filled_again(
     uri: str, empty_tracker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -204,14 +204,31 @@ def cut(folder: Path) -> None:
     (folder / trainings.CHECKPOINT / "checkpoint.pt").write_bytes(b"PK")
 
 
-def of_another_seed(folder: Path) -> None:
+def rewritten(folder: Path, **changes: object) -> None:
     file = folder / record.FILE
-    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), "seed": 7}), "utf-8")
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **changes}), "utf-8")
+
+
+def of_another_seed(folder: Path) -> None:
+    rewritten(folder, seed=7)
+
+
+def of_unknown_code(folder: Path) -> None:
+    rewritten(folder, code={})
+
+
+def of_other_code(folder: Path) -> None:
+    code = record.read(folder).code
+    rewritten(
+        folder, code={**code, "training": {**code["training"], "harness/training/loop.py": "0"}}
+    )
 
 
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
+        (of_unknown_code, "one: was trained by other code (code unknown)"),
+        (of_other_code, "one: was trained by other code (harness/training/loop.py changed)"),
         (without_state, "no state that training goes on from"),
         (cut, "no state that training goes on from"),
         (of_another_seed, "belongs to a training with seed 0, this one has 7"),

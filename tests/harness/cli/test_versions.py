@@ -1,6 +1,7 @@
 """A study is what its file says now: a recipe is edited, and nothing is pooled with the old."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ def work(job: Job) -> Record:
     known = BEFORE if spec.recipe.epochs == 2 else AFTER
     accuracy = known.get(str(spec.knobs["width"]), 0.2) + 0.001 * spec.seed
     made = instant.made(spec, started=1.0)
-    return made.model_copy(update={"metrics": {**made.metrics, "mAP": accuracy}})
+    what = {"config": spec.config, "protocol": spec.protocol, "data": spec.dataset}
+    what["code"] = spec.code
+    return made.model_copy(update={"metrics": {**made.metrics, "mAP": accuracy}, **what})
 
 
 @pytest.fixture
@@ -130,10 +133,36 @@ def test_a_study_that_was_edited_and_not_run_has_nothing_to_show(detbench: Run) 
     edit(epochs=3)
     status, _, err = detbench("report", "toy.yaml", "--out", "pages")
     assert status == 2
-    assert (
-        "none of 4 records is of the study as its file is now; run the study, or --earlier" in err
-    )
+    assert "none of 4 records is of the study as its file and code are now" in err
+    assert "run the study, or --earlier shows them" in err
     assert detbench("report", "toy.yaml", "--out", "pages", "--earlier")[0] == 0
+
+
+def by_other_code(folder: Path) -> None:
+    """Make the records of a study's folder those of a detector that has been edited since."""
+    for item in record.read_all(folder):
+        code = {**item.code, "detector": {**item.code["detector"], "tests/toy.py": "0"}}
+        other = item.model_copy(update={"code": code, "trial": item.trial[::-1]})
+        shutil.rmtree(folder / item.trial)
+        other.write(folder / other.trial)
+
+
+def test_results_of_other_code_are_told_and_shown_on_request(detbench: Run) -> None:
+    edit(epochs=2)
+    ran(detbench)
+    by_other_code(Path("runs/toy"))
+    status, _, err = detbench("report", "toy.yaml", "--out", "pages")
+    assert status == 2
+    assert "none of 4 records" in err
+    assert "--keep-stale shows them" in err
+    status, out, err = detbench("report", "toy.yaml", "--out", "pages", "--keep-stale")
+    assert (status, err) == (0, "")
+    assert "of other code: tests/toy.py changed" in Path("pages/toy.html").read_text("utf-8")
+    told = json.loads(detbench("status", "toy.yaml", "--json")[1])
+    assert (len(told["out_of_date"]), told["earlier"]) == (4, 0)
+    ran(detbench)
+    status, _, err = detbench("report", "toy.yaml", "--out", "pages")
+    assert (status, "--keep-stale" in err) == (0, False)
 
 
 def test_a_longer_list_of_seeds_keeps_what_is_done(detbench: Run) -> None:
