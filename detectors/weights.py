@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def save(detector: Detector, folder: Path, name: str, classes: Sequence[str] | N
     (folder / WEIGHTS_FILE).unlink(missing_ok=True)  # which other folders may have a link to
     save_file(state, folder / WEIGHTS_FILE)
     save_config(detector.config, folder, name, classes)
+    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # else it is its owner's alone
     return folder
 
 

@@ -44,6 +44,10 @@ def train(
     DETECTOR, --data, --recipe and --out are needed but for --resume, which knows the first three.
     """
     named = {"DETECTOR": detector, "--data": data, "--recipe": recipe}
+    if resume is None and epochs is not None and detector is not None:
+        raise typer.BadParameter(
+            f"--epochs goes with --resume; here it is --set recipe.epochs={epochs}"
+        )
     if resume is not None or epochs is not None:
         _refuse_with_resume({**named, "--set": set_, "--weights": weights, "--classes": classes})
         if resume is None or epochs is None:

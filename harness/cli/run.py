@@ -198,7 +198,7 @@ def _arrange(
 
 def _command() -> str:
     """Return the command that runs, without passwords."""
-    return shlex.join(["detbench", *map(masked, sys.argv[1:])])
+    return shlex.join(["detbench", *(masked(text, text) for text in sys.argv[1:])])
 
 
 def _page(

@@ -74,11 +74,12 @@ def go_on(folder: Path, epochs: int, out: Path | None, device: str, *, as_json: 
     Raises:
         StudyError: there is no finished training, it cannot go on, or `out` is taken.
     """
-    out = out or folder.with_name(f"{folder.name}-{epochs}-epochs")
+    named = folder.resolve() if folder.name in ("", "..") else folder
+    out = out or named.with_name(f"{named.name}-{epochs}-epochs")
     _refuse_foreign(out)
     try:
-        found = record.read(folder)
-    except FileNotFoundError:
+        found = record.read(folder / record.FILE)
+    except (FileNotFoundError, NotADirectoryError):
         raise StudyError(
             f"{folder}: holds no finished training; one that was interrupted goes on with the"
             " command that began it"
@@ -127,12 +128,20 @@ def _refuse_foreign(out: Path) -> None:
     Raises:
         StudyError: it does.
     """
-    ours = (out / trainings.OWN_SHELF).is_dir() or (out / record.FILE).is_file()
+    ours = (out / trainings.OWN_SHELF).is_dir() or _has_record(out)
     if out.is_dir() and not ours and next(out.iterdir(), None) is not None:
         raise StudyError(
             f"{out}: holds something else than a training; name a new folder with --out, such as"
             f" {out / 'training'}"
         )
+
+
+def _has_record(out: Path) -> bool:
+    try:
+        record.read(out / record.FILE)
+    except (OSError, record.RecordError):
+        return False
+    return True
 
 
 @contextmanager
@@ -145,6 +154,7 @@ def _alone(out: Path, spec: TrialSpec) -> Iterator[None]:
     if not processes.is_first():
         yield
         return
+    new = not out.exists()
     record.make_folder(out)
     shelf = record.make_folder(out / trainings.OWN_SHELF)
     lock = FileLock(shelf / LOCK)
@@ -163,6 +173,8 @@ def _alone(out: Path, spec: TrialSpec) -> Iterator[None]:
         lock.release()
         with suppress(OSError):  # an unfinished training is on it
             shelf.rmdir()
+            if new:
+                out.rmdir()  # which holds nothing if the training was refused
 
 
 def _refuse_finished(out: Path, spec: TrialSpec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 MASK = "***"
 SHORTEST = 4  # letters of a secret that is looked for by itself: shorter ones are in other words
@@ -11,7 +11,14 @@ FILES = ("sqlite", "file")  # schemes whose rest is a path, with question marks 
 
 _PASSWORD = re.compile(r"""([a-z][a-z0-9+.-]*://[^\s/:@"'<>]*):([^\s"'<>]*)@""", re.IGNORECASE)
 _TOKEN = re.compile(r"""(https?://)([^\s/:@"'<>]+)@""", re.IGNORECASE)
-_QUERY = re.compile(r"""([a-z][a-z0-9+.-]*)(://[^\s?"'<>]*\?)([^\s"'<>]*)""", re.IGNORECASE)
+_QUERY = re.compile(r"""([a-z][a-z0-9+.-]*)(://[^\s?#"'<>]*[?#])([^\s"'<>]*)""", re.IGNORECASE)
+_GIVEN = re.compile(
+    r"(?:--[\w-]+=)?(?:https?://(?P<token>[^/:@]+)|"
+    r"(?:[a-z][a-z0-9+.-]*://|(?![a-z0-9+.-]*://))[^/:@]*:(?P<password>.+))@",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What a URL by itself begins with, or an option with one: its password may hold any letter.
+One whose scheme was forgotten is known, too."""
 _VALUE = re.compile(r"=[^&#;]*")
 
 
@@ -36,9 +43,10 @@ def _without_values(found: re.Match[str]) -> str:
 
 
 def _secrets(url: str) -> list[str]:
-    """Return the secrets of a URL as they stand in it and as they are meant."""
-    found = [item.group(2) for item in (_PASSWORD.match(url), _TOKEN.match(url)) if item]
-    query = _QUERY.match(url)
+    """Return the secrets of a URL as they stand in it, are meant, and are sent by others."""
+    given, query = _GIVEN.match(url), _QUERY.match(url)
+    found = [given["password"] or given["token"]] if given else []
     if query and _without_values(query) != url:
         found += [value for _, value in parse_qsl(query.group(3))]
-    return [text for item in found for text in (item, unquote(item)) if len(text) >= SHORTEST]
+    spelt = (text for item in found for text in (item, unquote(item), quote(unquote(item))))
+    return [text for text in spelt if len(text) >= SHORTEST]

@@ -25,6 +25,7 @@ from harness.records import FILE
 
 SHELVES = (".trainings", ".training")  # of all studies, and of one `detbench train`
 TOKEN = ".study"  # in the folder of a study that was run there
+STORY = "training.json"  # in the folder of a finished training
 LOCK = ".lock"  # on the shelf of a `detbench train` that is under way
 PARTIAL, EARLIER, REPLACED, UNREADABLE = ".partial-", ".earlier-", ".replaced-", ".unreadable-"
 OF_TRIALS = {
@@ -94,13 +95,21 @@ def _folders(out: Path) -> list[Path]:
 
 
 def _of_study(study: Path) -> Iterator[Leftover]:
-    """Yield what trials left in a study's folder."""
+    """Yield what trials left in a study's folder; nothing in a folder that is something else."""
+    if not (study / TOKEN).is_file() and _read_any(study) is None:
+        return
     for item in sorted(study.iterdir()):
         for prefix, kind in OF_TRIALS.items():
             if item.name.startswith(prefix) and _is_folder(item) and not _only_record(item):
                 yield _leftover(item, kind)
     for folder in (study, *(item for item in _folders(study) if (item / FILE).is_file())):
         yield from _temporary(folder)
+
+
+def _read_any(folder: Path) -> dict[str, Any] | None:
+    """Return a record that stands in a study's folder, or in that of one training."""
+    files = (folder / FILE, *sorted(folder.glob(f"[!.]*/{FILE}")))
+    return next((found for file in files if (found := _read(file)) is not None), None)
 
 
 def _only_record(folder: Path) -> bool:
@@ -139,7 +148,7 @@ def _unneeded(shelf: Path, needed: Collection[str]) -> Iterator[Leftover]:
     if _is_folder(shelf):
         yield from _temporary(shelf)
         for item in _folders(shelf):
-            if item.name not in needed:
+            if item.name not in needed and (item / STORY).is_file():
                 yield _leftover(item, "training that no record refers to")
 
 

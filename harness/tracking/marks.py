@@ -55,8 +55,8 @@ def remember(folder: Path, tracker: str, run: str, sent: str | None = None) -> N
         return
     name = absolute(tracker)
     before = _read(folder).get(SENT, {})
-    known: dict[str, Any] = {masked(place): each for place, each in logged(folder).items()}
-    digests = {masked(place): each for place, each in before.items()}
+    known: dict[str, Any] = {masked(place, place): each for place, each in logged(folder).items()}
+    digests = {masked(place, place): each for place, each in before.items()}
     digests[name] = written(folder) if sent is None else sent
     known |= {name: run, SENT: digests}
     write_whole(folder / LOGGED_FILE, json.dumps(known, indent=1) + "\n")
@@ -94,4 +94,4 @@ def sqlite_file(tracker: str) -> Path | None:
 def absolute(tracker: str) -> str:
     """Return a name of the tracker that holds in any folder, without passwords."""
     file = sqlite_file(tracker)
-    return f"{SQLITE}{file}" if file else masked(tracker)
+    return f"{SQLITE}{file}" if file else masked(tracker, tracker)

@@ -160,7 +160,7 @@ class Outbox:
     def _warn_once(self, error: Exception) -> None:
         if not self._warned and not self._abandoned:
             text = masked(" ".join(str(error).split()), self.tracker.uri)[:300]
-            where = masked(self.tracker.uri)
+            where = masked(self.tracker.uri, self.tracker.uri)
             self.warn(f"MLflow at {where} is away ({text}); the trials go on")
         self._warned = True
 

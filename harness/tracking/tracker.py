@@ -266,11 +266,17 @@ def _fill(client: Any, run: str, record: Record, files: Collection[Path]) -> Non
 
 
 def _search(client: Any, experiment: Any, wanted: str) -> Iterator[Any]:
-    """Yield all runs of an experiment that fit, page by page; none if there is no experiment."""
+    """Yield all runs of an experiment that fit, page by page; none if there is no experiment.
+
+    Raises:
+        TrackerError: there is no last page.
+    """
     token = None
     while experiment is not None:
         page = client.search_runs([experiment.experiment_id], wanted, page_token=token)
         yield from page
+        if page.token and page.token == token:
+            raise TrackerError("it hands out the same page of runs again and again: no MLflow")
         token = page.token
         if not token:
             return

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,17 @@ def test_saving_leaves_alone_what_another_folder_links_to(tmp_path: Path) -> Non
     save(model, tmp_path / "b", "tests.toy:TOY")
     assert (tmp_path / "a" / WEIGHTS_FILE).read_bytes() == before
     assert (tmp_path / "b" / WEIGHTS_FILE).read_bytes() != before
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
+def test_weights_have_the_rights_that_the_user_gives_to_new_files(
+    tmp_path: Path, mask: int
+) -> None:
+    """As in a folder that a group shares."""
+    before = os.umask(mask)
+    try:
+        save(TOY.build(), tmp_path / "toy", "tests.toy:TOY")
+    finally:
+        os.umask(before)
+    rights = {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "toy").iterdir()}
+    assert rights == {0o666 & ~mask}

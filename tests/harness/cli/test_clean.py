@@ -47,6 +47,7 @@ def runs(tmp_path: Path) -> Path:
     for name in (NEEDED, UNNEEDED):
         (shelf / name).mkdir(parents=True)
         (shelf / name / "weights.safetensors").write_bytes(b"w" * 1000)
+        (shelf / name / trainings.STORY_FILE).touch()
     (shelf / ".partial-cccccccccccc").mkdir()
     (shelf / ".partial-cccccccccccc" / "checkpoint.pt").write_bytes(b"c" * 3_000_000)
     for name in (".partial-u", ".unreadable-v-1"):
@@ -251,6 +252,22 @@ def test_links_are_left_alone(runs: Path, tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "thesis").exists()
 
 
+def test_folders_of_other_programs_are_left_alone(
+    runs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As `--out` is a home folder, where others have names like ours."""
+    docs = runs / "docs"
+    for folder in (runs / trainings.SHELF / "notes", docs / ".partial-mine", docs / ".earlier-1"):
+        folder.mkdir(parents=True)
+        (folder / "mine").touch()
+    (docs / ".draft.txt.01234567").touch()
+    (docs / "sub").mkdir()
+    (docs / "sub" / "record.json").write_text('{"an": "album"}', "utf-8")
+    before = everything(docs) | everything(runs / trainings.SHELF / "notes")
+    clean(runs, "--yes")
+    assert everything(docs) | everything(runs / trainings.SHELF / "notes") == before
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     clean(tmp_path / "none", status=2)
     assert "no such folder; name that of the records with --out" in capfd.readouterr().err
@@ -263,6 +280,7 @@ def test_it_is_quick_and_knows_the_names_that_others_give() -> None:
     assert leftovers.SHELVES == (trainings.SHELF, trainings.OWN_SHELF)
     assert leftovers.LOCK == train.LOCK
     assert leftovers.TOKEN == opening.TOKEN
+    assert leftovers.STORY == trainings.STORY_FILE
     assert leftovers.PARTIAL == trainings.PARTIAL == folders.PARTIAL
     assert leftovers.REPLACED == folders.REPLACED
     assert leftovers.UNREADABLE == folders.UNREADABLE

@@ -244,6 +244,7 @@ def test_more_epochs_without_the_state(
     damage(tmp_path / "one")
     assert detbench("train", "--resume", "one", "--epochs", 4, "--device", "cpu") == 2
     refused(capfd, reason, "--weights one")
+    assert not (tmp_path / "one-4-epochs").exists()
 
 
 @pytest.mark.parametrize(
@@ -252,6 +253,7 @@ def test_more_epochs_without_the_state(
         (("--resume", "one"), "--resume FOLDER and --epochs N go together"),
         (("--epochs", 3), "--resume FOLDER and --epochs N go together"),
         (("--resume", "one", "--epochs", 3, "--recipe", "smoke"), "leave out --recipe"),
+        (("tests.toy:TOY", "--epochs", 3), "here it is --set recipe.epochs=3"),
         (("tests.toy:TOY", "--out", "one"), "train needs --data, --recipe, or --resume"),
         (("--resume", "one", "--epochs", 3), "one: holds no finished training"),
     ],
@@ -267,3 +269,23 @@ def test_as_many_epochs_as_there_are(capfd: pytest.CaptureFixture[str]) -> None:
     assert trained("--out", "one", CONSTANT) == 0
     assert detbench("train", "--resume", "one", "--epochs", 2, "--device", "cpu") == 2
     refused(capfd, "one: cannot go on to 2 epochs: it has 2 epochs already")
+
+
+def test_more_epochs_of_the_folder_that_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trained("--out", "one", CONSTANT) == 0
+    monkeypatch.chdir(tmp_path / "one")
+    assert detbench("train", "--resume", ".", "--epochs", 3, "--device", "cpu") == 0
+    assert len(record.read(tmp_path / "one-3-epochs").curves) == 3
+
+
+def test_a_record_of_another_program_is_refused_as_something_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album" / record.FILE).write_text('{"an": "album"}', "utf-8")
+    assert trained("--out", "album") == 2
+    refused(capfd, "album: holds something else", "--out")
+    assert detbench("train", "--resume", f"album/{record.FILE}", "--epochs", 3) == 2
+    refused(capfd, "holds no finished training")

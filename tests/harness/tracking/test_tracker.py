@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -278,3 +279,11 @@ def test_a_mark_from_before_digests_were_kept_holds_unless_the_record_was_renewe
     assert tracking.is_logged(tmp_path / "a", "http://tracker")
     amended(tmp_path / "a")
     assert not tracking.is_logged(tmp_path / "a", "http://tracker")
+
+
+def test_a_tracker_without_a_last_page_is_given_up() -> None:
+    fake = MagicMock()
+    fake.search_runs.return_value = MagicMock(token="again")
+    with pytest.raises(tracker.TrackerError, match="the same page of runs again and again"):
+        list(tracker._search(fake, MagicMock(), ""))
+    assert fake.search_runs.call_count == 2
