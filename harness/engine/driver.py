@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.engine import failures, interrupt
+from harness.engine import failures, interrupt, opening
 from harness.engine.agenda import Agenda
 from harness.engine.entries import Claim
 from harness.engine.events import Event, OnEvent, Summary
@@ -18,7 +18,7 @@ from harness.engine.ledger import Ledger
 from harness.engine.running import Running
 from harness.engine.storage import HEARTBEAT_SECONDS, StorageError, patiently, url
 from harness.engine.turns import Turns
-from harness.records import Failure, Record, record, snapshot
+from harness.records import Failure, Record, snapshot
 from harness.study.specification import TrialSpec
 from harness.trials import folders, stale, trainings
 from harness.trials.outcome import blank_failure
@@ -83,7 +83,7 @@ class _Driver:
     ) -> None:
         self.agenda, self.executor, self.place = agenda, executor, place
         self.on_event, self.warn = on_event, warn
-        self.folder = record.make_folder(place.out / agenda.study)
+        self.folder = opening.make_folder(place.out / agenda.study)
         self.ledger = Ledger(agenda, self.folder, url(place.storage, self.folder))
         self.records: dict[str, Record] = {}
         self.running: dict[str, Running] = {}

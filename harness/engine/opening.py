@@ -9,14 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine import entries, owner
 from harness.engine.agenda import Agenda
-from harness.engine.storage import StorageError
-from harness.records import write_whole
+from harness.engine.storage import FILE, StorageError
+from harness.records import RecordError, record, write_whole
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import BaseStorage
 
 TOKEN = ".study"  # file that tells a folder's study from one of the same name elsewhere
+
+
+def make_folder(folder: Path) -> Path:
+    """Make the folder of a study's records, unless it is there.
+
+    Raises:
+        RecordError: nothing can be written there, or somebody else's files lie there.
+    """
+    record.make_folder(folder)
+    ours = (folder / name for name in (TOKEN, FILE))  # the second alone in folders of before
+    if any(file.exists() for file in ours) or next(folder.glob(f"*/{record.FILE}"), None):
+        return folder
+    strange = sorted(item.name for item in folder.iterdir() if not item.name.startswith("."))
+    if strange:
+        raise RecordError(
+            f"{folder}: holds something else than a study's records ({strange[0]}); name another"
+            " folder with --out, or the study differently"
+        )
+    return folder
 
 
 def open_study(agenda: Agenda, folder: Path, storage: BaseStorage) -> Study:
