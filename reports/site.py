@@ -45,6 +45,7 @@ def write(
     mixed: bool = False,
     verdicts: Verdicts | None = None,
     earlier: Sequence[Record] = (),
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write the page of a study.
 
@@ -61,6 +62,7 @@ def write(
         verdicts: how latencies compare with the reference trial's, from `harness.analysis.compare`;
             without, only ratios that records hold are shown.
         earlier: trials that the study's file no longer asks for: a table of their own, no figure.
+        notes: what else is to be said above the table of trials.
 
     Raises:
         MixedProtocols: they were, and it was not allowed.
@@ -77,6 +79,7 @@ def write(
             goal,
             verdicts,
             earlier,
+            notes,
             title=title,
             question=question,
             source=source,
@@ -91,6 +94,7 @@ def render(
     goal: Goal | None = None,
     verdicts: Verdicts | None = None,
     earlier: Sequence[Record] = (),
+    notes: Sequence[str] = (),
     **texts: str,
 ) -> str:
     """Make the page's HTML.
@@ -100,7 +104,8 @@ def render(
         folder: where the page is to stand.
         goal: of a search.
         verdicts: on latencies.
-        earlier: trials of an earlier version of the study.
+        earlier: trials of an earlier version of the study or of its code.
+        notes: as in `write`.
         texts: title, question, source, command.
     """
     several = tables.has_seeds(records)
@@ -112,7 +117,7 @@ def render(
         .render(
             **texts,
             facts=facts.facts(records),
-            warnings=facts.warnings(records),
+            warnings=[*facts.warnings(records), *notes],
             trials=display.trial_table(records, verdicts),
             earlier=display.trial_table(earlier, alone=True) if earlier else None,
             unranked=ranking.reasons,

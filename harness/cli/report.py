@@ -59,8 +59,11 @@ def report(
         if not records:
             raise StudyError(f"{folder}: no records there; run the study first")
         shown, others = asked.split(records)
+        apart = list(others)
         if keep_stale:
             shown += [item.stand_in() for item in asked.out_of_date]
+        else:
+            apart += [item.record for item in asked.out_of_date]
         if not shown and not earlier:
             option = "--keep-stale" if asked.out_of_date else "--earlier"
             raise StudyError(
@@ -80,11 +83,12 @@ def report(
             goal=goal,
             mixed=mixed,
             verdicts=verdicts.on_latency(shown),
-            earlier=others if earlier else [],
+            earlier=apart if earlier else [],
+            notes=list(filter(None, [] if earlier else [versions.left_out(len(others))])),
         )
         pages.append(str(page))
         lines += [str(page), *designs.summary(shown, goal)]
-        told = [] if keep_stale else [item.told() for item in asked.out_of_date]
+        told = [] if keep_stale or earlier else [item.told() for item in asked.out_of_date]
         notes = [asked.unsure, versions.left_out(0 if earlier else len(others)), *stale.lines(told)]
         for text in filter(None, notes):
             print(visible(text), file=sys.stderr)
@@ -94,8 +98,9 @@ def report(
 
 def _asked(name: str, runs: Path) -> tuple[Path, Asked]:
     """Return the folder of a study's records, and what the study asks for."""
-    if Path(name).is_dir():
-        return Path(name), versions.of_folder(Path(name))
+    known = versions.folder_of(name, runs)
+    if known is not None:
+        return known, versions.of_folder(known)
     study = versions.load(name, runs)
     folder = runs / study.name
     return folder, versions.of_study(study, folder)

@@ -22,7 +22,7 @@ from harness.engine.events import Event, Summary
 from harness.engine.executor import Executor
 from harness.engine.local import LocalExecutor
 from harness.engine.ray import RayExecutor
-from harness.records import Record, record, snapshot
+from harness.records import record, snapshot
 from harness.records.snapshot import Snapshot
 from harness.study import Study, StudyError
 from harness.tracking import Outbox, Tracker, is_logged
@@ -52,7 +52,10 @@ def run(
     name: str, data_name: str | None, sets: Sequence[str], options: Options, *, as_json: bool
 ) -> int:
     """Run a study, log it, write its page, and print its table."""
-    study = studies.load(name, data=data_name, sets=sets)
+    if options.remeasure:
+        study = versions.load(name, options.out, data_name, sets)
+    else:
+        study = studies.load(name, data=data_name, sets=sets)
     todo = _renewed(agenda.of(study), options)
     folder = options.out / study.name
     todo = _only(todo, options.only)
@@ -62,7 +65,7 @@ def run(
         else:
             summary = _run(study, todo, options, board)
         summary = _timed_together(study, summary, options, board)
-        page = _page(todo, summary.records, folder / PAGE, board.say) if options.report else None
+        page = _page(todo, summary, folder / PAGE, board.say) if options.report else None
     _show(study, summary, folder, page, as_json=as_json)
     _hint(summary)
     return 1 if summary.failed or summary.halted else 0
@@ -201,13 +204,11 @@ def _command() -> str:
     return shlex.join(["detbench", *(masked(text, text) for text in sys.argv[1:])])
 
 
-def _page(
-    todo: Agenda, records: list[Record], file: Path, warn: Callable[[str], None]
-) -> Path | None:
+def _page(todo: Agenda, summary: Summary, file: Path, warn: Callable[[str], None]) -> Path | None:
     """Write the study's page; a page that fails does not take the records with it."""
     from reports import site  # slow to import
 
-    study = todo.snapshot
+    study, records = todo.snapshot, summary.records
     try:
         return site.write(
             records,
@@ -218,6 +219,7 @@ def _page(
             command=_command(),
             goal=goal_of(study, records),
             verdicts=verdicts.on_latency(records),
+            notes=list(filter(None, [versions.left_out(summary.earlier)])),
         )
     except Exception as error:
         warn(f"the page could not be written: {type(error).__name__}: {error}")

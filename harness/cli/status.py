@@ -25,8 +25,8 @@ def status(
     as_json: bool,
 ) -> int:
     """Print the state of a study; nothing is run."""
-    folder = Path(name)
-    if folder.is_dir():
+    folder = versions.folder_of(name, out)
+    if folder is not None:
         title, asked = folder.resolve().name, versions.of_folder(folder)
         total = asked.snapshot.total if asked.snapshot else 0
     else:

@@ -195,7 +195,9 @@ def _refuse_finished(out: Path, spec: TrialSpec) -> None:
     made_here = any((out / trainings.OWN_SHELF).glob(f"*/{trainings.STORY_FILE}"))
     left = (out / WEIGHTS_FILE).is_file() and not made_here
     if left or (found is not None and found.state == "done"):
+        more = (out / trainings.CHECKPOINT).is_dir()
+        go_on = f" To train that one for more epochs: --resume {out} --epochs N;" if more else ""
         raise StudyError(
-            f"{out}: holds a finished training; name a new folder with --out. To go on with"
-            f" that one: --resume {out} --epochs N; to begin from its weights: --weights {out}"
+            f"{out}: holds a finished training; name a new folder with --out.{go_on}"
+            f" To begin from its weights: --weights {out}"
         )

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import study as studies
+from harness.config import library
 from harness.config.data import DataError
-from harness.records import Record, snapshot
+from harness.records import FILE, Record, snapshot
 from harness.records.snapshot import Snapshot
 from harness.study import Present, Study, StudyError
 from harness.study.present import Named
@@ -57,6 +58,20 @@ def load(name: str, out: Path, data: str | None = None, sets: Sequence[str] = ()
     return study
 
 
+def folder_of(name: str, out: Path) -> Path | None:
+    """Return the folder of records that a name means by itself; None where a study's file has it.
+
+    Args:
+        name: as the command line has it: a folder, or the name of a study that was run.
+        out: holds a folder a study.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    has_file = Path(name).is_file() or name in library.names()
+    was_run = next((out / name).glob(f"[!.]*/{FILE}"), None) is not None
+    return out / name if was_run and not has_file else None
+
+
 def of_study(study: Study, folder: Path) -> Asked:
     """Find out what a study asks for; where its data set is not here, what its last run told.
 
@@ -90,6 +105,6 @@ def left_out(earlier: int) -> str:
     is_are = "is" if earlier == 1 else "are"
     it = "it" if earlier == 1 else "them"
     return (
-        f"{count} of an earlier version of this study {is_are} left out;"
+        f"{count} of an earlier version of this study or of its code {is_are} left out;"
         f" `detbench report STUDY --earlier --out DIR` shows {it}"
     )

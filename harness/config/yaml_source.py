@@ -17,6 +17,7 @@ Path_ = tuple[str, ...]
 DEEPEST = 50  # parts within parts; what a study needs is a tenth of that
 MOST_PARTS = 100_000  # once names for parts (`&name`, `*name`) are put in their places
 MOST_LETTERS = 1 << 24
+SHOWN = 300  # letters of a place in a message: a path, or the text of a value
 
 
 class StudyError(ValueError):
@@ -131,14 +132,14 @@ def _check_shape(text: str, name: str) -> None:
     """
     depth = 0
     if len(text) > MOST_LETTERS:
-        raise StudyError(f"{name[:80]}: more than {MOST_LETTERS} letters")
+        raise StudyError(f"{name[:SHOWN]}: more than {MOST_LETTERS} letters")
     with contextlib.suppress(yaml.YAMLError):  # which is told when it is read
         for event in yaml.parse(text, _QuickLoader):
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise StudyError(f"{name[:80]}:{line}: more than {DEEPEST} parts within parts")
+                raise StudyError(f"{name[:SHOWN]}:{line}: more than {DEEPEST} parts within parts")
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:

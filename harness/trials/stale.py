@@ -167,4 +167,5 @@ def _key(trial: TrialSpec | Record) -> str:
 
 
 def _counts(path: str) -> bool:
-    return path not in NOT_RESULT and not path.startswith("data.")
+    """Say whether a knob determines a result; of data and latency, fingerprint and protocol do."""
+    return path not in NOT_RESULT and not path.startswith(("data.", "latency."))

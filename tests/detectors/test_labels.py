@@ -40,13 +40,13 @@ def test_ours_name_their_classes(tmp_path: Path) -> None:
         found = detectors.class_names(path, TOY)
         assert found == (NAMES, False)
         assert detectors.count_classes(path, TOY) == 3
-    assert load(folder).config.num_classes == 3
+    assert load(folder, ("tests.toy:TOY",)).config.num_classes == 3
 
 
 def test_older_folders_of_ours_load_and_name_none(tmp_path: Path) -> None:
     folder = save(toy(), tmp_path, "tests.toy:TOY")
     assert "classes" not in json.loads((folder / CONFIG_FILE).read_text("utf-8"))
-    assert load(folder).config.num_classes == 3
+    assert load(folder, ("tests.toy:TOY",)).config.num_classes == 3
     assert detectors.class_names(folder, TOY) is None
     assert detectors.count_classes(folder, TOY) == 3
 

@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 
 from harness import cli
+from harness.tracking import logged
 from harness.study.code import Fingerprints
 from tests.golden.before_rooms import hashes, make
 
@@ -207,7 +208,7 @@ def test_everything_is_sent_as_it_was(left: Path, empty_tracker: Path) -> None:
     held = read(make.CONTENTS)
     for study in held:
         assert make.contents(uri, study) == held[study]
-    marks = read(left / "runs" / "before" / min((*DONE, PRUNED)) / "mlflow.json")
+    marks = logged(left / "runs" / "before" / min((*DONE, PRUNED)))
     assert marks.keys() == {*make.TRACKER, uri}
     again = detbench("sync", "all", "--tracking-uri", uri, "--json").json
     assert [(item["sent"], item["held"]) for item in again] == [(0, 3), (0, 4)]

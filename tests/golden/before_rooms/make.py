@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 CONTENTS = HERE / "contents.json"
 ROOT = HERE.parents[2]
 STUDIES = ("before.yaml", "hunt.yaml")
-WHO = ("detbench.writer", "detbench.logging_since")  # sent it, and when
+WHO = ("detbench.writer", "detbench.logging_since", "detbench.record")  # sent what, and when
 TRACKER = {"http://tracker.example:5000": "0123456789abcdef0123456789abcdef"}
 
 

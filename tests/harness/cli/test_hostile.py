@@ -363,13 +363,12 @@ def test_a_study_beside_a_strangers_trials_runs_its_own_alone(
     place: Place, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The stranger's trial would be the reference of its latencies; unfinished work is links."""
-    study = write(place.here, measure=["complexity", "latency"], sweep={"detector.width": [4]})
-    (spec,) = expand(load(study))
-    put(
-        Path("runs/toy/evil"),
-        a_record(trial="evil", config=spec.config, artifacts={"weights": "weights.safetensors"}),
-    )
-    weights.save(DETECTOR.build(), Path("runs/toy/evil"), "payload:X")
+    study = write(place.here, measure=["complexity", "latency"], sweep={"detector.width": [4, 8]})
+    spec, theirs = expand(load(study))
+    facts = {"trial": theirs.trial, "config": theirs.config, "protocol": theirs.protocol}
+    evil = Path("runs/toy", theirs.trial)
+    put(evil, a_record(**facts, artifacts={"weights": "weights.safetensors"}))
+    weights.save(DETECTOR.build(), evil, "payload:X")
     for name in (f".partial-{spec.trial}", f".replaced-{spec.trial}"):
         Path("runs/toy", name).symlink_to(place.outside / "home")
     Path("runs/toy/study.db").symlink_to(place.outside / "study.db")

@@ -89,7 +89,7 @@ def test_a_finished_training_is_not_written_over(
     assert trained("--out", "one") == 0
     before = everything(tmp_path / "one")
     assert trained("--out", "one", *other) == 2
-    refused(capfd, "one: holds a finished training", "--out", "--resume one", "--weights one")
+    refused(capfd, "one: holds a finished training", "name a new folder with --out. To begin")
     assert everything(tmp_path / "one") == before
 
 

@@ -164,7 +164,10 @@ def test_the_matrix_has_claims_to_make() -> None:
     [
         (Kind(True, "nobody", "session", "same", False, "same", 1), "on different machines"),
         (Kind(False, "second", "apart", "same", False, "same", 1), "B's is rough (most rounds"),
-        (Kind(False, "nobody", "apart", "same", False, "same", 1), "--remeasure latency` times"),
+        (
+            Kind(False, "nobody", "apart", "same", False, "same", 1),
+            "--remeasure latency` of `detbench run` times",
+        ),
     ],
 )
 def test_compare_says_why_latency_is_not_compared(kind: Kind, words: str) -> None:

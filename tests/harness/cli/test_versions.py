@@ -23,7 +23,7 @@ from tests.harness.studies import TOY, write
 
 Run = Callable[..., dict[str, Any]]
 BEFORE, AFTER = {"4": 0.40, "8": 0.30}, {"4": 0.50, "8": 0.54}  # mAP by width, by 2 and 3 epochs
-EARLIER = "of an earlier version of this study"
+EARLIER = "of an earlier version of this study or of its code"
 
 
 def work(job: Job) -> Record:
