@@ -15,8 +15,8 @@ from unittest import mock
 import pytest
 
 from harness import cli
-from harness.tracking import logged
 from harness.study.code import Fingerprints
+from harness.tracking import logged
 from tests.golden.before_rooms import hashes, make
 
 HERE = make.HERE
