@@ -241,12 +241,18 @@ def timed(records: Sequence[Record]) -> list[Timed]:
     return [
         Timed(
             tables.marked(label, record),
-            record.samples["latency_ms"],
-            record.samples.get("reference_latency_ms", []),
+            _scaled(record, "latency_ms"),
+            _scaled(record, "reference_latency_ms"),
         )
         for label, record in zip(tables.labels(records), records, strict=True)
         if record.samples.get("latency_ms")
     ]
+
+
+def _scaled(record: Record, name: str) -> list[float]:
+    """Return samples on the scale of the record's figures, which are free of drift."""
+    scale = record.details.get("together", {}).get("scale", 1.0)
+    return [value * scale for value in record.samples.get(name, [])]
 
 
 def swept(records: Sequence[Record]) -> list[str]:

@@ -29,7 +29,9 @@ def train(
         Path | None, typer.Option(help="New folder for weights, record and detections.")
     ] = None,
     set_: Sets = None,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of every random draw; else 0.", show_default=False)
+    ] = None,
     weights: Weights = None,
     classes: Classes = None,
     resume: Annotated[
@@ -49,7 +51,8 @@ def train(
             f"--epochs goes with --resume; here it is --set recipe.epochs={epochs}"
         )
     if resume is not None or epochs is not None:
-        _refuse_with_resume({**named, "--set": set_, "--weights": weights, "--classes": classes})
+        given = {"--set": set_, "--seed": seed, "--weights": weights, "--classes": classes}
+        _refuse_with_resume(named | given)
         if resume is None or epochs is None:
             raise typer.BadParameter("--resume FOLDER and --epochs N go together")
         from harness.cli import train as command
@@ -63,13 +66,13 @@ def train(
     from harness.cli import train as command
     from harness.engine import devices
 
-    plan = study.single(detector, recipe, data, set_ or [], seed)
+    plan = study.single(detector, recipe, data, set_ or [], seed or 0)
     where = devices.device(device)
     return command.train(plan, weights, out, where, classes=classes or [], as_json=as_json)
 
 
 def _refuse_with_resume(options: Mapping[str, Any]) -> None:
-    given = [name for name, value in options.items() if value]
+    given = [name for name, value in options.items() if value not in (None, [])]
     if given:
         raise typer.BadParameter(f"--resume knows what was trained; leave out {', '.join(given)}")
 

@@ -36,9 +36,10 @@ class LatencyConfig(RuntimeConfig):
     """Whether a reference workload takes turns with the subjects, and limits are measured."""
     preprocess: bool = False
     """Whether making the images from decoded photographs is timed, in a pass of its own."""
-    together_seconds: float = Field(1.5, ge=0)
-    """Time for a trial's calls when a study's finished trials are timed once more, together; its
-    stages take half of it. 0 leaves every trial with the latency that it was timed with alone."""
+    together_seconds: float = Field(4.0, ge=0)
+    """Time for a trial's calls when a study's finished trials are timed once more, together, after
+    which that ends; it ends before once every ratio is known to within `target_interval`. Stages
+    take half of it. 0 leaves every trial with the latency that it was timed with alone."""
 
     @model_validator(mode="after")
     def _ordered(self) -> LatencyConfig:

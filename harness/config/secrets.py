@@ -19,6 +19,7 @@ _GIVEN = re.compile(
 )
 """What a URL by itself begins with, or an option with one: its password may hold any letter.
 One whose scheme was forgotten is known, too."""
+_CUT = re.compile(r"[/@:?#]")
 _VALUE = re.compile(r"=[^&#;]*")
 
 
@@ -42,10 +43,16 @@ def _without_values(found: re.Match[str]) -> str:
     return f"{scheme}{place}{_VALUE.sub(f'={MASK}', query)}"
 
 
+def _pieces(password: str) -> list[str]:
+    """Return a password, and what of it others may show who take a URL apart at each `/` or `@`."""
+    ends = (password[cut.end() :] for cut in _CUT.finditer(password))
+    return [password, *ends, *_CUT.split(password)]
+
+
 def _secrets(url: str) -> list[str]:
     """Return the secrets of a URL as they stand in it, are meant, and are sent by others."""
     given, query = _GIVEN.match(url), _QUERY.match(url)
-    found = [given["password"] or given["token"]] if given else []
+    found = _pieces(given["password"] or given["token"]) if given else []
     if query and _without_values(query) != url:
         found += [value for _, value in parse_qsl(query.group(3))]
     spelt = (text for item in found for text in (item, unquote(item), quote(unquote(item))))

@@ -26,6 +26,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 ABANDONED_AFTER = 600.0  # seconds; logging a trial takes less than one
 LONGEST_NAME = 250
 PARAMS_A_BATCH = 100
+MOST_PAGES = 10_000  # of a thousand runs each
 SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 3, 10
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts at a database that is locked
 WHOLE = "detbench.whole"
@@ -272,7 +273,7 @@ def _search(client: Any, experiment: Any, wanted: str) -> Iterator[Any]:
         TrackerError: there is no last page.
     """
     token = None
-    while experiment is not None:
+    for _ in range(MOST_PAGES if experiment is not None else 0):
         page = client.search_runs([experiment.experiment_id], wanted, page_token=token)
         yield from page
         if page.token and page.token == token:
@@ -280,6 +281,8 @@ def _search(client: Any, experiment: Any, wanted: str) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+    if token:
+        raise TrackerError(f"it has more than {MOST_PAGES} pages of runs: no MLflow")
 
 
 def _milliseconds(record: Record, moment: str) -> int:

@@ -28,9 +28,9 @@ from harness.machine import environment
 from harness.measure import latency
 from harness.measure.latency import Subject, Timing, samples
 from harness.measure.latency.session import WHOLE
-from harness.measure.latency.statistics import Ratio
 from harness.records import Record, RecordError, digest, latencies, record
 from harness.records.progress import OnProgress
+from harness.records.turns import Ratio
 from harness.study import Study
 from harness.trials.timing import is_trained
 
@@ -39,6 +39,7 @@ WARMUP_SHARE = 0.25  # of the time for a trial's calls; each was warmed up befor
 BLOCK = 4  # calls in a row, so that rounds are many, and few calls are spent where each takes long
 MOST_SECONDS = 300.0  # for the calls of all trials; of many, each gets less
 LEAST_SECONDS = 0.2  # for a trial's calls
+FEWEST_CALLS = 60  # of each trial before its ratio may be called known: 15 rounds
 ROOTS = ("latency.", "data.")  # of the knobs that say how and on what is timed
 ALONE, SAMPLES, SAMPLES_ALONE = "alone", "samples", "samples_alone"
 ASIDE = ("energy", "coverage", "workload", "limits", "roofline")  # details of what stays
@@ -132,7 +133,7 @@ def measure(group: Group, folder: Path, device: str, on_progress: OnProgress) ->
             config,
             device=device,
             seed=first.seed + len(turns),
-            times_only=True,
+            against=first.trial,
             on_progress=on_progress,
         )
         _check(timings)
@@ -159,6 +160,7 @@ def brief(given: LatencyConfig, trials: int) -> LatencyConfig:
     seconds = min(wanted, given.seconds, max(MOST_SECONDS / trials, LEAST_SECONDS))
     warmup = min(given.warmup_seconds, WARMUP_SHARE * seconds)
     changes = {"seconds": seconds, "warmup_seconds": warmup, "block": min(BLOCK, given.block)}
+    changes |= {"min_samples": min(FEWEST_CALLS, given.min_samples)}
     return given.model_copy(update=changes | {"reference": False})
 
 

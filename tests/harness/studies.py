@@ -25,12 +25,15 @@ TOY: dict[str, Any] = {
         "latency.warmup_seconds": 0.1,
         "latency.images": 2,
         "latency.threads": 1,
+        "latency.together_seconds": 0,
     },
     "recipe": "smoke",
     "measure": ["complexity", "latency", "accuracy"],
     "sweep": {"detector.width": [4, 8]},
     "seeds": [0],
 }
+TOGETHER: dict[str, Any] = {**TOY["set"], "latency.together_seconds": 1.5}
+"""What is set where a study's trials are to be timed together at its end; it takes seconds."""
 
 
 def write(folder: Path, **changes: Any) -> Path:

@@ -75,6 +75,12 @@ def test_raw_latencies_keep_their_order_and_outliers(make: Make, failing: Make) 
     assert item.reference == [8.0, 8.5]
 
 
+def test_raw_latencies_of_shared_rounds_are_on_the_scale_of_their_median(make: Make) -> None:
+    (item,) = points.timed([make(details={"together": {"scale": 2.0}})])
+    assert item.end_to_end == [20.0, 18.0, 22.0, 60.0]
+    assert item.reference == [16.0, 17.0]
+
+
 def test_swept_knobs_take_more_than_one_value(make: Make) -> None:
     records = [make("a", overrides={KNOB: x, "recipe.lr": 0.1}) for x in (0.25, 0.5)]
     assert points.swept(records) == [KNOB]

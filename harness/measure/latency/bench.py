@@ -29,11 +29,11 @@ from harness.measure.inputs import Inputs, Preprocess, read_inputs
 from harness.measure.latency import derived, limits
 from harness.measure.latency.derived import Aside, Timing
 from harness.measure.latency.session import PARTS, PREPROCESS, STAGES, WHOLE, WORKLOAD, Session
-from harness.measure.latency.statistics import Ratio
 from harness.measure.latency.subjects import Prepared, Subject, prepare, profile, workload
 from harness.measure.latency.timer import Timer, timer_for
 from harness.measure.runtimes import RuntimeConfig, RuntimeUnavailable, gate
 from harness.records.progress import OnProgress, Progress, ignore
+from harness.records.turns import Ratio
 
 __all__ = [
     "WORKLOAD",
@@ -75,7 +75,7 @@ def measure(
     *,
     device: str,
     seed: int = 0,
-    times_only: bool = False,
+    against: str | None = None,
     on_progress: OnProgress = ignore,
 ) -> dict[str, Timing]:
     """Time detectors against each other on images of a split, alone on the device.
@@ -86,7 +86,9 @@ def measure(
         config: how to measure.
         device: as torch spells it.
         seed: of the order in which subjects take turns.
-        times_only: whether to leave energy and the operators' shares out, which take time.
+        against: the subject that all others are compared with: their ratios to it decide when it is
+            enough, and energy and the operators' shares are left out. None where each subject is
+            measured for itself.
         on_progress: told after each round.
 
     Returns:
@@ -102,9 +104,11 @@ def measure(
     timings: dict[str, Timing] = {}
     if ready:
         with locks.measuring(device) as waited:
-            more = not times_only
+            more = against is None
             bench = Bench(device, timer_for(device), conditions.Sampler(device), more, more)
-            timings = measure_prepared(ready, config, bench, seed=seed, on_progress=on_progress)
+            timings = measure_prepared(
+                ready, config, bench, against=against, seed=seed, on_progress=on_progress
+            )
         for timing in timings.values():
             timing.details["waited_seconds"] = waited
     for name, item in deployed.items():
@@ -188,6 +192,7 @@ def measure_prepared(
     config: LatencyConfig,
     bench: Bench,
     *,
+    against: str | None = None,
     seed: int = 0,
     on_progress: OnProgress = ignore,
 ) -> dict[str, Timing]:
@@ -202,7 +207,7 @@ def measure_prepared(
             name: profile(subject, bench.device, bench.timer.clock, config.seconds / 2)
             for name, subject in subjects.items()
         }
-        session = Session(taking_turns, config, bench.timer, seed, on_progress)
+        session = Session(taking_turns, config, bench.timer, seed, on_progress, against)
         session.details["threads"] = torch.get_num_threads()
         with bench.sampler or nullcontext():
             session.run()

@@ -17,9 +17,10 @@ from harness.measure.complexity.coverage import Coverage
 from harness.measure.latency import limits, statistics
 from harness.measure.latency.limits import Limits, Reference
 from harness.measure.latency.session import PARTS, PREPROCESS, STAGES, WHOLE, Pass, Trace
-from harness.measure.latency.statistics import FEWEST_ROUNDS, Ratio
+from harness.measure.latency.statistics import FEWEST_ROUNDS
 from harness.measure.latency.subjects import Prepared, Profile
 from harness.records.latencies import ROUGH
+from harness.records.turns import Ratio
 
 UNTRAINED = "untrained: the time for NMS depends on the scores and says nothing here"
 IDLE = 0.3  # share of the wall time; a device that idles longer waits for launches

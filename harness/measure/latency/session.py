@@ -107,6 +107,8 @@ class Session:
         timer: of the device.
         seed: of the order in which subjects take turns.
         on_progress: told after each round.
+        against: the subject whose ratios to the others decide when it is enough; None where each
+            subject's own median does.
     """
 
     def __init__(
@@ -116,10 +118,12 @@ class Session:
         timer: Timer,
         seed: int,
         on_progress: OnProgress,
+        against: str | None = None,
     ) -> None:
         self.subjects, self.config, self.timer = subjects, config, timer
         self.order, self.on_progress = random.Random(seed), on_progress
         self.measured = [name for name in subjects if name != WORKLOAD]
+        self.against = against
         self.traces: Traces = {name: {} for name in subjects}
         self.block = config.block
         self.details: dict[str, Any] = {}
@@ -184,12 +188,21 @@ class Session:
         return None
 
     def _is_narrow(self, name: str) -> bool:
-        samples = _latencies(self.traces[name])
-        interval = statistics.median_interval(samples)
-        if interval is None:
-            return False
-        half = (interval.high - interval.low) / 2
-        return half <= self.config.target_interval * float(np.median(samples))
+        """Say whether what the session is to tell of a subject is known well enough."""
+        samples = self.traces[name][WHOLE.key].samples["latency_ms"]
+        others = [other for other in self.measured if other != self.against]
+        if self.against is None or not others:
+            series = [*chain.from_iterable(samples)]
+            interval, middle = statistics.median_interval(series), float(np.median(series))
+            if interval is None:
+                return False
+            low, high = interval
+        elif name == self.against:
+            return True
+        else:
+            beside = self.traces[self.against][WHOLE.key].samples["latency_ms"]
+            middle, low, high = statistics.ratio_of_medians(samples, beside)
+        return (high - low) / 2 <= self.config.target_interval * middle
 
     def _time_parts(self) -> None:
         start, rounds = self.timer.clock(), 0

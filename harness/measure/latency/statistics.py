@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 from scipy.special import stdtrit
 
+from harness.records.turns import Ratio
+
 FEWEST_ROUNDS = 6  # below it neither interval can be given at 95 %
 FEWEST_COSINES = 4  # that a variance is estimated from
 EXACT_ROUNDS = 50  # above it the normal distribution serves for that of signed ranks
@@ -24,19 +26,6 @@ class Interval(NamedTuple):
 
     low: float
     high: float
-
-
-class Ratio(NamedTuple):
-    """How a latency compares with another, with its confidence interval."""
-
-    ratio: float
-    low: float
-    high: float
-
-    @property
-    def tie(self) -> bool:
-        """Whether the two cannot be told apart."""
-        return self.low <= 1 <= self.high
 
 
 def median_interval(samples: Sequence[float], level: float = 0.95) -> Interval | None:

@@ -253,6 +253,7 @@ def test_more_epochs_without_the_state(
         (("--resume", "one"), "--resume FOLDER and --epochs N go together"),
         (("--epochs", 3), "--resume FOLDER and --epochs N go together"),
         (("--resume", "one", "--epochs", 3, "--recipe", "smoke"), "leave out --recipe"),
+        (("--resume", "one", "--epochs", 3, "--seed", 0), "leave out --seed"),
         (("tests.toy:TOY", "--epochs", 3), "here it is --set recipe.epochs=3"),
         (("tests.toy:TOY", "--out", "one"), "train needs --data, --recipe, or --resume"),
         (("--resume", "one", "--epochs", 3), "one: holds no finished training"),

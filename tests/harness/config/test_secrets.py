@@ -45,6 +45,12 @@ def test_the_password_of_a_given_url_may_hold_any_letter(password: str) -> None:
     assert masked(f"no answer of {url}; {quote(password)}", url).count("***") == 2
 
 
+def test_pieces_of_a_password_that_a_library_shows_are_masked() -> None:
+    url = "postgresql://u:FIRST/SEC@OND@host/db"
+    assert masked("no host SEC@OND@host", url) == "no host ***@host"
+    assert masked("'FIRST' is no port", url) == "'***' is no port"
+
+
 def test_a_given_url_without_a_scheme() -> None:
     url = "alice:SECRET@host:80/x"
     assert masked(f"cannot read {url}", url) == "cannot read alice:***@host:80/x"

@@ -19,13 +19,13 @@ from harness.records import Record, latencies, record
 from harness.records.progress import OnProgress, Progress, ignore
 from harness.study import Study, expand, load
 from harness.trials import together
-from tests.harness.studies import TOY, write
+from tests.harness.studies import TOGETHER, TOY, write
 from tests.harness.trials.test_together import Clockwork, made
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return load(write(tmp_path))
+    return load(write(tmp_path, set=TOGETHER))
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import itertools
 import os
 import shutil
 import sqlite3
@@ -279,6 +280,15 @@ def test_a_mark_from_before_digests_were_kept_holds_unless_the_record_was_renewe
     assert tracking.is_logged(tmp_path / "a", "http://tracker")
     amended(tmp_path / "a")
     assert not tracking.is_logged(tmp_path / "a", "http://tracker")
+
+
+def test_a_tracker_that_makes_up_pages_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, numbers = MagicMock(), itertools.count()
+    fake.search_runs.side_effect = lambda *_, **__: MagicMock(token=str(next(numbers)))
+    monkeypatch.setattr(tracker, "MOST_PAGES", 7)
+    with pytest.raises(tracker.TrackerError, match="more than 7 pages of runs"):
+        list(tracker._search(fake, MagicMock(), ""))
+    assert fake.search_runs.call_count == 7
 
 
 def test_a_tracker_without_a_last_page_is_given_up() -> None:

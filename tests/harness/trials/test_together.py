@@ -25,7 +25,7 @@ from harness.study import Study, expand, load
 from harness.trials import together
 from harness.trials.together import NotTimedError, brief, groups, share_rounds
 from tests.harness.measure.latency.timing import FakeClock, slowed, timed
-from tests.harness.studies import TOY, write
+from tests.harness.studies import TOGETHER, TOY, write
 from tests.toy import TOY as CONFIG
 
 TIMES = {"a": 3.0, "b": 7.0, "c": 15.0, "d": 31.0}
@@ -71,7 +71,7 @@ class Clockwork:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return load(write(tmp_path))
+    return load(write(tmp_path, set=TOGETHER))
 
 
 @pytest.fixture
@@ -379,13 +379,16 @@ def test_a_trial_that_fails_the_gate_now_is_named(
 def test_the_time_is_short_and_bounded() -> None:
     given = LatencyConfig()
     few, many = brief(given, 4), brief(given, 1000)
-    assert (few.seconds, few.warmup_seconds, few.reference) == (1.5, 0.375, False)
-    assert 4 * (1.5 * few.seconds + few.warmup_seconds) < 12
+    assert (few.seconds, few.warmup_seconds, few.reference) == (4.0, 1.0, False)
+    assert (few.min_samples, brief(given.model_copy(update={"min_samples": 9}), 4).min_samples) == (
+        60,
+        9,
+    )
     assert (few.block, brief(given.model_copy(update={"block": 2}), 4).block) == (4, 2)
     assert many.seconds == 0.3
     assert brief(given, 10000).seconds == together.LEAST_SECONDS
     assert brief(given.model_copy(update={"seconds": 0.5}), 4).seconds == 0.5
-    assert brief(given.model_copy(update={"together_seconds": 0.0}), 4).seconds == 1.5
+    assert brief(given.model_copy(update={"together_seconds": 0.0}), 4).seconds == 4.0
 
 
 def test_how_long_trials_are_timed_together_is_no_part_of_a_trial(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import gc
+import math
 import tempfile
 import time
 from contextlib import contextmanager
@@ -93,6 +94,28 @@ def test_ends_at_the_interval_the_maximum_or_the_time():
     reason, taken = stop(hurried, noisy=True)
     assert reason == "seconds"
     assert 6 <= taken < 100
+
+
+def test_subjects_that_are_compared_are_timed_until_their_ratios_are_known():
+    def stop(against, noisy=0.0):
+        clock, draw = FakeClock(), torch.Generator().manual_seed(0)
+        subjects = {name: slowed(clock, postprocess=0) for name in "abc"}
+
+        def swing(stage, share):
+            """Let both slow down and recover together, one of them with noise of its own."""
+            common = 100 + 60 * math.sin(clock.now / 30e9)
+            own = 1 + share * float(torch.rand(1, generator=draw))
+            stage.milliseconds = common * own
+
+        for name, subject in subjects.items():
+            stage, share = stage_of(subject, "postprocess"), noisy if name == "b" else 0.0
+            stage.register_forward_pre_hook(lambda *_, s=stage, w=share: swing(s, w))
+        found = timed(subjects, clock, against=against)["a"].details
+        return found["stopped_by"], found["rounds"]
+
+    assert stop(None) == ("max_samples", 12)
+    assert stop("a") == ("target_interval", 7)
+    assert stop("a", noisy=4.0) == ("max_samples", 12)
 
 
 def test_blocks_shrink_for_slow_detectors_and_say_that_samples_are_few():

@@ -5,7 +5,8 @@ import pytest
 from scipy.signal import lfilter
 from scipy.stats import kendalltau, t, wilcoxon
 
-from harness.measure.latency.statistics import Ratio, is_steady, median_interval, ratio_of_medians
+from harness.measure.latency.statistics import is_steady, median_interval, ratio_of_medians
+from harness.records.turns import Ratio
 
 
 def autoregressive(rng, phi, count, trials=1):
