@@ -9,25 +9,39 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.ops import FrozenBatchNorm2d
 
 PRIOR = 0.01  # score of every class before training
 
 Activation = Literal["silu", "relu", "none"]
 
 
-class FrozenNorm(FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
+class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation by fixed statistics, in the input's type also under autocast.
 
-    Differs: torchvision's returns float32 whatever comes in, and so does all that follows.
+    Args:
+        channels: of input and output.
+        eps: added to the variance.
+
+    Differs: torchvision's returns float32 whatever comes in, and so does all that follows; its
+    import takes seconds, since it loads torch's compiler.
     """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+            self.register_buffer(name, torch.full((channels,), float(value)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to the same shape."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
-        y: Tensor = x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
-        return y
+        return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
 
 
 class ConvNormAct(nn.Module):
@@ -66,7 +80,7 @@ class ConvNormAct(nn.Module):
             groups=groups,
             bias=False,
         )
-        self.norm = FrozenNorm(out_channels) if frozen else nn.BatchNorm2d(out_channels)
+        self.norm = FrozenBatchNorm2d(out_channels) if frozen else nn.BatchNorm2d(out_channels)
         self.act = activate(activation)
 
     def forward(self, x: Tensor) -> Tensor:

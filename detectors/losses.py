@@ -26,6 +26,27 @@ def quality_focal_loss(logits: Tensor, qualities: Tensor, beta: float = 2.0) -> 
     return entropy * (qualities - logits.sigmoid()).abs().pow(beta)
 
 
+def focal_loss(logits: Tensor, label: float, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Return cross entropy against one label for all, less where the score is right already.
+
+    Args:
+        logits: [..., C], before sigmoid.
+        label: 1 for an object, 0 for background.
+        alpha: weight of an object; background has the rest of 1.
+        gamma: exponent of the distance between score and label.
+
+    Returns:
+        [..., C].
+
+    Source: Focal Loss for Dense Object Detection, arXiv:1708.02002, eq. 5.
+    """
+    entropy = functional.binary_cross_entropy_with_logits(
+        logits, torch.full_like(logits, label), reduction="none"
+    )
+    share = alpha * label + (1 - alpha) * (1 - label)
+    return share * entropy * (logits.sigmoid() - label).abs().pow(gamma)
+
+
 def varifocal_loss(
     logits: Tensor, qualities: Tensor, labelled: Tensor, alpha: float = 0.75, gamma: float = 2.0
 ) -> Tensor:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from detectors.boxes import giou, shares_to_boxes
@@ -62,6 +61,8 @@ class HungarianMatcher:
             Pairs by layer, then image; `image` counts over L * B (layer * B + image). Every layer
             has equally many: of each image the number of its objects or queries, whichever is less.
         """
+        from scipy.optimize import linear_sum_assignment  # slow to import, needed in training only
+
         costs = self._costs(as_float32(predictions), objects)
         layers = len(costs)
         matrices = costs.flatten(0, 1).cpu().numpy()  # [L * B, M, Q]

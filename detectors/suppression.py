@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from detectors.boxes import area
 
@@ -43,6 +42,8 @@ def _nms_by_group(
 
     Only boxes of one group are compared.
     """
+    from torchvision.ops import nms  # its import loads torch's compiler, which takes seconds
+
     order = groups.argsort(stable=True)
     keep = torch.zeros(len(boxes), dtype=torch.bool)
     for members in torch.split(order, counts):

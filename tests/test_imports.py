@@ -210,6 +210,13 @@ def test_importing_detectors_loads_no_tracker() -> None:
     assert loaded_by("import detectors").isdisjoint({"mlflow", "optuna", "plotly", "pandas"})
 
 
+def test_what_only_training_and_nms_need_is_imported_then() -> None:
+    late = {"torch._dynamo", "torchvision", "scipy.optimize", "triton", "mlflow"}
+    assert loaded_by("import harness.cli.run, harness.cli.check, harness.cli.train").isdisjoint(
+        late
+    )
+
+
 def test_importing_the_command_loads_no_torch() -> None:
     assert loaded_by("import harness.cli").isdisjoint({"torch", "mlflow", "optuna", "plotly"})
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
 
 from detectors.assigners.candidates import compact, narrow, widen
 from detectors.assigners.dynamic import dynamic_counts
@@ -19,6 +18,7 @@ from detectors.assigners.scene import (
 )
 from detectors.boxes import pairwise_iou
 from detectors.interface import BACKGROUND
+from detectors.losses import focal_loss
 
 EPS = 1e-7  # keeps the logarithm of an overlap finite
 FORBIDDEN = 1e5  # cost of what must not be, above any other
@@ -108,9 +108,7 @@ class OTA(DenseAssigner):
         return torch.cat((costs.masked_fill_(~allowed, FORBIDDEN), background), dim=1)
 
     def _focal(self, logits: Tensor, wanted: float) -> Tensor:
-        labels = torch.full_like(logits, wanted)
-        loss: Tensor = sigmoid_focal_loss(logits, labels, self.alpha, self.gamma)
-        return loss
+        return focal_loss(logits, wanted, self.alpha, self.gamma)
 
 
 def sinkhorn(costs: Tensor, supply: Tensor, demands: Tensor, iterations: int) -> Tensor:

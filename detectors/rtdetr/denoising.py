@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert
 
-from detectors.boxes import inverse_sigmoid
+from detectors.boxes import boxes_to_shares, inverse_sigmoid, shares_to_boxes
 from detectors.queries import Matches, Objects, pad_objects, places
 from detectors.rtdetr.queries import Noise
+
+WHOLE = (1, 1)  # size of an input whose sides are the unit
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,8 @@ def _shift(boxes: Tensor, far: Tensor, scale: float) -> Tensor:
     signs = torch.randint_like(boxes, 2) * 2 - 1
     moves = (torch.rand_like(boxes) + far[:, None]) * signs
     reach = boxes[..., 2:].repeat(1, 1, 2) * 0.5 * scale
-    sides = box_convert(boxes, "cxcywh", "xyxy") + moves * reach
-    shifted: Tensor = box_convert(sides.clamp(0, 1), "xyxy", "cxcywh")
-    return shifted
+    sides = shares_to_boxes(boxes, WHOLE) + moves * reach
+    return boxes_to_shares(sides.clamp(0, 1), WHOLE)
 
 
 def _positives(objects: Objects, groups: int, queries: int) -> Matches:

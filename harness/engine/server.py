@@ -13,7 +13,14 @@ from multiprocessing import forkserver
 
 from harness.config.yaml_source import StudyError
 
-PRELOAD = ["harness.engine.worker", "lightning_fabric"]
+PRELOAD = [
+    *("harness.engine.worker", "lightning_fabric"),
+    *(
+        "torchvision.ops",
+        "scipy.optimize",
+        "torch.utils.flop_counter",
+    ),  # slow, and needed later
+]
 
 
 def warm_up() -> None:

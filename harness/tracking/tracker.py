@@ -272,17 +272,15 @@ def _search(client: Any, experiment: Any, wanted: str) -> Iterator[Any]:
     Raises:
         TrackerError: there is no last page.
     """
-    token = None
+    before, token = "", None
     for _ in range(MOST_PAGES if experiment is not None else 0):
         page = client.search_runs([experiment.experiment_id], wanted, page_token=token)
         yield from page
-        if page.token and page.token == token:
-            raise TrackerError("it hands out the same page of runs again and again: no MLflow")
-        token = page.token
-        if not token:
-            return
+        before, token = token, page.token
+        if not token or token == before:
+            break
     if token:
-        raise TrackerError(f"it has more than {MOST_PAGES} pages of runs: no MLflow")
+        raise TrackerError("it hands out pages of runs without end: no MLflow")
 
 
 def _milliseconds(record: Record, moment: str) -> int:

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from detectors.backbones import hgnetv2, presnet
 from detectors.backbones.cspnext import CSPNeXtConfig
@@ -15,6 +14,7 @@ from detectors.backbones.hgnetv2 import HGNetv2Config
 from detectors.backbones.presnet import PResNetConfig
 from detectors.config import describe
 from detectors.interface import fuse
+from detectors.layers import FrozenBatchNorm2d
 
 Freezable: TypeAlias = PResNetConfig | HGNetv2Config
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, distributed
+from torchvision.ops import sigmoid_focal_loss
 
 from detectors.losses import (
     average_over_processes,
+    focal_loss,
     giou_loss,
     quality_focal_loss,
     varifocal_loss,
@@ -54,6 +56,13 @@ def test_quality_focal_loss_equals_golden_values() -> None:
     (gradient,) = torch.autograd.grad(weighted, logits)
     stored = expected("qfl_grad")
     np.testing.assert_allclose(gradient[: len(stored)].numpy(), stored, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_focal_loss_is_torchvisions(label: float) -> None:
+    logits = torch.linspace(-9, 9, 37, dtype=torch.float64)
+    theirs = sigmoid_focal_loss(logits, torch.full_like(logits, label), 0.3, 1.7)
+    torch.testing.assert_close(focal_loss(logits, label, 0.3, 1.7), theirs)
 
 
 def test_quality_focal_loss_is_finite_for_extreme_logits() -> None:

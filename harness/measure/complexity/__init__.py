@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from detectors.interface import STAGES, Detector
 from harness.measure.complexity import conventions
@@ -163,6 +162,8 @@ def _describe(model: Detector, size: tuple[int, int], device: str) -> dict[str, 
 
 def _operations(model: Detector, size: tuple[int, int], device: str) -> _Count:
     """Run a model once under the counter."""
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import: it loads triton
+
     watch, counter = Watch(), FlopCounterMode(display=False)
     by_stage: Counter[str] = Counter()
     images = _images(size, device)
@@ -178,7 +179,7 @@ def _operations(model: Detector, size: tuple[int, int], device: str) -> _Count:
     flops = counter.get_flop_counts().get("Global", {})
     return _Count(
         by_stage={stage: total // 2 for stage, total in by_stage.items()},
-        by_module=_by_module(counter, type(model).__name__),
+        by_module=_by_module(counter.get_flop_counts(), type(model).__name__),
         by_operator={str(operator): total // 2 for operator, total in flops.items()},
         sampling=dict(watch.sampling),
         not_counted={group: dict(sorted(calls.items())) for group, calls in watch.calls.items()},
@@ -186,15 +187,19 @@ def _operations(model: Detector, size: tuple[int, int], device: str) -> _Count:
     )
 
 
-def _by_module(counter: FlopCounterMode, root: str) -> dict[str, int]:
-    """Return multiply-accumulates by dotted name, as `named_modules` has them."""
-    found = counter.get_flop_counts()
+def _by_module(counts: Mapping[str, Mapping[Any, int]], root: str) -> dict[str, int]:
+    """Return multiply-accumulates by dotted name, as `named_modules` has them.
+
+    Args:
+        counts: operations by operator, of what the counter names.
+        root: its name of the whole.
+    """
     named = {
-        name.removeprefix(root).removeprefix("."): sum(counts.values()) // 2
-        for name, counts in found.items()
+        name.removeprefix(root).removeprefix("."): sum(operators.values()) // 2
+        for name, operators in counts.items()
         if name == root or name.startswith(f"{root}.")
     }
-    return {**named, "": counter.get_total_flops() // 2}
+    return {**named, "": sum(counts.get("Global", {}).values()) // 2}
 
 
 def _images(size: tuple[int, int], device: str) -> Tensor:

@@ -24,7 +24,6 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torchvision.ops import FrozenBatchNorm2d
 
 
 @contextmanager
@@ -65,6 +64,7 @@ def counting(model: nn.Module) -> Iterator[Counter[str]]:
             hook.remove()
 
 
+FROZEN_NORM = "FrozenBatchNorm2d"  # ours, torchvision's and others'
 Rule = Callable[[Any, tuple[Any, ...], Any], int]
 
 
@@ -79,8 +79,11 @@ def _note(
     counts[name] += rule(module, inputs, output)
 
 
-def _rule(rules: dict[type[nn.Module], Rule], module: nn.Module) -> Rule | None:
-    return next((rule for kind, rule in rules.items() if isinstance(module, kind)), None)
+def _rule(rules: dict[type[nn.Module] | str, Rule], module: nn.Module) -> Rule | None:
+    """Return how a module counts, which is known by its class or by the class's name."""
+    kinds = type(module).__mro__
+    known = {*kinds, *(kind.__name__ for kind in kinds)}
+    return next((rule for kind, rule in rules.items() if kind in known), None)
 
 
 class _Upsampled(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
@@ -133,20 +136,20 @@ def _adaptive_pool(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> 
     return inputs[0].numel() + output.numel()
 
 
-PADDLE: dict[type[nn.Module], Rule] = {
+PADDLE: dict[type[nn.Module] | str, Rule] = {
     nn.Conv2d: _convolution,
     nn.Linear: _linear,
     nn.MultiheadAttention: _attention,
     nn.BatchNorm2d: _norm,
-    FrozenBatchNorm2d: _norm,
+    FROZEN_NORM: _norm,
     nn.AvgPool2d: _pool,
     nn.AdaptiveAvgPool2d: _adaptive_pool,
 }
-PTFLOPS: dict[type[nn.Module], Rule] = {
+PTFLOPS: dict[type[nn.Module] | str, Rule] = {
     nn.Conv2d: _convolution,
     nn.Linear: _linear_with_bias,
     nn.BatchNorm2d: _norm,
-    FrozenBatchNorm2d: _norm,
+    FROZEN_NORM: _norm,
     **dict.fromkeys((nn.SiLU, nn.ReLU, nn.GELU), _each),
     **dict.fromkeys((nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d), _each),
 }

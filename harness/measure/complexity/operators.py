@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from harness.measure.complexity import shapes
 
@@ -63,6 +62,8 @@ def place(func: Any) -> str:
     Returns:
         `counted` with a formula in torch's registry, `sampling`, `free`, or one of `GROUPS`.
     """
+    from torch.utils.flop_counter import flop_registry  # slow to import: it loads triton
+
     packet = func.overloadpacket
     if packet in flop_registry:
         return "counted"

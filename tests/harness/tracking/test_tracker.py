@@ -286,7 +286,7 @@ def test_a_tracker_that_makes_up_pages_is_given_up(monkeypatch: pytest.MonkeyPat
     fake, numbers = MagicMock(), itertools.count()
     fake.search_runs.side_effect = lambda *_, **__: MagicMock(token=str(next(numbers)))
     monkeypatch.setattr(tracker, "MOST_PAGES", 7)
-    with pytest.raises(tracker.TrackerError, match="more than 7 pages of runs"):
+    with pytest.raises(tracker.TrackerError, match="pages of runs without end"):
         list(tracker._search(fake, MagicMock(), ""))
     assert fake.search_runs.call_count == 7
 
@@ -294,6 +294,6 @@ def test_a_tracker_that_makes_up_pages_is_given_up(monkeypatch: pytest.MonkeyPat
 def test_a_tracker_without_a_last_page_is_given_up() -> None:
     fake = MagicMock()
     fake.search_runs.return_value = MagicMock(token="again")
-    with pytest.raises(tracker.TrackerError, match="the same page of runs again and again"):
+    with pytest.raises(tracker.TrackerError, match="pages of runs without end"):
         list(tracker._search(fake, MagicMock(), ""))
     assert fake.search_runs.call_count == 2
