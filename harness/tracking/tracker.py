@@ -272,12 +272,12 @@ def _search(client: Any, experiment: Any, wanted: str) -> Iterator[Any]:
     Raises:
         TrackerError: there is no last page.
     """
-    before, token = "", None
+    token = None
     for _ in range(MOST_PAGES if experiment is not None else 0):
         page = client.search_runs([experiment.experiment_id], wanted, page_token=token)
         yield from page
-        before, token = token, page.token
-        if not token or token == before:
+        again, token = page.token == token, page.token
+        if again or not token:
             break
     if token:
         raise TrackerError("it hands out pages of runs without end: no MLflow")
