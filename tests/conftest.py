@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ UNIT = {
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""
 UNIT_FILES = {TESTS / top / f"test_{name}.py" for top in UNIT for name in UNIT[top].split()}
+BENCHMARKS = TESTS / "benchmarks"
 OTHER_LANES = ("slow", "gpu", "coco", "network", "browser")
 
 
@@ -38,11 +40,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the unit lane."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of the unit lane, and benchmarks that are run to see that they run."""
     for item in items:
+        if BENCHMARKS in item.path.parents and not config.option.benchmark_only:
+            item.add_marker("slow")
         if item.path in UNIT_FILES and not any(map(item.get_closest_marker, OTHER_LANES)):
             item.add_marker("unit")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules_are_not_garbage() -> Iterator[None]:
+    """Let collections of garbage pass over what was imported, which is most of all objects."""
+    yield
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from harness.records import record
 from harness.trials import plan, probe, trainings, trial
 from harness.trials.plan import Planned
 from harness.trials.probe import Probe
-from tests.harness.studies import TOY, write
+from tests.harness.studies import TOGETHER, TOY, write
 
 THRESHOLDS = "detector.postprocess.score_threshold"
 
@@ -46,8 +46,10 @@ def test_check_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert found["trainings"] == 2
     assert found["training_seconds"] is None
     assert "unknown" in found["basis"]
-    alone, together = 2 * 2 * (0.1 + 1.5 * 0.2), 2 * (0.2 / 4 + 0.2)
-    assert found["latency_seconds"] == pytest.approx(alone + together)
+    alone = 2 * 2 * (0.1 + 1.5 * 0.2)
+    assert found["latency_seconds"] == pytest.approx(alone)
+    together = checked(tmp_path, capsys, "--no-probe", set=TOGETHER)["latency_seconds"]
+    assert together == pytest.approx(alone + 2 * (0.2 / 4 + 0.2))
     assert found["disk"]["weights"] == 4 * sum(row["params"] for row in found["trials"])
     assert found["disk"]["checkpoint"] == 4 * 4 * found["trials"][1]["params"]
     arguments = ["check", str(write(tmp_path)), "--out", str(tmp_path), "--no-probe"]

@@ -48,8 +48,13 @@ def started(here: Path, way: str, *arguments: object) -> subprocess.CompletedPro
     return done
 
 
-@pytest.mark.parametrize("way", ["module", "script"])
-@pytest.mark.parametrize("arguments", [("--help",), ("list", "detectors"), ("list", "studies")])
+@pytest.mark.parametrize(
+    ("way", "arguments"),
+    [
+        *(("module", ("--help",)), ("script", ("--help",))),
+        *(("module", ("list", "detectors")), ("script", ("list", "studies"))),
+    ],
+)
 def test_no_module_of_the_working_directory_is_taken_for_ours(
     here: Path, way: str, arguments: tuple[str, ...]
 ) -> None:

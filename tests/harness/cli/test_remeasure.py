@@ -11,7 +11,7 @@ import pytest
 
 from harness import cli
 from harness.records import latencies, record
-from tests.harness.studies import write
+from tests.harness.studies import TOGETHER, write
 from tests.harness.tracking.trackers import client, trials
 
 
@@ -30,7 +30,7 @@ def test_what_is_shown_and_tracked_are_the_times_of_shared_rounds(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write(tmp_path, measure=["complexity", "latency"])
+    write(tmp_path, measure=["complexity", "latency"], set=TOGETHER)
     shutil.copy(empty_tracker, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     status, found, said = run(capfd, "--tracking-uri", uri)

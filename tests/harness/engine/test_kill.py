@@ -30,7 +30,7 @@ from tests.harness.engine import instant
 from tests.harness.engine.running import agenda
 from tests.patience import wait_for
 
-WIDTHS, WORKERS, KILLS = range(1, 9), 2, 3
+WIDTHS, WORKERS, KILLS, ROUNDS = range(1, 9), 2, 3, 10
 SECONDS_A_TRIAL, LONGEST_LIFE = 0.3, 1.2
 
 
@@ -82,14 +82,12 @@ def memory(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_killed_study_ends_like_an_undisturbed_one(
-    memory: Path, empty_tracker: Path, rounds: int
-) -> None:
+@pytest.mark.slow
+def test_a_killed_study_ends_like_an_undisturbed_one(memory: Path, empty_tracker: Path) -> None:
     server.warm_up()
     todo = agenda(memory, WIDTHS, retries={"crash": KILLS})
-    draw, killed = random.Random(rounds), Counter[str]()
-    for number in range(rounds):
+    draw, killed = random.Random(ROUNDS), Counter[str]()
+    for number in range(ROUNDS):
         out = memory / f"runs-{number}"
         tracker = f"sqlite:///{shutil.copy(empty_tracker, memory / f'mlflow-{number}.db')}"
         for _ in range(KILLS):
@@ -98,7 +96,7 @@ def test_a_killed_study_ends_like_an_undisturbed_one(
         last.join()
         assert last.exitcode == 0
         check(todo, out / "toy", tracker)
-    assert killed.total() == rounds * KILLS
+    assert killed.total() == ROUNDS * KILLS
 
 
 def check(todo: Agenda, folder: Path, tracker: str) -> None:

@@ -108,7 +108,9 @@ def test_every_sampler_searches_and_no_infeasible_variant_is_trained(
     assert best.isdisjoint({int(record.trial) for record in infeasible})
 
 
-@pytest.mark.parametrize(("sampler", "trials"), [("tpe", 60), ("nsga2", 240)])
+@pytest.mark.parametrize(
+    ("sampler", "trials"), [("tpe", 60), pytest.param("nsga2", 240, marks=pytest.mark.slow)]
+)
 def test_samplers_beat_random_search_with_the_same_budget(
     tmp_path: Path, sampler: str, trials: int
 ) -> None:
