@@ -26,6 +26,7 @@ from harness.cli.options import (
     Sets,
     SharedClasses,
     Size,
+    Split,
     Storage,
     StudyName,
     TrackingUri,
@@ -164,6 +165,7 @@ def check(
 def measure(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names of detectors.")],
     data: Data = None,
+    split: Split = "val",
     size: Size = None,
     set_: Sets = None,
     weights: Weights = None,
@@ -230,6 +232,7 @@ def measure(
             write=page.write,
             classes=classes or [],
             shared=shared_classes,
+            split=split,
             trust=trust,
             as_json=as_json,
         )
@@ -241,6 +244,7 @@ def measure(
         devices.device(device),
         runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
         out=out,
+        split=split,
         trust=trust,
         as_json=as_json,
     )
@@ -250,6 +254,7 @@ def measure(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A detector's name, or a folder with weights.")],
     data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
+    split: Split = "val",
     weights: Weights = None,
     set_: Sets = None,
     classes: Classes = None,
@@ -258,7 +263,7 @@ def evaluate(
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
-    """Evaluate one detector on a data set's validation split."""
+    """Evaluate one detector on a split of a data set, such as val."""
     from harness.cli import evaluate as command
     from harness.engine import devices
 
@@ -270,6 +275,7 @@ def evaluate(
         devices.device(device),
         classes=classes or [],
         shared=shared_classes,
+        split=split,
         trust=trust,
         as_json=as_json,
     )

@@ -20,7 +20,7 @@ from harness.cli.console import Board
 from harness.config import knobs
 from harness.config.knobs import Setup
 from harness.config.recipe import Recipe
-from harness.data import DataSet, classes
+from harness.data import OneSplit, classes
 from harness.data.classes import Choice, Known
 from harness.records import RecordError, record
 from harness.records.progress import OnProgress
@@ -63,10 +63,10 @@ def weights_of(name: str, weights: str | None) -> str | None:
 
 
 class Opened(NamedTuple):
-    """A detector, and a data set whose validation split has its labels."""
+    """A detector, and a split of a data set that has its labels."""
 
     detector: Detector
-    dataset: DataSet
+    dataset: OneSplit
     setup: Setup
     notes: tuple[str, ...]  # on the classes
     shared: tuple[str, ...] | None  # names of the classes evaluated over; None for all
@@ -80,8 +80,9 @@ def opened(
     choice: Choice,
     *,
     trust: bool,
+    split: str = "val",
 ) -> Opened:
-    """Make a detector and open a data set, whose classes are matched with those of the weights.
+    """Make a detector and open a split of a data set, with classes matched to those of the weights.
 
     Args:
         name: of a detector or a folder.
@@ -90,6 +91,7 @@ def opened(
         weights: that replace a folder's.
         choice: what the user says of classes.
         trust: see `trusted_names`.
+        split: which is opened; the others need not exist.
 
     Raises:
         StudyError: an untrained detector tells others apart.
@@ -97,7 +99,8 @@ def opened(
     """
     setup = configured(name, changes, trusted_names([name], trust=trust))
     source = weights_of(name, weights)
-    dataset = data.load(setup.data.model_copy(update={"source": data_name}))
+    where = setup.data.model_copy(update={"source": data_name})
+    dataset = data.load_split(where, split, in_order=choice.in_order)
     names, path = [category.name for category in dataset.categories], "detector.num_classes"
     if not is_saved(name) and path not in changes:
         count = None if source is None else detectors.count_classes(source, setup.detector)
@@ -107,8 +110,8 @@ def opened(
     if source is not None:
         known = known_classes(source, detector.config)
         matched = classes.match(known, dataset.name, names, choice)
-        dataset = replace(dataset, val=classes.seen_by(dataset.val, matched))
-        shared = tuple(category.name for category in dataset.val.categories)
+        dataset = replace(dataset, split=classes.seen_by(dataset.split, matched))
+        shared = tuple(category.name for category in dataset.categories)
         whole = len(shared) == len(names)
         return Opened(detector, dataset, setup, matched.notes, None if whole else shared)
     if choice.pairs or choice.in_order or choice.shared:
@@ -177,9 +180,15 @@ def starting_from(
     return spec, matched.notes
 
 
-def over(shared: Sequence[str] | None) -> dict[str, Any]:
-    """Return what a protocol says of classes: nothing where figures are over all of them."""
-    return {} if shared is None else {"classes": list(shared)}
+def over(shared: Sequence[str] | None, split: str = "val") -> dict[str, Any]:
+    """Return what a protocol says of classes and split: nothing of all classes, nor of `val`."""
+    classes = {} if shared is None else {"classes": list(shared)}
+    return classes | ({} if split == "val" else {"split": split})
+
+
+def place(data_name: str, split: str) -> str:
+    """Name a split of a data set for people."""
+    return data_name if split == "val" else f"{data_name}, split {split}"
 
 
 def note(out: Console, notes: Iterable[str]) -> None:

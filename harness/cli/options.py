@@ -13,6 +13,9 @@ StudyName = Annotated[str, typer.Argument(help="A file, or a name such as rtmdet
 Data = Annotated[
     str | None, typer.Option(help="shapes, coco2017 or a folder in COCO layout.", metavar="D")
 ]
+Split = Annotated[
+    str, typer.Option(help="Of the data set: val, test, ...; no other need exist.", metavar="S")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Turn a knob; may be repeated."),
