@@ -28,6 +28,8 @@ from harness.study import StudyError, TrialSpec
 from harness.study.specification import started_from
 from harness.trials.learn import build
 
+NUM_CLASSES = "detector.num_classes"
+
 
 def trusted_names(models: Sequence[str], *, trust: bool) -> set[str]:
     """Return the detectors whose code may run.
@@ -101,10 +103,8 @@ def opened(
     source = weights_of(name, weights)
     where = setup.data.model_copy(update={"source": data_name})
     dataset = data.load_split(where, split, in_order=choice.in_order)
-    names, path = [category.name for category in dataset.categories], "detector.num_classes"
-    if not is_saved(name) and path not in changes:
-        count = None if source is None else detectors.count_classes(source, setup.detector)
-        setup = knobs.turn(setup, {path: count or len(names)})
+    names = [category.name for category in dataset.categories]
+    setup = counted(name, setup, changes, source, len(names))
     studies.check_size(setup.detector)
     detector = detectors.create(setup.detector, weights=source)
     if source is not None:
@@ -119,9 +119,27 @@ def opened(
     if detector.config.num_classes != len(names):
         raise StudyError(
             f"{name} tells {detector.config.num_classes} classes apart, data set {dataset.name} has"
-            f" {len(names)}; name weights that were trained on it, or --set {path}"
+            f" {len(names)}; name weights that were trained on it, or --set {NUM_CLASSES}"
         )
     return Opened(detector, dataset, setup, (), None)
+
+
+def counted(
+    name: str, setup: Setup, changes: Mapping[str, Any], source: str | None, count: int
+) -> Setup:
+    """Give a detector as many classes as its weights have, unless its folder or the user says.
+
+    Args:
+        name: of a detector or a folder.
+        setup: its setup.
+        changes: knobs that the user turns.
+        source: of its weights; None for an untrained one.
+        count: where weights say nothing.
+    """
+    if is_saved(name) or NUM_CLASSES in changes:
+        return setup
+    known = None if source is None else detectors.count_classes(source, setup.detector)
+    return knobs.turn(setup, {NUM_CLASSES: known or count})
 
 
 def known_classes(source: str, config: Any) -> Known:

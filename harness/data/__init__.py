@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "load_split",
     "normalize",
+    "open_split",
     "to_original",
     "train_loader",
     "val_loader",
@@ -61,11 +62,25 @@ def load(config: DataConfig) -> DataSet:
 def load_split(config: DataConfig, split: str = "val", *, in_order: bool = False) -> OneSplit:
     """Read one split of a data set, as an evaluation does; no other is opened or hashed.
 
+    Arguments and errors are those of `open_split`.
+    """
+    name, found = open_split(config, split, in_order=in_order)
+    return OneSplit(name, found, fingerprint.of([found]))
+
+
+def open_split(
+    config: DataConfig, split: str = "val", *, in_order: bool = False
+) -> tuple[str, Split]:
+    """Read one split of a data set without its images.
+
     Args:
         config: of the data set.
         split: such as `val` or `test`.
         in_order: whether the order of the classes matters: then it is that of the training split's
             annotations, where there are some.
+
+    Returns:
+        The data set's name, and the split.
 
     Raises:
         DataError: in one line, what is wrong with it and what to do.
@@ -75,7 +90,7 @@ def load_split(config: DataConfig, split: str = "val", *, in_order: bool = False
     if in_order and split != "train" and "train" in splits(folder):
         source = Source(annotation_file(folder, "train"), folder / "train")
         found = one_table(read_annotations("train", source), found)
-    return OneSplit(name, found, fingerprint.of([found]))
+    return name, found
 
 
 def _resolve(config: DataConfig) -> tuple[str, Path]:

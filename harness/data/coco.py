@@ -40,10 +40,9 @@ def locate(folder: Path, split: str) -> Source:
         DataError: the folder, the file or the image folder is missing.
     """
     file = annotation_file(folder, split)
-    folders = [folder / split, folder / f"{split}2017"]
-    images = next((path for path in folders if path.is_dir()), None)
+    images = _image_folder(folder, split)
     if images is None:
-        raise DataError(f"{folders[0]}: no such folder of images; a data set has {LAYOUT}")
+        raise DataError(f"{folder / split}: no such folder of images; a data set has {LAYOUT}")
     return Source(file, images)
 
 
@@ -58,7 +57,7 @@ def annotation_file(folder: Path, split: str) -> Path:
     files = [folder / "annotations" / f"instances_{name}.json" for name in (split, f"{split}2017")]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
-        there = splits(folder)
+        there = [name for name in splits(folder) if _image_folder(folder, name)]
         if there:
             raise DataError(
                 f"{files[0]}: no such file, so {folder} has no split {split!r}; it has"
@@ -67,6 +66,11 @@ def annotation_file(folder: Path, split: str) -> Path:
             )
         raise DataError(f"{files[0]}: no such file; a data set is a folder with {LAYOUT}")
     return file
+
+
+def _image_folder(folder: Path, split: str) -> Path | None:
+    paths = [folder / name for name in (split, f"{split}2017")]
+    return next((path for path in paths if path.is_dir()), None)
 
 
 def splits(folder: Path) -> list[str]:

@@ -254,12 +254,26 @@ def decode(data: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8] 
     Returns:
         [H, W, 3] BGR.
     """
+    pixels = _decoded(data, cv2.IMREAD_COLOR)
+    if pixels is not None and pixels.shape[:2] != size:
+        stored = _decoded(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if stored is not None and stored.shape[:2] == size:
+            return stored
+    return pixels
+
+
+def decode_as_shown(data: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Decode the bytes of an image file, turned as the camera says and viewers show it.
+
+    Returns:
+        [H, W, 3] BGR; None if it cannot be decoded.
+    """
+    return _decoded(data, cv2.IMREAD_COLOR)
+
+
+def _decoded(data: NDArray[np.uint8], flags: int) -> NDArray[np.uint8] | None:
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        if pixels is not None and pixels.shape[:2] != size:
-            stored = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-            if stored is not None and stored.shape[:2] == size:
-                pixels = stored
+        pixels = cv2.imdecode(data, flags)
     except cv2.error:
         return None
     return None if pixels is None else np.asarray(pixels, np.uint8)
