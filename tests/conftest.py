@@ -13,9 +13,11 @@ UNIT = {
         assigners assigners_by_hand boxes config configs losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
-    "harness/cli": "console text verdicts",
+    "harness/cli": "console drawing text verdicts",
     "harness/config": "data recipe secrets yaml_source",
-    "harness/data": "augment check classes coco colour fingerprint paint resize shapes store",
+    "harness/data": """
+        augment check classes coco colour fingerprint paint photographs resize shapes store
+    """,
     "harness/machine": "conditions quiet",
     "harness/measure/accuracy": "detections",
     "harness/measure/complexity": "coverage",

@@ -186,8 +186,9 @@ def _spot(
     x1, y1, x2, y2 = corners
     line = max(1, round(height / 14))
     left, right = x1 - line, x2 - size.width + line
-    wished = [(left, y1 - size.height), (left, y1), (left, y2), (left, y2 - size.height),
-              (right, y1 - size.height), (right, y1)]  # fmt: skip
+    top, bottom = y1 - size.height, y2 - size.height
+    wished = [(left, top), (left, y1), (left, y2), (left, bottom), (right, top), (right, y1)]
+    wished += [(left, top - size.height), (left, y1 + size.height), (right, y2), (right, bottom)]
     spots = [
         Spot(min(max(x, 0), columns - size.width), min(max(y, 0), rows - size.height), *size[2:])
         for x, y in wished
