@@ -103,9 +103,9 @@ def test_some_shared_classes_are_refused_unless_they_are_asked_for(
     assert shared["details"]["per_class"] == {name: own[name] for name in ("bolt", "washer")}
     assert shared["metrics"]["mAP"] == pytest.approx((own["bolt"] + own["washer"]) / 2)
     assert shared["protocol"]["classes"] == ["bolt", "washer"]
-    assert shared["notes"][-1].startswith("mAP is over 2 of the 3 classes of mixed")
+    assert shared["notes"][-1].startswith("results are over 2 of the 3 classes of mixed")
     assert detbench("evaluate", model, "--data", data, "--shared-classes") == 0
-    assert "note: mAP is over 2 of the 3 classes of mixed" in capfd.readouterr().out
+    assert "note: results are over 2 of the 3 classes of mixed" in capfd.readouterr().out
 
 
 def test_a_model_may_know_more_classes_than_the_data(
