@@ -93,7 +93,7 @@ class Album:
 
     def _free_name(self, file: Path) -> str:
         """Return a name that no other picture has, whatever the case of its letters."""
-        stem = os.fsencode(file.stem)[:LONGEST].decode(errors="ignore")
+        stem = os.fsencode(file.stem)[:LONGEST].decode(errors="ignore") or "picture"
         names = (stem if k == 1 else f"{stem}-{k}" for k in range(1, len(self._taken) + 2))
         name = next(name for name in names if name.lower() not in self._taken)
         self._taken.add(name.lower())

@@ -210,10 +210,11 @@ def _look(
         COCO results of each model.
     """
     results: list[list[dict[str, Any]]] = [[] for _ in models]
-    with one_line("predict", None) as show, sharing(device, show) as on_progress:
+    titles = " and ".join(album.titles)
+    with one_line(titles, None) as show, sharing(device, show) as on_progress:
         for chunk in photographs.chunks(plan.split, BATCH):
             for text in chunk.unreadable:
-                console.stderr().print(f"left out: {text}", markup=False, highlight=False)
+                console.stderr().print(f"left out: {text}", soft_wrap=True)
             found = [
                 _detect(model, chunk, ids, device)
                 for model, ids in zip(models, plan.ids, strict=True)
