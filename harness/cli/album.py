@@ -85,7 +85,9 @@ class Album:
             shown.sort(key=lambda item: -float(item["score"]))
             self._drawn += len(shown)
             parts.append(draw(pixels, [self._box(item) for item in shown]))
-        return parts[0] if len(parts) == 1 else beside(parts, self.titles)
+        if len(parts) == 1:
+            return parts[0]
+        return beside(parts[0], parts[1], (self.titles[0], self.titles[1]))
 
     def _box(self, item: Mapping[str, Any]) -> Box:
         key = item["category_id"]

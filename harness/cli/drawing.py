@@ -91,29 +91,29 @@ def draw(photograph: Pixels, boxes: Sequence[Box]) -> Pixels:
     return picture
 
 
-def beside(pictures: Sequence[Pixels], titles: Sequence[str]) -> Pixels:
-    """Put pictures of one size side by side, each under its title."""
-    height = text_height(pictures[0])
-    gap = max(2, height // 3)
-    parts = []
-    for picture, title in zip(pictures, titles, strict=True):
-        width = picture.shape[1]
-        bar = np.full((2 * height, width, 3), DARK, np.uint8)
-        text = _title(title, height, width)
-        if text:
-            size = _size(text, height)
-            spot = Spot((width - size.width) // 2, (2 * height - size.height) // 2, *size[2:])
-            _write(bar, spot, text, height, DARK)
-        parts += [np.concatenate([bar, picture]), np.full((2 * height, gap, 3), DARK, np.uint8)]
-    rows = parts[0].shape[0]
-    parts = [part if len(part) == rows else np.full((rows, gap, 3), DARK, np.uint8)
-             for part in parts[:-1]]  # fmt: skip
-    return np.concatenate(parts, axis=1)
+def beside(first: Pixels, second: Pixels, titles: tuple[str, str]) -> Pixels:
+    """Put two pictures of one size side by side, each under its title."""
+    height = text_height(first)
+    left, right = _titled(first, titles[0], height), _titled(second, titles[1], height)
+    gap = np.full((len(left), max(2, height // 3), 3), DARK, np.uint8)
+    return np.concatenate([left, gap, right], axis=1)
 
 
 def text_height(picture: Pixels) -> int:
     """Return how high a text is in a picture, pixels."""
     return max(LEAST, round(SHARE * float(np.sqrt(picture.shape[0] * picture.shape[1]))))
+
+
+def _titled(picture: Pixels, title: str, height: int) -> Pixels:
+    """Return a picture under a bar with a title."""
+    width = picture.shape[1]
+    bar = np.full((2 * height, width, 3), DARK, np.uint8)
+    text = _title(title, height, width)
+    if text:
+        size = _size(text, height)
+        spot = Spot((width - size.width) // 2, (2 * height - size.height) // 2, *size[2:])
+        _write(bar, spot, text, height, DARK)
+    return np.concatenate([bar, picture])
 
 
 def _label(text: str, height: int, width: int) -> str:

@@ -122,7 +122,7 @@ def test_texts_grow_with_the_picture() -> None:
 
 def test_two_pictures_stand_side_by_side_under_their_titles() -> None:
     first, second = draw(grey(480, 500), []), draw(grey(480, 500), [])
-    picture = beside([first, second], ["runs/mine", "a/very/long/folder/" * 20 + "yours"])
+    picture = beside(first, second, ("runs/mine", "a/very/long/folder/" * 20 + "yours"))
     bar = picture.shape[0] - 480
     assert bar > drawing.text_height(first)
     assert picture.shape[1] > 1000
