@@ -200,8 +200,8 @@ def starting_from(
 
 def over(shared: Sequence[str] | None, split: str = "val") -> dict[str, Any]:
     """Return what a protocol says of classes and split: nothing of all classes, nor of `val`."""
-    classes = {} if shared is None else {"classes": list(shared)}
-    return classes | ({} if split == "val" else {"split": split})
+    known = {} if shared is None else {"classes": list(shared)}
+    return known | ({} if split == "val" else {"split": split})
 
 
 def place(data_name: str, split: str) -> str:
