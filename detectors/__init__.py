@@ -10,6 +10,7 @@ from torch import Tensor
 
 from detectors.config import override
 from detectors.configs import CONFIGS, is_trusted, names, resolve
+from detectors.folding import Convolution, folded_norms, restore_norms, unfold
 from detectors.interface import Detector, DetectorConfig
 from detectors.labels import ClassNames, class_names, count_classes, with_labels
 from detectors.weights import fill
@@ -17,12 +18,16 @@ from detectors.weights import fill
 __all__ = [
     "CONFIGS",
     "ClassNames",
+    "Convolution",
     "class_names",
     "count_classes",
     "create",
+    "folded_norms",
     "is_trusted",
     "names",
     "resolve",
+    "restore_norms",
+    "unfold",
     "with_labels",
 ]
 

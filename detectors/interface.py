@@ -256,6 +256,16 @@ class Detector(nn.Module):
         """
         return content
 
+    def exported_convolutions(self) -> list[str]:
+        """Return the names of the convolutions in the order in which upstream's graph runs them.
+
+        Raises:
+            WeightsError: no exported graph of this detector is known.
+        """
+        raise WeightsError(
+            f"no exported graph of a {type(self).__name__} is known; take its .pth or .safetensors"
+        )
+
     def deploy(self) -> Detector:
         """Return a fused copy in eval mode without criterion; the original stays as it is."""
         criterion, self.criterion = self.criterion, None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from detectors.interface import WeightsError
 
@@ -51,6 +52,9 @@ RENAMES = [
     (r"\.blocks\.(\d+)\.conv1\.", r".blocks.\1.conv."),
     (r"\.conv2\.depthwise_conv\.", r".separable.0."),
     (r"\.conv2\.pointwise_conv\.", r".separable.1."),
+    (r"^bbox_head\.(cls|reg)_convs\.(\d+)\.(\d+)\.(d|p)", r"head.\1.convs.\3.\2.\4"),
+    (r"\.depthwise_conv\.", r".0."),  # of nano
+    (r"\.pointwise_conv\.", r".1."),
     (r"^neck\.reduce_layers\.0\.", r"neck.reduce.1."),  # upstream counts these from coarse to fine
     (r"^neck\.reduce_layers\.1\.", r"neck.reduce.0."),
     (r"^neck\.top_down_blocks\.0\.", r"neck.top_down.1."),
@@ -111,3 +115,27 @@ def _unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
         items = content["ema_state_dict"].items()
         return {key[len(prefix) :]: value for key, value in items if key.startswith(prefix)}
     return dict(content)
+
+
+def exported_convolutions(model: nn.Module, stacked_convs: int) -> list[str]:
+    """Return the names of the convolutions in the order in which upstream's graph runs them.
+
+    Upstream runs the short branch of a CSP layer before the main one, and the head level by level.
+
+    Args:
+        model: an RTMDet whose levels share nothing of the head.
+        stacked_convs: in front of each predictor.
+    """
+    steps = ["backbone."]
+    steps += [f"neck.{part}.{level}." for level in (1, 0) for part in ("reduce", "top_down")]
+    steps += [f"neck.{part}.{level}." for level in (0, 1) for part in ("downsample", "bottom_up")]
+    steps += ["neck.out."]
+    for level in range(3):
+        for tower in ("head.classify", "head.regress"):
+            steps += [f"{tower}.convs.{index}.{level}." for index in range(stacked_convs)]
+            steps += [f"{tower}.predict.{level}"]
+    known = [name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)]
+    order = [name for step in steps for name in known if name.startswith(step)]
+    for index in [at for at, name in enumerate(order) if name.endswith(".main.conv")]:
+        order[index : index + 2] = order[index + 1], order[index]
+    return order

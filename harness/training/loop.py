@@ -14,7 +14,7 @@ from detectors.interface import Detector
 from harness.config.recipe import Recipe
 from harness.data import Batch, DataSet, train_loader
 from harness.records.progress import OnProgress, Progress
-from harness.training import checkpoint, memory, optimize, processes
+from harness.training import checkpoint, memory, norms, optimize, processes
 from harness.training.checkpoint import State
 from harness.training.ema import MovingAverage
 from harness.training.meters import Clock, Meter, NotFiniteError
@@ -41,6 +41,7 @@ class Loop:
         self.steps_per_epoch = len(self.loader) // self.accumulate
         layout = torch.channels_last if recipe.channels_last else torch.preserve_format
         detector.to(self.device).to(memory_format=layout)
+        self.norms_restored = norms.restore(detector, data.train, self.device)
         self.average: MovingAverage[Detector] | None = None
         if recipe.ema_decay is not None:
             self.average = MovingAverage(detector, recipe.ema_decay, recipe.ema_ramp)
@@ -132,6 +133,7 @@ class Loop:
             "resumed": self.resumed,
             "deviations": self.deviations,
             "data": self.loader.stats(),
+            **({"norms_restored": self.norms_restored} if self.norms_restored else {}),
         }
 
     def _steps(self) -> Iterator[int]:
