@@ -80,18 +80,13 @@ def _folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 def folded_norms(detector: nn.Module) -> list[nn.BatchNorm2d]:
     """Return the norms that `unfold` made and nothing has restored yet."""
-    return [
-        norm
-        for norm in detector.modules()
-        if isinstance(norm, nn.BatchNorm2d)
-        and norm.track_running_stats
-        and all(
-            bool((own == folded).all())
-            for own, folded in zip(
-                (norm.running_mean, norm.running_var), _folded(norm), strict=True
-            )
-        )
-    ]
+    norms = [part for part in detector.modules() if isinstance(part, nn.BatchNorm2d)]
+    return [norm for norm in norms if norm.running_mean is not None and _is_folded(norm)]
+
+
+def _is_folded(norm: nn.BatchNorm2d) -> bool:
+    own = (norm.running_mean, norm.running_var)
+    return all(torch.equal(a, b) for a, b in zip(own, _folded(norm), strict=True) if a is not None)
 
 
 @torch.no_grad()

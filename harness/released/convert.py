@@ -133,7 +133,7 @@ def _compare(model: Detector, graph: Any) -> float:
     parts = {name: part for name, part in parts.items() if part.bias is not None}
     seen: dict[nn.Module, Tensor] = {}
     hooks = [
-        part.register_forward_hook(lambda part, _, output: seen.update({part: output}))
+        part.register_forward_hook(lambda part, _, output: seen.update({part: output.clone()}))
         for part in parts.values()
     ]
     images = torch.randn(1, 3, *model.config.input.size, generator=torch.Generator().manual_seed(0))
@@ -143,10 +143,8 @@ def _compare(model: Detector, graph: Any) -> float:
         hook.remove()
     apart = 0.0
     for part, expected in zip(parts.values(), _run(graph, list(parts), images), strict=True):
-        distance, largest = (
-            float(np.abs(x).max()) for x in (seen[part].numpy() - expected, expected)
-        )
-        apart = max(apart, distance / max(largest, 1e-6))
+        largest = max(float(np.abs(expected).max()), 1e-6)
+        apart = max(apart, float(np.abs(seen[part].numpy() - expected).max()) / largest)
     if apart > APART:
         raise WeightsError(
             f"its layers are apart from the graph's by {apart:.1%}; they fit, but not their order"
