@@ -20,6 +20,7 @@ RELEASES: Mapping[str, Mapping[str, Release]] = {
         **{name: _best(files) for name, files in rtdetr.CHECKPOINTS.items()},
     },
     "objects365": {name: _best(files) for name, files in rtdetr.OBJECTS365_CHECKPOINTS.items()},
+    "person": rtmdet.PERSON_CHECKPOINTS,
     "imagenet": {**rtmdet.BACKBONES, **rtdetr.BACKBONES},
 }
 """What they were trained on, then the detector that they fit, as `CONFIGS` names it."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from detectors.config import added_later
 from detectors.layers import SPP, ConvNormAct, CSPLayer, conv_norm_act
 
 
@@ -25,7 +26,7 @@ class CSPNeXtConfig:
     """Side of the depth-wise kernels, odd. Swept with the neck's by rtmdet/table5a_kernel."""
     channel_attention: bool = True
     """Whether every stage ends with channel attention. Swept by rtmdet/table5b_blocks."""
-    depthwise: bool = False
+    depthwise: bool = added_later(default=False)
     """Whether every 3x3 convolution behind the stem is depth-wise separable, as in the released
     nano; in no published table."""
 

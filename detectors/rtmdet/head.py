@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detectors.boxes import distances_to_boxes, grid_points
+from detectors.config import added_later
 from detectors.interface import DenseOutputs
 from detectors.layers import PerLevel, SepBN, conv_norm_act, start_with_rare_classes
 
@@ -25,7 +26,7 @@ class RTMDetHeadConfig:
     exp_on_reg: bool = True
     """Whether distances are the exponential of what is predicted; the published tiny and s do
     without. In no published table of its own."""
-    depthwise: bool = False
+    depthwise: bool = added_later(default=False)
     """Whether every 3x3 convolution is depth-wise separable, as in the released nano; in no
     published table."""
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detectors.config import added_later
 from detectors.layers import ConvNormAct, CSPLayer, PerLevel, conv_norm_act
 
 
@@ -23,7 +24,7 @@ class CSPNeXtPAFPNConfig:
     """Side of the depth-wise kernels, odd. Swept with the backbone's by rtmdet/table5a_kernel."""
     out_channels: int | None = None
     """Channels of every level that leaves the neck; none for those of the finest that enters."""
-    depthwise: bool = False
+    depthwise: bool = added_later(default=False)
     """Whether every 3x3 convolution is depth-wise separable, as in the released nano; in no
     published table."""
 

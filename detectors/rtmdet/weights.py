@@ -35,6 +35,18 @@ CHECKPOINTS = {
 """Trained on COCO train2017 for 300 epochs; Apache-2.0. Upstream writes the first eight digits of
 the hash into a file's name."""
 
+PERSON_CHECKPOINTS = {
+    "rtmdet_nano": Release(
+        "https://download.openmmlab.com/mmpose/v1/projects/rtmpose/"
+        "rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e.pth",
+        "05d8511e",
+    )
+}
+"""Trained on the persons of COCO and Objects365 for 100 epochs; Apache-2.0. It has one class.
+
+Source: open-mmlab/mmpose projects/rtmpose/README.md @04153220.
+"""
+
 BACKBONES = {
     "rtmdet_tiny": _backbone("tiny_imagenet_600e", "3a2dd350"),
     "rtmdet_s": _backbone("s_imagenet_600e", "ea671761"),

@@ -1,4 +1,4 @@
-"""The subcommands of `detbench list` and `detbench data`.
+"""The subcommands of `detbench list`, `detbench data` and `detbench weights`.
 
 Each imports what carries it out when it is called, so that `--help` loads no torch.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ import typer
 from harness.cli.options import Json, Sets
 
 list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
+weights_app = typer.Typer(help="Turn released weights into ours.", no_args_is_help=True)
 data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
 
 
@@ -72,6 +74,23 @@ def data_show(
     from harness.cli import data as command
 
     return command.show(name, set_ or [], as_json=as_json)
+
+
+@weights_app.command("convert")
+def weights_convert(
+    file: Annotated[Path, typer.Argument(help="ONNX, whose norms were folded.")],
+    detector: Annotated[str, typer.Option(help="A name from `detbench list detectors`.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights.")],
+    classes: Annotated[
+        str | None, typer.Option(help="Their names by label.", metavar="NAME,NAME,...")
+    ] = None,
+    set_: Sets = None,
+    as_json: Json = False,
+) -> int:
+    """Turn a graph for inference into weights that every command takes."""
+    from harness.cli import convert as command
+
+    return command.convert(file, detector, out, set_ or [], classes, as_json=as_json)
 
 
 def _names(names: Sequence[str], *, as_json: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -34,27 +34,21 @@ class Converted(NamedTuple):
 
 
 def convert(
-    file: Path,
-    name: str,
-    out: Path,
-    *,
-    knobs: Mapping[str, Any] | None = None,
-    classes: Sequence[str] | None = None,
+    file: Path, name: str, config: Any, out: Path, classes: Sequence[str] | None = None
 ) -> Converted:
     """Write the weights of a graph as a folder of ours, once they were seen to compute the same.
 
     Args:
         file: the graph, ONNX, whose norms were folded into convolutions.
         name: of the detector that it is of.
+        config: of that detector; the number of classes is the graph's.
         out: the folder, which is made if need be.
-        knobs: of that detector, dotted path to value; the number of classes is the graph's.
         classes: their names by label; None for those that are known of this file.
 
     Raises:
         WeightsError: the file is no such graph, or not of this detector.
     """
     graph = _read(file)
-    config = override(detectors.resolve(name), knobs or {})
     try:
         convolutions = _convolutions(graph)
         count = _count_classes(config.build(), convolutions)

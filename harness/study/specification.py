@@ -9,7 +9,7 @@ from typing import Any
 
 import detectors
 from detectors import weights as detector_weights
-from detectors.config import canonical, flatten, override
+from detectors.config import canonical, flatten, of_result, override
 from detectors.config import describe as describe_config
 from detectors.interface import kind_of
 from harness.config.data import DataConfig
@@ -84,7 +84,11 @@ class TrialSpec(Settings):
             {
                 "schema": SCHEMA,
                 "detector": kind_of(config),
-                "knobs": {knob.path: knob.value for knob in known if not knob.inference_only},
+                "knobs": {
+                    knob.path: knob.value
+                    for knob in known
+                    if not (knob.inference_only or knob.unsaid)
+                },
                 "data": self.dataset["fingerprint"],
                 "recipe": _of_result(self.recipe),
                 "seed": self.seed,
@@ -120,7 +124,7 @@ def specify(
     result = {
         "schema": SCHEMA,
         "detector": kind_of(setup.detector),
-        "knobs": flat,
+        "knobs": of_result(setup.detector),
         "data": dataset.fingerprint,
         "recipe": _of_result(setup.recipe) if trained else None,
         "seed": seed,
