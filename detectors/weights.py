@@ -130,6 +130,8 @@ def read(path: str | Path) -> dict[str, Any]:
         return _read_safetensors(file)
     if file.suffix in (".pth", ".pt"):
         return _read_pickle(file)
+    if file.suffix == ".onnx":
+        raise WeightsError(f"{file}: a graph; `detbench weights convert` makes weights of it")
     raise WeightsError(f"{file}: weights are read from .safetensors, .pth or .pt files")
 
 

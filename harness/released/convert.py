@@ -109,11 +109,13 @@ def _nodes(graph: Any) -> list[Any]:
 
 
 def _count_classes(detector: Detector, convolutions: Sequence[detectors.Convolution]) -> int:
-    """Return the number of classes of a graph: the outputs of its first classifier."""
+    """Return the number of classes of a graph, which its first classifier tells."""
     rows = detector.class_tensors()
-    pairs = zip(detector.exported_convolutions(), convolutions, strict=False)
-    counts = [len(given.weight) for name, given in pairs if f"{name}.weight" in rows]
-    return counts[0] if counts else detector.config.num_classes
+    own = detector.config.num_classes
+    for name, given in zip(detector.exported_convolutions(), convolutions, strict=False):
+        if f"{name}.weight" in rows:
+            return own + len(given.weight) - len(detector.get_submodule(name).weight)
+    return own
 
 
 def _compare(model: Detector, graph: Any) -> float:

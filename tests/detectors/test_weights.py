@@ -19,7 +19,7 @@ from detectors.weights import WEIGHTS_FILE, WeightsError, load, read, save
 from tests.detectors import golden
 from tests.toy import TOY
 
-NAMES = [name for name in detectors.names() if name.startswith("rtmdet")]
+NAMES = [name for name in golden.TOLERANCES if name.startswith("rtmdet")]
 TINY = "rtmdet_tiny"
 
 
