@@ -110,12 +110,12 @@ def _nodes(graph: Any) -> list[Any]:
 
 def _count_classes(detector: Detector, convolutions: Sequence[detectors.Convolution]) -> int:
     """Return the number of classes of a graph, which its first classifier tells."""
-    rows = detector.class_tensors()
-    own = detector.config.num_classes
+    rows, own = detector.class_tensors(), detector.state_dict()
+    count: int = detector.config.num_classes
     for name, given in zip(detector.exported_convolutions(), convolutions, strict=False):
         if f"{name}.weight" in rows:
-            return own + len(given.weight) - len(detector.get_submodule(name).weight)
-    return own
+            return count + len(given.weight) - len(own[f"{name}.weight"])
+    return count
 
 
 def _compare(model: Detector, graph: Any) -> float:
