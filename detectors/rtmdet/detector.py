@@ -25,9 +25,10 @@ from detectors.backbones.cspnext import CSPNeXtConfig
 from detectors.interface import Detector, InputConfig, WeightsError
 from detectors.postprocess import NMSConfig
 from detectors.rtmdet.criterion import RTMDetCriterionConfig
+from detectors.rtmdet.exported import exported_convolutions
 from detectors.rtmdet.head import RTMDetHeadConfig
 from detectors.rtmdet.neck import CSPNeXtPAFPNConfig
-from detectors.rtmdet.weights import exported_convolutions, translate
+from detectors.rtmdet.weights import translate
 
 INPUT = InputConfig(mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395), channels="bgr")
 
