@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 
 from harness.config import yaml_source
 from harness.config.augmentation import Augment
-from harness.config.settings import Settings, knobs
+from harness.config.settings import Settings, knobs, place
 from harness.config.yaml_source import StudyError
 
 AUTO = "auto"
@@ -211,7 +211,7 @@ def _set(values: dict[str, Any], path: str, value: Any) -> None:
 def _explain(error: ValidationError) -> str:
     """Say in one line what is wrong with the first knob that is refused."""
     first = error.errors()[0]
-    path = ".".join(map(str, first["loc"]))
+    path = place(first["loc"])
     if first["type"] == "extra_forbidden":
         known = knobs(Recipe)
         nearest = difflib.get_close_matches(path, known, n=1)
