@@ -34,6 +34,17 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ATTEMPTS = 3  # in a row that bring next to nothing, before an address is given up
 
 
+def get(release: Release, file: Path, on_progress: OnProgress = ignore) -> str:
+    """Return the sha256 of a released file, which is downloaded unless it is here.
+
+    Raises:
+        WeightsError: it cannot be had, or what is here is another file.
+    """
+    if file.is_file():
+        return cache.checked(file, release)
+    return fetch(release, file, on_progress)
+
+
 def fetch(release: Release, file: Path, on_progress: OnProgress = ignore) -> str:
     """Download a released file and return its sha256.
 

@@ -64,12 +64,9 @@ def find(
     name = _variant(config, source, parts or there or STAGES)
     release = RELEASES[source][name]
     file = cache.place(release.url)
-    if file.is_file():
-        return Found(file, release.url, cache.checked(file, release), there, source)
-    if fetch:
-        got = download.fetch(release, file, on_progress)
-        return Found(file, release.url, got, there, source)
-    return Found(None, release.url, _promised(release), there, source)
+    if not fetch and not file.is_file():
+        return Found(None, release.url, _promised(release), there, source)
+    return Found(file, release.url, download.get(release, file, on_progress), there, source)
 
 
 def _promised(release: Release) -> str:
