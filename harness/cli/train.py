@@ -50,7 +50,7 @@ def train(
         StudyError: `out` holds something else, a finished training, or one that is under way.
     """
     _refuse_foreign(out)
-    spec = studies.expand(study)[0]
+    spec = studies.expand(study, from_weights=weights is not None)[0]
     if classes and weights is None:
         raise StudyError("--classes goes with --weights: it says which of their classes are which")
     if weights is not None:

@@ -12,6 +12,7 @@ from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.yaml_source import StudyError
 from harness.data import DataSet
+from harness.released import resolve_auto
 from harness.study.code import Fingerprints
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
@@ -24,9 +25,14 @@ class Specs:
     """Writes down the trials of a study, opening each data set that they need once."""
 
     def __init__(
-        self, study: Study, open_data: Callable[[DataConfig], DataSet] = data.load
+        self,
+        study: Study,
+        open_data: Callable[[DataConfig], DataSet] = data.load,
+        *,
+        from_weights: bool = False,
     ) -> None:
         self.study, self.open_data = study, open_data
+        self.from_weights = from_weights or "accuracy" not in study.measure
         self.opened: dict[DataConfig, DataSet] = {}
         self.fingerprints = Fingerprints(study.detector)
 
@@ -44,17 +50,21 @@ class Specs:
             self.opened[setup.data] = self.open_data(setup.data)
         dataset = self.opened[setup.data]
         setup = _with_classes(study, setup, overrides, dataset)
+        setup = resolve_auto(setup, self.from_weights)
         code = self.fingerprints.of(setup.detector, study.measure)
         spec = specify(study, setup, overrides, seed, dataset, code)
         return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
 
 
-def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
+def expand(
+    study: Study, open_data: OpenData = data.load, *, from_weights: bool = False
+) -> list[TrialSpec]:
     """List a study's trials in the order they are run: seed by seed, the last axis fastest.
 
     Args:
         study: from `load`.
         open_data: opens a data set; called once for each that the trials need.
+        from_weights: whether trainings start from weights.
 
     Raises:
         StudyError: an impossible combination, two trials that are the same, or a search, whose
@@ -63,7 +73,8 @@ def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
     """
     if study.search is not None:
         raise StudyError(f"{study.place('search')}: a search finds its trials as it goes")
-    make, specs = Specs(study, open_data), dict[str, TrialSpec]()
+    make = Specs(study, open_data, from_weights=from_weights)
+    specs = dict[str, TrialSpec]()
     for seed, overrides in itertools.product(study.seeds, study.variants()):
         spec = make(overrides, seed)
         if spec.trial in specs:
