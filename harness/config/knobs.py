@@ -15,6 +15,7 @@ from harness.config.data import DataConfig
 from harness.config.latency import LatencyConfig
 from harness.config.recipe import Recipe
 from harness.config.settings import group as _group
+from harness.config.weights import Weights
 
 ROOTS = ("detector", "recipe", "data", "latency")
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -27,6 +28,7 @@ class Setup(NamedTuple):
     recipe: Recipe | None  # None when nothing is trained
     data: DataConfig
     latency: LatencyConfig
+    weights: Weights | None = None  # None where the detector starts anew
 
     def flat(self) -> dict[str, Any]:
         """Return every knob's value by dotted path."""
@@ -36,7 +38,7 @@ class Setup(NamedTuple):
             if part is not None:
                 flat = flatten(part) if isinstance(part, BaseModel) else _flatten_config(part)
                 values |= {f"{root}.{path}": value for path, value in flat.items()}
-        return values
+        return values | (self.weights.flat() if self.weights else {})
 
 
 def start(detector: Any, recipe: Recipe | None, source: str) -> Setup:

@@ -1,0 +1,182 @@
+"""See, before anything starts, that all that a study names exists and that every value fits."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from detectors.config import KnobError
+from harness.config import knobs, recipe
+from harness.config.axes import Swept, short
+from harness.config.yaml_source import StudyError
+from harness.study.study import NAMED, Study, named_in
+
+Overrides = Mapping[str, Any]
+
+
+def check(study: Study) -> None:
+    """Refuse what a study names or sets, and what it sweeps value by value.
+
+    Raises:
+        StudyError: naming file, line and remedy.
+    """
+    _check_keys(study)
+    rows = list(_rows(study))
+    named = _distinct({path: row[path] for path in NAMED if path in row} for row in rows)
+    _check_named(study, named)
+    for path, axis in study.sweep.items():
+        for index, value in enumerate(axis.values):
+            _check_value(study, rows, path, index, value)
+    if study.sweep:
+        study.variants()
+
+
+def refusal(
+    error: KnobError,
+    failed: Sequence[Overrides],
+    tried: Sequence[Overrides],
+    values: str,
+) -> str:
+    """Say which detectors lack a knob or a value of it, and what helps.
+
+    Args:
+        error: the first of those that were raised.
+        failed: what was overridden besides, each time that there was one.
+        tried: the same, of all attempts.
+        values: how they are written beside a condition, such as `values: [...]`.
+    """
+    lacking, all_of_them = (_detectors(contexts) for contexts in (failed, tried))
+    others = [name for name in all_of_them if name not in lacking]
+    if lacking and others:
+        return (
+            f"{error} (so for {', '.join(lacking)}; for the others alone:"
+            f" {{{values}, when: {{detector: [{', '.join(others)}]}}}})"
+        )
+    held = ", ".join(f"{path} is {short(value)}" for path, value in failed[0].items())
+    if not held or lacking:
+        return str(error)
+    return f"{error} (when {held}; a knob that exists under some values only has `when:`)"
+
+
+def deciding(path: str) -> set[str]:
+    """Return the paths that choose the group which a knob is in, and so whether it exists."""
+    groups = {path.rsplit(".", depth)[0] for depth in range(1, path.count(".") + 1)}
+    return {*groups, *(f"{group}.type" for group in groups)}
+
+
+def _check_keys(study: Study) -> None:
+    """Refuse what is said twice, or not at all."""
+    for path in study.axes:
+        own = path in NAMED and getattr(study, path) is not None
+        if own and study.design != "one_factor":
+            other = f"`{path}:` or `{'search.space' if study.search else 'sweep'}.{path}`"
+            raise StudyError(f"{study.place(path)}: a study has {other}, not both")
+        if path in study.fixed:
+            verb = "searched" if study.search else "swept"
+            raise StudyError(f"{study.place('set', path)}: {path} is both set and {verb}")
+    if "data.source" in {**study.fixed, **study.axes}:
+        raise StudyError(f"{study.where('data.source')}: the data set is named by `data:`")
+    if study.detector is None and ("detector" not in study.axes or study.design == "one_factor"):
+        raise StudyError(f"{study.place('detector')}: detector is missing")
+    for path, axis in study.sweep.items():
+        _check_condition(study, path, axis)
+
+
+def _check_condition(study: Study, path: str, axis: Swept) -> None:
+    above = list(itertools.takewhile(lambda other: other != path, study.sweep))
+    for other, allowed in axis.when.items():
+        place = study.place("sweep", path, "when", other)
+        if other not in above:
+            hint = knobs.nearest(other, above)
+            raise StudyError(
+                f"{place}: {other} is not swept above {path}{hint} a condition names an axis that is"
+            )
+        known = [short(value) for value in study.sweep[other].values]
+        for text in map(short, allowed):
+            if text not in known:
+                raise StudyError(
+                    f"{place}: {text} is no value of {other}; it has {', '.join(known)}"
+                )
+
+
+def _rows(study: Study) -> Iterable[Overrides]:
+    """Return what trials override: of a sweep all of it, of a search what they name."""
+    if study.design == "one_factor":
+        return [{}, *({path: v} for path, axis in study.sweep.items() for v in axis.values)]
+    if study.search is None:
+        return study.variants() if study.sweep else [{}]
+    rows: list[dict[str, Any]] = [{}]
+    for path in (path for path in study.search.space if path in NAMED):
+        axis, grown = study.search.space[path], list[dict[str, Any]]()
+        for row in rows:
+            sure = axis.when.keys() <= set(NAMED)
+            if not sure or axis.holds(row):
+                grown += [{**row, path: choice} for choice in axis.choices or ()]
+            if not sure or not axis.holds(row):
+                grown.append(row)
+        rows = grown
+    return rows
+
+
+def _check_named(study: Study, named: Sequence[Overrides]) -> None:
+    """Look up what trials name, and turn the knobs that hold for all of them."""
+    failed: dict[str, list[Overrides]] = {}
+    first: dict[str, KnobError] = {}
+    for row in named:
+        try:
+            found = study.setup(row)
+        except KnobError as error:
+            path = named_in(error, [*study.fixed, *NAMED])
+            failed.setdefault(path, []).append(row)
+            first.setdefault(path, error)
+            continue
+        if "accuracy" in study.measure and found.recipe is None and found.weights is None:
+            place = study.where("recipe") if "recipe" in study.axes else study.place("measure")
+            raise StudyError(
+                f"{place}: accuracy needs a recipe; add `recipe:` ({', '.join(recipe.names())}), or"
+                " `weights:` that are evaluated as they are"
+            )
+    for path, rows in failed.items():
+        if path in NAMED and path in rows[0]:
+            known = [short(value) for value in _values(study, path)]
+            place = study.place_of(path, known.index(short(rows[0][path])))
+            raise StudyError(f"{place}: {first[path]}")
+        values = f"values: [{short(study.fixed.get(path))}]"
+        raise StudyError(f"{study.where(path)}: {refusal(first[path], rows, named, values)}")
+
+
+def _values(study: Study, path: str) -> Sequence[Any]:
+    axis = study.axes[path]
+    return axis.values if isinstance(axis, Swept) else axis.choices or ()
+
+
+def _check_value(
+    study: Study, rows: Iterable[Overrides], path: str, index: int, value: Any
+) -> None:
+    """Turn one knob to one value under all that decides whether and how it exists."""
+    groups = deciding(path)
+    own = [row for row in rows if path in row and row[path] is value]
+    contexts = _distinct({k: v for k, v in row.items() if k in groups} for row in own)
+    failed: list[Overrides] = []
+    first: KnobError | None = None
+    for context in contexts:
+        try:
+            study.setup({**context, path: value})
+        except KnobError as error:
+            failed.append(context)
+            first = first or error
+    if first is None:
+        return
+    known = study.setup({k: v for k, v in failed[0].items() if k in NAMED}).flat()
+    exists = any(name == path or name.startswith(f"{path}.") for name in known)
+    place = study.place_of(path, index) if exists else study.place("sweep", path)
+    raise StudyError(f"{place}: {refusal(first, failed, contexts, 'values: [...]')}")
+
+
+def _distinct(rows: Iterable[Overrides]) -> list[Overrides]:
+    return list({repr(row): row for row in rows}.values())
+
+
+def _detectors(contexts: Iterable[Overrides]) -> list[str]:
+    return list(dict.fromkeys(str(row["detector"]) for row in contexts if "detector" in row))
