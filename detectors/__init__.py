@@ -12,11 +12,16 @@ from detectors.config import override
 from detectors.configs import CONFIGS, is_trusted, names, resolve
 from detectors.interface import Detector, DetectorConfig
 from detectors.labels import ClassNames, class_names, count_classes, with_labels
+from detectors.release import Release
+from detectors.releases import PARTS, RELEASES
 from detectors.weights import fill
 
 __all__ = [
     "CONFIGS",
+    "PARTS",
+    "RELEASES",
     "ClassNames",
+    "Release",
     "class_names",
     "count_classes",
     "create",

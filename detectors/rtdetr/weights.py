@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from detectors.interface import WeightsError
+from detectors.release import Release
 
 REPOSITORY = "https://github.com/lyuwenyu/RT-DETR/tree/068dfde/rtdetr_pytorch"
 RELEASES = "https://github.com/lyuwenyu/storage/releases/download/v0.1"
 HUB = "https://huggingface.co/PekingU"
 
 
-class Checkpoint(NamedTuple):
-    """A released file."""
-
-    url: str
-    sha256: str | None = None  # None where it was not published
+def _official(file: str) -> Release:
+    return Release(f"{RELEASES}/{file}_from_paddle.pth")
 
 
-def _official(file: str) -> Checkpoint:
-    return Checkpoint(f"{RELEASES}/{file}_from_paddle.pth")
-
-
-def _hub(model: str, sha256: str) -> Checkpoint:
-    return Checkpoint(f"{HUB}/{model}/resolve/main/model.safetensors", sha256)
+def _hub(model: str, sha256: str) -> Release:
+    return Release(f"{HUB}/{model}/resolve/main/model.safetensors", sha256)
 
 
 CHECKPOINTS = {
@@ -78,6 +72,23 @@ OBJECTS365_CHECKPOINTS = {
     ),
 }
 """Trained on Objects365, then on COCO train2017."""
+
+_R50 = _official("ResNet50_vd_ssld_v2_pretrained")
+BACKBONES = {
+    "rtdetr_r18": _official("ResNet18_vd_pretrained"),
+    "rtdetr_r34": _official("ResNet34_vd_pretrained"),
+    "rtdetr_r50_m": _R50,
+    "rtdetr_r50": _R50,
+    "rtdetr_r101": _official("ResNet101_vd_ssld_pretrained"),
+    "rtdetr_hgnetv2_l": _official("PPHGNetV2_L_ssld_pretrained"),
+    "rtdetr_hgnetv2_x": _official("PPHGNetV2_X_ssld_pretrained"),
+}
+"""Backbones trained on ImageNet, those with `ssld` in their names by distillation; no hash is
+published.
+
+Source: lyuwenyu/RT-DETR@068dfde rtdetrv2_pytorch/src/nn/backbone/presnet.py, `donwload_url`, and
+hgnetv2.py, `arch_configs` (Apache-2.0).
+"""
 
 DROPPED = ("encoder.pos_embed", "decoder.anchors", "decoder.valid_mask", "anchors", "valid_mask")
 """Prefixes of keys, without `model.`, that are left out: these follow from the input's size."""
