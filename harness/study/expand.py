@@ -6,29 +6,33 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness import data
+from detectors.interface import WeightsError
+from harness import data, released
 from harness.config import knobs
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.yaml_source import StudyError
 from harness.data import DataSet
+from harness.data.classes import ClassError
 from harness.study.code import Fingerprints
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
+from harness.study.start import Start, Starts
 from harness.study.study import Study, at
 
 OpenData = Callable[[DataConfig], DataSet]
 
 
 class Specs:
-    """Writes down the trials of a study, opening each data set that they need once."""
+    """Writes down the trials of a study, opening each data set and weights that they need once."""
 
     def __init__(
         self, study: Study, open_data: Callable[[DataConfig], DataSet] = data.load
     ) -> None:
         self.study, self.open_data = study, open_data
         self.opened: dict[DataConfig, DataSet] = {}
-        self.fingerprints = Fingerprints(study.detector)
+        self.fingerprints: dict[str, Fingerprints] = {}
+        self.starts = Starts()
 
     def __call__(self, overrides: Mapping[str, Any], seed: int) -> TrialSpec:
         """Write down one trial.
@@ -39,14 +43,25 @@ class Specs:
         """
         study = self.study
         with study.placed(overrides):
-            setup = knobs.turn(study.setup(), overrides)
+            setup = study.setup(overrides)
         if setup.data not in self.opened:
             self.opened[setup.data] = self.open_data(setup.data)
         dataset = self.opened[setup.data]
         setup = _with_classes(study, setup, overrides, dataset)
-        code = self.fingerprints.of(setup.detector, study.measure)
-        spec = specify(study, setup, overrides, seed, dataset, code)
+        counted = "detector.num_classes" not in {**study.fixed, **overrides}
+        try:
+            setup, start = self.starts.of(setup, dataset, count=counted)
+        except (ClassError, StudyError, WeightsError) as error:
+            raise StudyError(f"{study.where('weights')}: {error}") from error
+        setup = released.resolve_auto(setup, _has_backbone(study, setup, start))
+        code = self._code_of(study.detector_of(overrides)).of(setup.detector, study.measure)
+        spec = specify(study, setup, overrides, seed, dataset, code, start)
         return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
+
+    def _code_of(self, detector: str) -> Fingerprints:
+        if detector not in self.fingerprints:
+            self.fingerprints[detector] = Fingerprints(detector)
+        return self.fingerprints[detector]
 
 
 def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
@@ -70,6 +85,12 @@ def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
             raise StudyError(_same(study, specs[spec.trial], spec))
         specs[spec.trial] = spec
     return list(specs.values())
+
+
+def _has_backbone(study: Study, setup: Setup, start: Start | None) -> bool:
+    """Say whether a trial's backbone is not to be trained from nothing."""
+    is_given = start is not None and (start.parts is None or "backbone" in start.parts)
+    return is_given or setup.recipe is None or "accuracy" not in study.measure
 
 
 def _with_classes(

@@ -100,7 +100,7 @@ class TrialSpec(Settings):
         return Setup(config, self.recipe, self.data, self.latency, weights)
 
     @property
-    def is_trained(self) -> bool:
+    def trains(self) -> bool:
         """Whether the trial trains, and does not only look at weights that there are."""
         return "accuracy" in self.measure and self.recipe is not None
 
