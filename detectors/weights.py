@@ -5,18 +5,20 @@ The config names the classes, by label; `detectors.class_names` reads them, of u
 
 from __future__ import annotations
 
+import difflib
 import json
 import pickle
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from detectors import rows
 from detectors.config import flatten, override
 from detectors.configs import is_trusted, resolve
 from detectors.interface import Detector, WeightsError
@@ -131,30 +133,112 @@ def read(path: str | Path) -> dict[str, Any]:
     raise WeightsError(f"{file}: weights are read from .safetensors, .pth or .pt files")
 
 
-def fill(detector: Detector, weights: str | Path | Mapping[str, Any]) -> None:
-    """Load weights into a detector; every key must fit.
+class Taken(NamedTuple):
+    """What a detector took from weights."""
+
+    tensors: int  # taken, whole or some of their rows
+    fresh: tuple[str, ...]  # keys of the tensors that start anew, whole or some of their rows
+    parameters: int  # of the detector
+    fresh_parameters: int  # those of them that start anew
+    text: str  # all of it in one line
+
+
+def fill(
+    detector: Detector,
+    source: str | Path | Mapping[str, Any],
+    *,
+    parts: Sequence[str] | None = None,
+    labels: Sequence[int | None] | Literal["fresh"] | None = None,
+) -> Taken:
+    """Load weights into a detector; what is taken has to fit to the last tensor.
 
     Args:
-        detector: takes the weights.
-        weights: a path that `read` knows or a state dict, in our keys or in upstream's.
+        detector: takes the weights; what it does not take stays as it is.
+        source: a path that `read` knows or a state dict, in our keys or in upstream's.
+        parts: names of the stages whose tensors are taken, such as `backbone`; None for all.
+        labels: the label in the weights of each of the detector's classes, None for a class that
+            they lack, whose rows stay as they are; `fresh` leaves all tensors that follow the
+            number of classes as they are. None takes the same classes in the same order.
 
     Raises:
-        WeightsError: keys are missing or unknown, or shapes differ.
+        WeightsError: the weights cannot be read, keys are missing or unknown, shapes differ, or
+            there is no such part or label.
     """
-    state = weights if isinstance(weights, Mapping) else read(weights)
+    own = detector.state_dict()
+    wanted = _of_parts(own, _known_parts(own, parts))
+    given = _of_parts(_translated(detector, source), parts)
+    of_classes = set(detector.class_tensors()) & wanted.keys() if labels is not None else set()
+    state = {key: value for key, value in given.items() if key not in of_classes}
+    _check({key: value for key, value in wanted.items() if key not in of_classes}, state)
+    if labels is not None and labels != "fresh":
+        moved = rows.chosen(detector, given, labels)
+        state |= {key: moved[key] for key in of_classes}
     try:
-        state = detector.translate(state)
-    except WeightsError:
-        raise
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise WeightsError(f"the weights are no state dict: {error}") from error
-    _check(detector.state_dict(), state)
-    try:
-        detector.load_state_dict(state)
+        detector.load_state_dict({**own, **state})
     except RuntimeError as error:  # such as tensors that are sparse
         raise WeightsError(
             f"the weights cannot be copied: {' '.join(str(error).split())}"
         ) from error
+    return _taken(detector, given, state, labels)
+
+
+def _known_parts(own: Mapping[str, Any], parts: Sequence[str] | None) -> Sequence[str] | None:
+    there = list(dict.fromkeys(key.partition(".")[0] for key in own))
+    for part in parts or ():
+        if part not in there:
+            nearest = difflib.get_close_matches(part, there, n=1)
+            hint = f"did you mean {nearest[0]}? " if nearest else ""
+            raise WeightsError(f"no part {part!r}; {hint}The detector has {', '.join(there)}.")
+    return parts
+
+
+def _of_parts(state: Mapping[str, Any], parts: Sequence[str] | None) -> dict[str, Any]:
+    return {k: v for k, v in state.items() if parts is None or k.partition(".")[0] in parts}
+
+
+def _translated(detector: Detector, source: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    content = source if isinstance(source, Mapping) else read(source)
+    try:
+        return detector.translate(content)
+    except WeightsError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(f"the weights are no state dict: {error}") from error
+
+
+def _taken(
+    detector: Detector,
+    given: Mapping[str, Any],
+    state: Mapping[str, Any],
+    labels: Sequence[int | None] | Literal["fresh"] | None,
+) -> Taken:
+    """Count what was taken.
+
+    Args:
+        detector: that took it.
+        given: the weights under its keys.
+        state: what it took of them.
+        labels: as `fill` has them.
+    """
+    own, of_classes = detector.state_dict(), detector.class_tensors() if labels is not None else {}
+    without = 0 if labels is None or labels == "fresh" else sum(label is None for label in labels)
+    share = {key: without / own[key].shape[dim] for key, dim in of_classes.items() if key in state}
+    share |= dict.fromkeys((key for key in own if key not in state), 1.0)
+    sizes = {name: value.numel() for name, value in detector.named_parameters()}
+    total = sum(sizes.values())
+    anew = round(sum(share.get(name, 0.0) * size for name, size in sizes.items()))
+    stages = dict.fromkeys(key.partition(".")[0] for key in own if key in state)
+    text = f"taken: {', '.join(stages) or 'nothing'}"
+    left = [key for key in of_classes if key not in state and key.partition(".")[0] in stages]
+    count = rows.count_labels(detector, given)
+    if left:
+        classes = f" of {count} classes" if count else " that follow the number of classes"
+        text += f" without {len(left)} tensors{classes}"
+    elif without:
+        text += f" without rows for {without} of {len(labels or ())} classes"
+    text += f" ({anew / 1e6:.2g} M of {total / 1e6:.2g} M parameters start anew)" if anew else ""
+    fresh = tuple(key for key in own if share.get(key))
+    return Taken(len(state), fresh, total, anew, text)
 
 
 def _read_safetensors(file: Path) -> dict[str, Any]:
