@@ -13,7 +13,7 @@ from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.yaml_source import StudyError
 from harness.data import DataSet
-from harness.data.classes import ClassError
+from harness.data.classes import Choice, ClassError
 from harness.study.code import Fingerprints
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
@@ -27,9 +27,9 @@ class Specs:
     """Writes down the trials of a study, opening each data set and weights that they need once."""
 
     def __init__(
-        self, study: Study, open_data: Callable[[DataConfig], DataSet] = data.load
+        self, study: Study, open_data: OpenData = data.load, choice: Choice | None = None
     ) -> None:
-        self.study, self.open_data = study, open_data
+        self.study, self.open_data, self.choice = study, open_data, choice
         self.opened: dict[DataConfig, DataSet] = {}
         self.fingerprints: dict[str, Fingerprints] = {}
         self.starts = Starts()
@@ -50,11 +50,11 @@ class Specs:
         setup = _with_classes(study, setup, overrides, dataset)
         counted = "detector.num_classes" not in {**study.fixed, **overrides}
         try:
-            setup, start = self.starts.of(setup, dataset, count=counted)
+            setup, start = self.starts.of(setup, dataset, self.choice, count=counted)
         except (ClassError, StudyError, WeightsError) as error:
             raise StudyError(f"{study.where('weights')}: {error}") from error
         setup = released.resolve_auto(setup, _has_backbone(study, setup, start))
-        code = self._code_of(study.detector_of(overrides)).of(setup.detector, study.measure)
+        code = self._code_of(str(study.named(overrides)["detector"])).of(setup.detector, study.measure)
         spec = specify(study, setup, overrides, seed, dataset, code, start)
         return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
 
@@ -64,12 +64,15 @@ class Specs:
         return self.fingerprints[detector]
 
 
-def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
+def expand(
+    study: Study, open_data: OpenData = data.load, choice: Choice | None = None
+) -> list[TrialSpec]:
     """List a study's trials in the order they are run: seed by seed, the last axis fastest.
 
     Args:
         study: from `load`.
         open_data: opens a data set; called once for each that the trials need.
+        choice: what the command line says of the weights' classes.
 
     Raises:
         StudyError: an impossible combination, two trials that are the same, or a search, whose
@@ -78,7 +81,7 @@ def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
     """
     if study.search is not None:
         raise StudyError(f"{study.place('search')}: a search finds its trials as it goes")
-    make, specs = Specs(study, open_data), dict[str, TrialSpec]()
+    make, specs = Specs(study, open_data, choice), dict[str, TrialSpec]()
     for seed, overrides in itertools.product(study.seeds, study.variants()):
         spec = make(overrides, seed)
         if spec.trial in specs:

@@ -22,12 +22,12 @@ def check(study: Study) -> None:
         StudyError: naming file, line and remedy.
     """
     _check_keys(study)
-    rows = list(_rows(study))
-    named = _distinct({path: row[path] for path in NAMED if path in row} for row in rows)
+    all_of_them = list(rows(study))
+    named = _distinct({path: row[path] for path in NAMED if path in row} for row in all_of_them)
     _check_named(study, named)
     for path, axis in study.sweep.items():
         for index, value in enumerate(axis.values):
-            _check_value(study, rows, path, index, value)
+            _check_value(study, all_of_them, path, index, value)
     if study.sweep:
         study.variants()
 
@@ -46,8 +46,8 @@ def refusal(
         tried: the same, of all attempts.
         values: how they are written beside a condition, such as `values: [...]`.
     """
-    lacking, all_of_them = (_detectors(contexts) for contexts in (failed, tried))
-    others = [name for name in all_of_them if name not in lacking]
+    lacking, named = (_detectors(contexts) for contexts in (failed, tried))
+    others = [name for name in named if name not in lacking]
     if lacking and others:
         return (
             f"{error} (so for {', '.join(lacking)}; for the others alone:"
@@ -90,7 +90,7 @@ def _check_condition(study: Study, path: str, axis: Swept) -> None:
         if other not in above:
             hint = knobs.nearest(other, above)
             raise StudyError(
-                f"{place}: {other} is not swept above {path}{hint} a condition names an axis that is"
+                f"{place}: {other} is not swept above {path}{hint} a condition names such an axis"
             )
         known = [short(value) for value in study.sweep[other].values]
         for text in map(short, allowed):
@@ -100,23 +100,23 @@ def _check_condition(study: Study, path: str, axis: Swept) -> None:
                 )
 
 
-def _rows(study: Study) -> Iterable[Overrides]:
+def rows(study: Study) -> Iterable[Overrides]:
     """Return what trials override: of a sweep all of it, of a search what they name."""
     if study.design == "one_factor":
         return [{}, *({path: v} for path, axis in study.sweep.items() for v in axis.values)]
     if study.search is None:
         return study.variants() if study.sweep else [{}]
-    rows: list[dict[str, Any]] = [{}]
+    found: list[dict[str, Any]] = [{}]
     for path in (path for path in study.search.space if path in NAMED):
         axis, grown = study.search.space[path], list[dict[str, Any]]()
-        for row in rows:
+        for row in found:
             sure = axis.when.keys() <= set(NAMED)
             if not sure or axis.holds(row):
                 grown += [{**row, path: choice} for choice in axis.choices or ()]
             if not sure or not axis.holds(row):
                 grown.append(row)
-        rows = grown
-    return rows
+        found = grown
+    return found
 
 
 def _check_named(study: Study, named: Sequence[Overrides]) -> None:
@@ -124,26 +124,31 @@ def _check_named(study: Study, named: Sequence[Overrides]) -> None:
     failed: dict[str, list[Overrides]] = {}
     first: dict[str, KnobError] = {}
     for row in named:
+        _check_recipe(study, row)
         try:
-            found = study.setup(row)
+            study.setup(row)
         except KnobError as error:
             path = named_in(error, [*study.fixed, *NAMED])
             failed.setdefault(path, []).append(row)
             first.setdefault(path, error)
-            continue
-        if "accuracy" in study.measure and found.recipe is None and found.weights is None:
-            place = study.where("recipe") if "recipe" in study.axes else study.place("measure")
-            raise StudyError(
-                f"{place}: accuracy needs a recipe; add `recipe:` ({', '.join(recipe.names())}), or"
-                " `weights:` that are evaluated as they are"
-            )
-    for path, rows in failed.items():
-        if path in NAMED and path in rows[0]:
+    for path, lacking in failed.items():
+        if path in NAMED and path in lacking[0]:
             known = [short(value) for value in _values(study, path)]
-            place = study.place_of(path, known.index(short(rows[0][path])))
+            place = study.place_of(path, known.index(short(lacking[0][path])))
             raise StudyError(f"{place}: {first[path]}")
         values = f"values: [{short(study.fixed.get(path))}]"
-        raise StudyError(f"{study.where(path)}: {refusal(first[path], rows, named, values)}")
+        raise StudyError(f"{study.where(path)}: {refusal(first[path], lacking, named, values)}")
+
+
+def _check_recipe(study: Study, row: Overrides) -> None:
+    names = study.named(row)
+    if "accuracy" not in study.measure or names["recipe"] or names["weights"]:
+        return
+    place = study.where("recipe") if "recipe" in study.axes else study.place("measure")
+    raise StudyError(
+        f"{place}: accuracy needs a recipe; add `recipe:` ({', '.join(recipe.names())}), or"
+        " `weights:` that are evaluated as they are"
+    )
 
 
 def _values(study: Study, path: str) -> Sequence[Any]:
@@ -152,11 +157,11 @@ def _values(study: Study, path: str) -> Sequence[Any]:
 
 
 def _check_value(
-    study: Study, rows: Iterable[Overrides], path: str, index: int, value: Any
+    study: Study, given: Iterable[Overrides], path: str, index: int, value: Any
 ) -> None:
     """Turn one knob to one value under all that decides whether and how it exists."""
     groups = deciding(path)
-    own = [row for row in rows if path in row and row[path] is value]
+    own = [row for row in given if path in row and row[path] is value]
     contexts = _distinct({k: v for k, v in row.items() if k in groups} for row in own)
     failed: list[Overrides] = []
     first: KnobError | None = None
@@ -174,8 +179,8 @@ def _check_value(
     raise StudyError(f"{place}: {refusal(first, failed, contexts, 'values: [...]')}")
 
 
-def _distinct(rows: Iterable[Overrides]) -> list[Overrides]:
-    return list({repr(row): row for row in rows}.values())
+def _distinct(given: Iterable[Overrides]) -> list[Overrides]:
+    return list({repr(row): row for row in given}.values())
 
 
 def _detectors(contexts: Iterable[Overrides]) -> list[str]:

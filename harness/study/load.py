@@ -39,8 +39,10 @@ def load(name_or_path: str | Path, *, data: str | None = None, sets: Sequence[st
         source = study_source.replaced(source, ("data",), data, f"--data {data}")
     if not source.value.get("sweep") and "search" not in source.value:
         where = source.place("sweep")
-        raise StudyError(f"{where}: nothing is swept; add `sweep: {{detector.KNOB: [A, B]}}`, or"
-            " `sweep: {detector: [A, B]}`")
+        raise StudyError(
+            f"{where}: nothing is swept; add `sweep: {{detector.KNOB: [A, B]}}`, or"
+            " `sweep: {detector: [A, B]}`"
+        )
     study = _resolved(source)
     study._given = Given(data, tuple(sets))
     _check_table(study)
@@ -48,7 +50,12 @@ def load(name_or_path: str | Path, *, data: str | None = None, sets: Sequence[st
 
 
 def single(
-    detector: str, recipe_name: str, data_name: str, sets: Sequence[str] = (), seed: int = 0
+    detector: str,
+    recipe_name: str,
+    data_name: str,
+    sets: Sequence[str] = (),
+    seed: int = 0,
+    weights: str | None = None,
 ) -> Study:
     """Make the study behind `detbench train`: one detector, nothing swept.
 
@@ -61,7 +68,7 @@ def single(
         "recipe": recipe_name,
         "data": data_name,
     }
-    tree |= {"measure": ["complexity", "accuracy"], "seeds": [seed]}
+    tree |= {"measure": ["complexity", "accuracy"], "seeds": [seed], "weights": weights}
     source = Source("command line", tree, {})
     for text in sets:
         source = study_source.with_set(source, text)
@@ -115,7 +122,7 @@ def _explain(source: Source, error: ValidationError) -> str:
 def _keys(path: tuple[str, ...]) -> list[str]:
     """Return the keys that a part of a study may have."""
     kinds: dict[str, type[Settings]] = {"racing": Racing, "search": Search, "weights": Weights}
-    axes = {("sweep",): Swept, ("search", "space"): Axis}
+    axes: dict[tuple[str, ...], type[Settings]] = {("sweep",): Swept, ("search", "space"): Axis}
     kind = axes.get(path[:-1]) or kinds.get("".join(path), Study)
     return [field.alias or name for name, field in kind.model_fields.items()]
 

@@ -112,7 +112,7 @@ class Present:
         try:
             own: Any = self._write({}, self.study.seeds[0]).trial
         except StudyError:  # the search replaces what cannot be built as it is
-            own = [self.study.detector_of({}), self.study.setup().flat()]
-            own = [*own, sorted(self.study.measure)]
+            detector, measure = self.study.named({})["detector"], sorted(self.study.measure)
+            own = [detector, self.study.setup().flat(), measure]
         axes = self.study.search.model_dump(mode="json", include={"space"})
         return digest([own, axes], length=8)

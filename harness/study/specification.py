@@ -146,7 +146,7 @@ def specify(
         study=study.name,
         trial=_named(result, start),
         name=describe(overrides),
-        detector=study.detector_of(overrides),
+        detector=str(study.named(overrides)["detector"]),
         knobs=flat,
         recipe=setup.recipe,
         data=setup.data,

@@ -18,6 +18,9 @@ from harness.config.yaml_source import StudyError
 from harness.data import DataSet, Split, classes
 from harness.data.classes import Choice, Known, Matched
 from harness.records import RecordError, digest, record
+from harness.records.progress import OnProgress, ignore
+from harness.study import fitting
+from harness.study.study import Study
 
 Labels: TypeAlias = tuple[int | None, ...] | Literal["fresh"] | None
 STAGES = ("backbone", "neck", "head")
@@ -82,15 +85,15 @@ class Starts:
         self.taken: dict[str, Taken] = {}
 
     def of(
-        self, setup: Setup, dataset: DataSet, *, count: bool = True, choice: Choice | None = None
+        self, setup: Setup, dataset: DataSet, choice: Choice | None = None, *, count: bool = True
     ) -> tuple[Setup, Start | None]:
         """Match the weights of a trial with the classes of its data set.
 
         Args:
             setup: of the trial.
             dataset: of the trial.
-            count: whether a detector that is evaluated gets as many classes as its weights have.
             choice: what the command line says of classes; None where the study's words count.
+            count: whether a detector that is evaluated gets as many classes as its weights have.
 
         Returns:
             The setup, and the start; None without weights.
@@ -116,9 +119,8 @@ class Starts:
                 " `recipe:`, so that the rest is trained"
             )
         if found.path is None:
-            return setup, start.model_copy(
-                update={"labels": _word(given), "taken": f"not at hand yet; fetched from {found.url}"}
-            )
+            told = f"not at hand yet; fetched from {found.url}"
+            return setup, start.model_copy(update={"labels": _word(given), "taken": told})
         if start.parts is None or OF_CLASSES in start.parts:
             known = self._known(found.path, found.digest, setup.detector)
             if start.evaluated and count:
@@ -140,6 +142,29 @@ class Starts:
         if key not in self.taken:
             self.taken[key] = _fill(config.build(), path, start)
         return self.taken[key]
+
+
+def fetch(study: Study, on_progress: OnProgress = ignore) -> None:
+    """Have the released weights here that a study's trials start from.
+
+    Raises:
+        StudyError: they cannot be had.
+    """
+    for row in fitting.rows(study):
+        setup = study.setup(row)
+        if setup.weights is None:
+            continue
+        wanted = setup.weights
+        try:
+            released.find(
+                setup.detector,
+                wanted.source,
+                fetch=True,
+                parts=wanted.parts,
+                on_progress=on_progress,
+            )
+        except WeightsError as error:
+            raise StudyError(f"{study.where('weights')}: {error}") from error
 
 
 def take(detector: Detector, start: Start) -> Taken:
@@ -233,7 +258,9 @@ def _matched(
     if choice is not None and (choice.pairs or choice.in_order):
         found = classes.match(known, dataset.name, wanted, choice)
     elif word == "same":
-        found = _same(known, dataset, wanted) if start.evaluated else Matched((), ())
+        if not start.evaluated:
+            return _Matched(None, known.names, ())
+        found = classes.match(known, dataset.name, wanted, Choice(in_order=True))
     elif word == "fresh" and not start.evaluated:
         return _Matched("fresh", known.names, ())
     else:
@@ -248,11 +275,10 @@ def _matched(
             return _Matched("fresh", known.names, (f"{note}; what belongs to a class starts anew",))
         found = classes.match(known, dataset.name, wanted, Choice(shared=True))
     if start.evaluated:
-        whole = found.is_whole
         shared = [n for n, label in zip(wanted, found.labels, strict=True) if label is not None]
-        labels = None if found.is_same else found.labels
-        return _Matched(labels, known.names, found.notes, None if whole else tuple(shared))
-    labels = _labels(found, known, setup.detector.num_classes) if found.labels else None
+        kept = None if found.is_same else found.labels
+        return _Matched(kept, known.names, found.notes, None if found.is_whole else tuple(shared))
+    labels = _labels(found, known, setup.detector.num_classes)
     return _Matched(labels, known.names, found.notes)
 
 
@@ -264,10 +290,6 @@ def _labels(found: Matched, known: Known, num_classes: int) -> Labels:
     behind = [*rest, *([None] * spare)][:spare]
     labels = (*found.labels, *behind)
     return None if labels == tuple(range(known.num_labels)) else labels
-
-
-def _same(known: Known, dataset: DataSet, wanted: list[str]) -> Matched:
-    return classes.match(known, dataset.name, wanted, Choice(in_order=True))
 
 
 def _why_not(known: Known, dataset: DataSet, wanted: list[str], lacking: list[str]) -> str | None:

@@ -58,7 +58,7 @@ class Study(Settings):
     """A recipe of studies/recipes or a file; needed when accuracy is measured, but for a trial with
     weights: without a recipe these are evaluated as they are."""
     weights: Weights | None = None
-    """What training starts from: a file, a folder of ours or the name of a release; or a mapping."""
+    """What training starts from: a file, a folder of ours, the name of a release, or a mapping."""
     measure: Annotated[tuple[Measure, ...], Field(min_length=1)] = get_args(Measure)
     """What each trial measures."""
     sweep: dict[str, Swept] = {}
@@ -100,16 +100,16 @@ class Study(Settings):
             KnobError: beginning with the path of what is wrong.
         """
         given = overrides or {}
-        names = {name: given.get(name, self._usual(name)) for name in NAMED}
+        names = self.named(given)
         key = repr(names)
         if key not in self._bases:
             self._bases[key] = self._base(**names)
         own = {path: value for path, value in given.items() if path not in NAMED}
         return knobs.turn(self._bases[key], own)
 
-    def detector_of(self, overrides: Mapping[str, Any]) -> str:
-        """Return the name of a trial's detector."""
-        return str(overrides.get("detector", self._usual("detector")))
+    def named(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a trial's detector, recipe and weights as they are written."""
+        return {name: overrides.get(name, self._usual(name)) for name in NAMED}
 
     @property
     def detectors(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def variants(
     """
     conditional = [path for path, axis in sweep.items() if axis.when]
     if conditional and design not in ("grid", "zip"):
-        raise DesignError(f"{conditional[0]} has `when:`, for which {design} has no place; use grid")
+        raise DesignError(f"{conditional[0]} has `when:`, which needs grid or zip")
     match design:
         case "grid":
             return _crossed(sweep)
