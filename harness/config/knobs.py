@@ -173,7 +173,7 @@ def _explain(error: ValidationError, settings: BaseModel, root: str) -> str:
     if first["type"] == "extra_forbidden":
         return _unknown(path, {f"{root}.{k}": v for k, v in flatten(settings).items()})
     message = first["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}, got {first['input']!r}"
+    return f"{path}: {message}" + (f", got {first['input']!r}" if first["loc"] else "")
 
 
 def _unknown(path: str, known: Mapping[str, Any]) -> str:

@@ -54,7 +54,9 @@ class Specs:
         except (ClassError, StudyError, WeightsError) as error:
             raise StudyError(f"{study.where('weights')}: {error}") from error
         setup = released.resolve_auto(setup, _has_backbone(study, setup, start))
-        code = self._code_of(str(study.named(overrides)["detector"])).of(setup.detector, study.measure)
+        code = self._code_of(str(study.named(overrides)["detector"])).of(
+            setup.detector, study.measure
+        )
         spec = specify(study, setup, overrides, seed, dataset, code, start)
         return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
 

@@ -26,8 +26,7 @@ def check(study: Study) -> None:
     named = _distinct({path: row[path] for path in NAMED if path in row} for row in all_of_them)
     _check_named(study, named)
     for path, axis in study.sweep.items():
-        for index, value in enumerate(axis.values):
-            _check_value(study, all_of_them, path, index, value)
+        _check_values(study, all_of_them, path, axis)
     if study.sweep:
         study.variants()
 
@@ -156,27 +155,29 @@ def _values(study: Study, path: str) -> Sequence[Any]:
     return axis.values if isinstance(axis, Swept) else axis.choices or ()
 
 
-def _check_value(
-    study: Study, given: Iterable[Overrides], path: str, index: int, value: Any
-) -> None:
-    """Turn one knob to one value under all that decides whether and how it exists."""
-    groups = deciding(path)
-    own = [row for row in given if path in row and row[path] is value]
-    contexts = _distinct({k: v for k, v in row.items() if k in groups} for row in own)
+def _check_values(study: Study, given: Iterable[Overrides], path: str, axis: Swept) -> None:
+    """Turn one knob to all its values, under all that decides whether and how it exists."""
+    kept = {path, *deciding(path)}
+    tried = _distinct({k: v for k, v in row.items() if k in kept} for row in given if path in row)
     failed: list[Overrides] = []
-    first: KnobError | None = None
-    for context in contexts:
+    errors: list[KnobError] = []
+    for row in tried:
         try:
-            study.setup({**context, path: value})
+            study.setup(row)
         except KnobError as error:
-            failed.append(context)
-            first = first or error
-    if first is None:
+            failed.append(row)
+            errors.append(error)
+    if not failed:
         return
     known = study.setup({k: v for k, v in failed[0].items() if k in NAMED}).flat()
-    exists = any(name == path or name.startswith(f"{path}.") for name in known)
-    place = study.place_of(path, index) if exists else study.place("sweep", path)
-    raise StudyError(f"{place}: {refusal(first, failed, contexts, 'values: [...]')}")
+    place = study.place("sweep", path)
+    if any(name == path or name.startswith(f"{path}.") for name in known):
+        index = next(i for i, value in enumerate(axis.values) if value is failed[0][path])
+        place = study.place_of(path, index)
+    besides, all_of_them = (
+        [{k: v for k, v in row.items() if k != path} for row in rows] for rows in (failed, tried)
+    )
+    raise StudyError(f"{place}: {refusal(errors[0], besides, all_of_them, 'values: [...]')}")
 
 
 def _distinct(given: Iterable[Overrides]) -> list[Overrides]:

@@ -163,12 +163,6 @@ def specify(
     )
 
 
-def started_from(spec: TrialSpec, start: Start) -> TrialSpec:
-    """Return the trial that starts from weights."""
-    trial = digest([spec.trial, start.identity])
-    return spec.model_copy(update={"start": start, "trial": trial})
-
-
 def _named(result: Mapping[str, Any], start: Start | None) -> str:
     """Hash what determines a result."""
     own = digest(result)

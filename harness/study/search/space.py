@@ -74,6 +74,8 @@ def checked(setup: MakeSetup, space: Space) -> dict[str, Axis]:
         SpaceError: an unknown knob, a value of the wrong type, an impossible condition.
     """
     for index, path in enumerate(space):
+        if path in NAMED and space[path].choices is None:
+            raise SpaceError(f"{path} takes choices, and no range", path)
         _check_condition(space, path, list(space)[:index])
     return {path: _fitted(setup, space, path) for path in space}
 
@@ -139,8 +141,6 @@ def _fitted(setup: MakeSetup, space: Space, path: str) -> Axis:
     if axis.choices is not None:
         _try_choices(setup, contexts, path, axis.choices)
         return axis
-    if path in NAMED:
-        raise SpaceError(f"{path} takes choices, and no range", path)
     ends = {end: _tried(setup, contexts, path, end, getattr(axis, end)) for end in ENDS}
     if isinstance(ends["low"], int) and not isinstance(axis.step or 1, int):
         raise SpaceError(f"{path} takes whole numbers, and so does its step", path, "step")
