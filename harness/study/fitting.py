@@ -10,7 +10,7 @@ from detectors.config import KnobError
 from harness.config import knobs, recipe
 from harness.config.axes import Swept, short
 from harness.config.yaml_source import StudyError
-from harness.study.study import NAMED, Study, named_in
+from harness.study.study import NAMED, Study, named_in, values_of
 
 Overrides = Mapping[str, Any]
 
@@ -132,7 +132,7 @@ def _check_named(study: Study, named: Sequence[Overrides]) -> None:
             first.setdefault(path, error)
     for path, lacking in failed.items():
         if path in NAMED and path in lacking[0]:
-            known = [short(value) for value in _values(study, path)]
+            known = [short(value) for value in values_of(study.axes[path])]
             place = study.place_of(path, known.index(short(lacking[0][path])))
             raise StudyError(f"{place}: {first[path]}")
         values = f"values: [{short(study.fixed.get(path))}]"
@@ -148,11 +148,6 @@ def _check_recipe(study: Study, row: Overrides) -> None:
         f"{place}: accuracy needs a recipe; add `recipe:` ({', '.join(recipe.names())}), or"
         " `weights:` that are evaluated as they are"
     )
-
-
-def _values(study: Study, path: str) -> Sequence[Any]:
-    axis = study.axes[path]
-    return axis.values if isinstance(axis, Swept) else axis.choices or ()
 
 
 def _check_values(study: Study, given: Iterable[Overrides], path: str, axis: Swept) -> None:

@@ -114,10 +114,14 @@ class Study(Settings):
     @property
     def detectors(self) -> tuple[str, ...]:
         """Return the names of all detectors, whose code is trusted."""
-        axis = self.axes.get("detector")
-        swept = () if axis is None else axis.values if isinstance(axis, Swept) else axis.choices
-        own = () if self.detector is None else (self.detector,)
-        return tuple(dict.fromkeys(map(str, (*own, *(swept or ())))))
+        return tuple(dict.fromkeys(map(str, self.all_named("detector"))))
+
+    def all_named(self, name: str) -> list[Any]:
+        """Return all detectors, recipes or weights of the trials, as they are written."""
+        own, axis = getattr(self, name), self.axes.get(name)
+        found = () if axis is None else values_of(axis)
+        is_used = own is not None or axis is None or axis.when or self.design == "one_factor"
+        return [*([own] if is_used else []), *found]
 
     @property
     def axes(self) -> Mapping[str, Swept | Axis]:
@@ -129,7 +133,7 @@ class Study(Settings):
         own, axis = getattr(self, name), self.axes.get(name)
         if own is not None or axis is None or axis.when or self.design == "one_factor":
             return own
-        return (axis.values if isinstance(axis, Swept) else axis.choices or (None,))[0]
+        return next(iter(values_of(axis)), None)
 
     def _base(self, **names: Any) -> Setup:
         """Return what is named, with the knobs turned that hold for all trials."""
@@ -198,6 +202,11 @@ class Study(Settings):
         except KnobError as error:
             path = named_in(error, [*changes, *self.fixed, *NAMED])
             raise StudyError(f"{self.where(path)}: {error}") from error
+
+
+def values_of(axis: Swept | Axis) -> tuple[Any, ...]:
+    """Return the values of an axis; none of a range."""
+    return axis.values if isinstance(axis, Swept) else axis.choices or ()
 
 
 def named_in(error: KnobError, paths: Iterable[str]) -> str:
