@@ -26,6 +26,7 @@ from harness.cli.options import (
     Sets,
     SharedClasses,
     Size,
+    StartWeights,
     Storage,
     StudyName,
     TrackingUri,
@@ -34,6 +35,7 @@ from harness.cli.options import (
     Where,
     at_most_one,
     sized,
+    with_weights,
 )
 from harness.cli.rest import rest_app
 
@@ -62,6 +64,7 @@ def run(
     study: StudyName,
     data: Data = None,
     set_: Sets = None,
+    weights: StartWeights = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Trials at a time; else one a device.")
     ] = None,
@@ -123,7 +126,8 @@ def run(
         keep_stale=keep_stale,
         fresh=fresh,
     )
-    return command.run(study, data, set_ or [], options, as_json=as_json)
+    sets = with_weights(set_, weights)
+    return command.run(study, data, sets, options, as_json=as_json)
 
 
 @app.command()
