@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.lists import data_app, list_app
+from harness.cli.lists import data_app, list_app, weights_app
 from harness.cli.options import (
     Classes,
     Data,
@@ -27,6 +27,7 @@ from harness.cli.options import (
     SharedClasses,
     Size,
     Split,
+    StartWeights,
     Storage,
     StudyName,
     TrackingUri,
@@ -35,6 +36,7 @@ from harness.cli.options import (
     Where,
     at_most_one,
     sized,
+    with_weights,
 )
 from harness.cli.rest import rest_app
 
@@ -54,6 +56,7 @@ app = typer.Typer(
 )
 app.add_typer(list_app, name="list")
 app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
 app.add_typer(rest_app)
 
 
@@ -62,6 +65,7 @@ def run(
     study: StudyName,
     data: Data = None,
     set_: Sets = None,
+    weights: StartWeights = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Trials at a time; else one a device.")
     ] = None,
@@ -123,7 +127,8 @@ def run(
         keep_stale=keep_stale,
         fresh=fresh,
     )
-    return command.run(study, data, set_ or [], options, as_json=as_json)
+    sets = with_weights(set_, weights)
+    return command.run(study, data, sets, options, as_json=as_json)
 
 
 @app.command()

@@ -21,12 +21,10 @@ from harness.config import knobs
 from harness.config.knobs import Setup
 from harness.config.recipe import Recipe
 from harness.data import OneSplit, classes
-from harness.data.classes import Choice, Known
-from harness.records import RecordError, record
+from harness.data.classes import Choice
 from harness.records.progress import OnProgress
-from harness.study import StudyError, TrialSpec
-from harness.study.specification import started_from
-from harness.trials.learn import build
+from harness.study import Study, StudyError
+from harness.study.start import fetch, known_classes
 
 NUM_CLASSES = "detector.num_classes"
 
@@ -142,62 +140,6 @@ def counted(
     return knobs.turn(setup, {NUM_CLASSES: known or count})
 
 
-def known_classes(source: str, config: Any) -> Known:
-    """Return what weights were trained to find, as they say or as the record beside them does.
-
-    Args:
-        source: a file or folder of weights.
-        config: of the detector that takes them.
-
-    Raises:
-        WeightsError: they cannot be read.
-    """
-    found = detectors.class_names(source, config)
-    count = detectors.count_classes(source, config) or config.num_classes
-    if found is None:
-        return Known(source, count, _recorded(Path(source), count))
-    note = f"{source} names no classes; as in upstream's releases they are taken for COCO's"
-    return Known(source, count, found.names, note if found.assumed else "")
-
-
-def _recorded(source: Path, count: int) -> tuple[str, ...] | None:
-    """Return the classes of the trial that left its record beside weights of its own."""
-    folder = source if source.is_dir() else source.parent
-    if source.is_file() and source.name != detector_weights.WEIGHTS_FILE:
-        return None
-    try:
-        names = record.read(folder).data.get("classes")
-    except (OSError, RecordError):
-        return None
-    if not isinstance(names, list) or len(names) > count:
-        return None
-    return tuple(map(str, names))
-
-
-def starting_from(
-    spec: TrialSpec, weights: str, choice: Choice
-) -> tuple[TrialSpec, tuple[str, ...]]:
-    """Let a trial begin with weights, whose classes are matched with those of its data set.
-
-    Returns:
-        The trial, and notes on the classes.
-
-    Raises:
-        ClassError: the classes of the weights are not those of the data set, or unknown.
-        WeightsError: the weights do not fit.
-    """
-    config, wanted = spec.setup.detector, spec.dataset["classes"]
-    known = known_classes(weights, config)
-    matched = classes.match(known, spec.dataset["name"], wanted, choice)
-    found = [label for label in matched.labels if label is not None]
-    rest = [label for label in range(known.num_labels) if label not in found]
-    labels = (*found, *rest[: config.num_classes - len(found)])  # what no class has goes behind
-    same = labels == tuple(range(known.num_labels)) or len(labels) != config.num_classes
-    spec = started_from(spec, Path(weights), None if same else labels)
-    build(spec, config)
-    return spec, matched.notes
-
-
 def over(shared: Sequence[str] | None, split: str = "val") -> dict[str, Any]:
     """Return what a protocol says of classes and split: nothing of all classes, nor of `val`."""
     known = {} if shared is None else {"classes": list(shared)}
@@ -233,3 +175,11 @@ def one_line(title: str, recipe: Recipe | None) -> Iterator[OnProgress]:
     with Board(console.stderr()) as board:
         board.begin(title, title, recipe)
         yield lambda step: board.update(title, step)
+
+
+def get_weights(study: Study) -> None:
+    """Download the released weights that a study starts from, and show how far that is."""
+    if study.weights is None and "weights" not in study.axes:
+        return
+    with Board(console.stderr()) as board, board.row("weights") as on_progress:
+        fetch(study, on_progress)

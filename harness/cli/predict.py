@@ -18,7 +18,6 @@ from harness.cli.console import print_json
 from harness.cli.models import (
     configured,
     counted,
-    known_classes,
     note,
     one_line,
     trusted_names,
@@ -34,6 +33,7 @@ from harness.measure.accuracy import evaluate as evaluation
 from harness.records import record
 from harness.records.progress import Progress
 from harness.study import StudyError
+from harness.study.start import known_classes
 
 BATCH = 8  # photographs at once, as in an evaluation
 FILES = ("detections.json", "detections-against.json")

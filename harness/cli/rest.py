@@ -73,9 +73,9 @@ def train(
     from harness.cli import train as command
     from harness.engine import devices
 
-    plan = study.single(detector, recipe, data, set_ or [], seed)
+    plan = study.single(detector, recipe, data, set_ or [], seed, weights)
     where = devices.device(device)
-    return command.train(plan, weights, out, where, classes=classes or [], as_json=as_json)
+    return command.train(plan, out, where, classes=classes or [], as_json=as_json)
 
 
 def _refuse_with_resume(options: Mapping[str, Any]) -> None:
