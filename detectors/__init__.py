@@ -10,19 +10,29 @@ from torch import Tensor
 
 from detectors.config import override
 from detectors.configs import CONFIGS, is_trusted, names, resolve
+from detectors.folding import Convolution, folded_norms, restore_norms, unfold
 from detectors.interface import Detector, DetectorConfig
 from detectors.labels import ClassNames, class_names, count_classes, with_labels
+from detectors.release import Release
+from detectors.releases import PARTS, RELEASES
 from detectors.weights import fill
 
 __all__ = [
     "CONFIGS",
+    "PARTS",
+    "RELEASES",
     "ClassNames",
+    "Convolution",
+    "Release",
     "class_names",
     "count_classes",
     "create",
+    "folded_norms",
     "is_trusted",
     "names",
     "resolve",
+    "restore_norms",
+    "unfold",
     "with_labels",
 ]
 

@@ -27,11 +27,22 @@ class Knob(NamedTuple):
     type: str  # e.g. float, letterbox | stretch
     doc: str
     inference_only: bool  # whether it leaves training untouched
+    unsaid: bool = False  # whether hashes of results leave it out
 
 
 def inference_only(default: Any) -> Any:
     """Declare a field that acts only after training, so that its variants share one training."""
     return field(default=default, metadata={"inference_only": True})
+
+
+def added_later(default: Any) -> Any:
+    """Declare a field that results were made without: at its default, hashes leave it out."""
+    return field(default=default, metadata={"added_later": True})
+
+
+def of_result(config: Any) -> dict[str, Any]:
+    """Return the knobs that the hash of a result contains, by dotted path."""
+    return {knob.path: knob.value for knob in describe(config) if not knob.unsaid}
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -98,7 +109,9 @@ def _walk(config: Any, prefix: str, *, inference: bool) -> Iterator[Knob]:
                 yield Knob(f"{path}.type", type(value).__name__, names, doc, only)
             yield from _walk(value, path + ".", inference=only)
         else:
-            yield Knob(path, value, _spell(hints[item.name]), docs.get(item.name, ""), only)
+            unsaid = "added_later" in item.metadata and value == item.default
+            doc = docs.get(item.name, "")
+            yield Knob(path, value, _spell(hints[item.name]), doc, only, unsaid)
 
 
 def _others(config: Any, prefix: str) -> Iterator[tuple[str, list[Knob]]]:

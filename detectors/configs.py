@@ -18,9 +18,10 @@ from typing import Any, cast
 from detectors.config import KnobError
 from detectors.interface import DetectorConfig
 from detectors.rtdetr import HGNETV2_L, HGNETV2_X, R18, R34, R50, R50_M, R101
-from detectors.rtmdet import TINY, L, M, S, X
+from detectors.rtmdet import NANO, TINY, L, M, S, X
 
 CONFIGS: dict[str, DetectorConfig] = {
+    "rtmdet_nano": NANO,
     "rtmdet_tiny": TINY,
     "rtmdet_s": S,
     "rtmdet_m": M,

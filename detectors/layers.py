@@ -107,23 +107,41 @@ class DepthwiseSeparable(nn.Sequential):
     Source: MobileNets, arXiv:1704.04861, sec. 3.1.
     """
 
-    def __init__(self, channels: int, kernel_size: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1
+    ) -> None:
         super().__init__(
-            ConvNormAct(channels, channels, kernel_size, groups=channels),
-            ConvNormAct(channels, channels, 1),
+            ConvNormAct(in_channels, in_channels, kernel_size, stride=stride, groups=in_channels),
+            ConvNormAct(in_channels, out_channels, 1),
         )
+
+
+def conv_norm_act(
+    in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, depthwise: bool
+) -> nn.Module:
+    """Return a convolution with normalisation and activation, depth-wise separable or ordinary."""
+    block = DepthwiseSeparable if depthwise else ConvNormAct
+    return block(in_channels, out_channels, kernel_size, stride=stride)
 
 
 class CSPNeXtBlock(nn.Module):
     """A 3x3 convolution, then a depth-wise separable one with a large kernel.
 
+    Args:
+        channels: of the input and the output.
+        kernel_size: of the second convolution.
+        identity: whether the input is added.
+        depthwise: whether the first convolution is depth-wise separable, too.
+
     Source: RTMDet, arXiv:2212.07784, sec. 3.2 and fig. 3.
     """
 
-    def __init__(self, channels: int, kernel_size: int, *, identity: bool) -> None:
+    def __init__(
+        self, channels: int, kernel_size: int, *, identity: bool, depthwise: bool = False
+    ) -> None:
         super().__init__()
-        self.conv = ConvNormAct(channels, channels, 3)
-        self.separable = DepthwiseSeparable(channels, kernel_size)
+        self.conv = conv_norm_act(channels, channels, 3, depthwise=depthwise)
+        self.separable = DepthwiseSeparable(channels, channels, kernel_size)
         self.identity = identity
 
     def forward(self, x: Tensor) -> Tensor:
@@ -161,6 +179,7 @@ class CSPLayer(nn.Module):
         expand_ratio: width of each branch, as a share of `out_channels`.
         identity: whether blocks add their input.
         attention: whether channel attention acts on the joined branches.
+        depthwise: whether every convolution of the blocks is depth-wise separable.
 
     Source: CSPNet, arXiv:1911.11929, sec. 3.1, with the blocks of RTMDet, arXiv:2212.07784.
     """
@@ -175,13 +194,17 @@ class CSPLayer(nn.Module):
         expand_ratio: float,
         identity: bool = False,
         attention: bool = False,
+        depthwise: bool = False,
     ) -> None:
         super().__init__()
         hidden = int(out_channels * expand_ratio)
         self.main = ConvNormAct(in_channels, hidden, 1)
         self.short = ConvNormAct(in_channels, hidden, 1)
         self.blocks = nn.Sequential(
-            *(CSPNeXtBlock(hidden, kernel_size, identity=identity) for _ in range(num_blocks))
+            *(
+                CSPNeXtBlock(hidden, kernel_size, identity=identity, depthwise=depthwise)
+                for _ in range(num_blocks)
+            )
         )
         self.attention = ChannelAttention(2 * hidden) if attention else nn.Identity()
         self.final = ConvNormAct(2 * hidden, out_channels, 1)
@@ -223,14 +246,36 @@ class PerLevel(nn.ModuleList):
 
 
 class SepBN(nn.Module):
-    """A 3x3 convolution that all levels share, with each level's own normalisation; SiLU.
+    """A convolution that all levels share, with each level's own normalisation; SiLU.
+
+    Args:
+        in_channels: of every level.
+        out_channels: of every level.
+        num_levels: levels that share the convolution.
+        kernel_size: side of the kernel, odd.
+        groups: of the convolution.
 
     Source: RTMDet, arXiv:2212.07784, sec. 3.2, after NAS-FPN's separate BN, arXiv:1904.07392.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, num_levels: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_levels: int,
+        *,
+        kernel_size: int = 3,
+        groups: int = 1,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            padding=kernel_size // 2,
+            groups=groups,
+            bias=False,
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(out_channels) for _ in range(num_levels))
         self.act = nn.SiLU(inplace=True)
 

@@ -14,13 +14,16 @@ UNIT = {
         assigners assigners_by_hand boxes config configs losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
-    "harness/cli": "console text verdicts",
+    "harness/cli": "console drawing text verdicts",
     "harness/config": "data recipe secrets yaml_source",
-    "harness/data": "augment check classes coco colour fingerprint paint resize shapes store",
+    "harness/data": """
+        augment check classes coco colour fingerprint paint photographs resize shapes store
+    """,
     "harness/machine": "conditions quiet",
     "harness/measure/accuracy": "detections",
     "harness/measure/complexity": "coverage",
     "harness/measure/latency": "limits statistics timer",
+    "harness/released": "auto",
     "harness/records": "files fronts latencies least_squares origins record snapshot source",
     "harness/study": "code constraints present sources study",
     "harness/study/designs": "factorial racing",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from detectors.layers import SPP, ConvNormAct, CSPLayer
+from detectors.config import added_later
+from detectors.layers import SPP, ConvNormAct, CSPLayer, conv_norm_act
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class CSPNeXtConfig:
     """Side of the depth-wise kernels, odd. Swept with the neck's by rtmdet/table5a_kernel."""
     channel_attention: bool = True
     """Whether every stage ends with channel attention. Swept by rtmdet/table5b_blocks."""
+    depthwise: bool = added_later(default=False)
+    """Whether every 3x3 convolution behind the stem is depth-wise separable, as in the released
+    nano; in no published table."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no detector."""
@@ -102,7 +106,7 @@ def _stage(
 ) -> nn.Sequential:
     """Halve the map and refine it; the last stage pools first and its blocks add no input."""
     return nn.Sequential(
-        ConvNormAct(in_channels, out_channels, 3, stride=2),
+        conv_norm_act(in_channels, out_channels, 3, stride=2, depthwise=config.depthwise),
         *([SPP(out_channels)] if last else []),
         CSPLayer(
             out_channels,
@@ -112,5 +116,6 @@ def _stage(
             expand_ratio=config.expand_ratio,
             identity=not last,
             attention=config.channel_attention,
+            depthwise=config.depthwise,
         ),
     )

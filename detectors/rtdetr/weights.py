@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 import torch
 
 from detectors.interface import WeightsError
+from detectors.release import Release
 
 REPOSITORY = "https://github.com/lyuwenyu/RT-DETR/tree/068dfde/rtdetr_pytorch"
 RELEASES = "https://github.com/lyuwenyu/storage/releases/download/v0.1"
 HUB = "https://huggingface.co/PekingU"
 
 
-class Checkpoint(NamedTuple):
-    """A released file."""
-
-    url: str
-    sha256: str | None = None  # None where it was not published
+def _official(file: str) -> Release:
+    return Release(f"{RELEASES}/{file}_from_paddle.pth")
 
 
-def _official(file: str) -> Checkpoint:
-    return Checkpoint(f"{RELEASES}/{file}_from_paddle.pth")
-
-
-def _hub(model: str, sha256: str) -> Checkpoint:
-    return Checkpoint(f"{HUB}/{model}/resolve/main/model.safetensors", sha256)
+def _hub(model: str, sha256: str) -> Release:
+    return Release(f"{HUB}/{model}/resolve/main/model.safetensors", sha256)
 
 
 CHECKPOINTS = {
@@ -79,6 +74,23 @@ OBJECTS365_CHECKPOINTS = {
 }
 """Trained on Objects365, then on COCO train2017."""
 
+_R50 = _official("ResNet50_vd_ssld_v2_pretrained")
+BACKBONES = {
+    "rtdetr_r18": _official("ResNet18_vd_pretrained"),
+    "rtdetr_r34": _official("ResNet34_vd_pretrained"),
+    "rtdetr_r50_m": _R50,
+    "rtdetr_r50": _R50,
+    "rtdetr_r101": _official("ResNet101_vd_ssld_pretrained"),
+    "rtdetr_hgnetv2_l": _official("PPHGNetV2_L_ssld_pretrained"),
+    "rtdetr_hgnetv2_x": _official("PPHGNetV2_X_ssld_pretrained"),
+}
+"""Backbones trained on ImageNet, those with `ssld` in their names by distillation; no hash is
+published.
+
+Source: lyuwenyu/RT-DETR@068dfde rtdetrv2_pytorch/src/nn/backbone/presnet.py, `donwload_url`, and
+hgnetv2.py, `arch_configs` (Apache-2.0).
+"""
+
 DROPPED = ("encoder.pos_embed", "decoder.anchors", "decoder.valid_mask", "anchors", "valid_mask")
 """Prefixes of keys, without `model.`, that are left out: these follow from the input's size."""
 
@@ -101,13 +113,18 @@ RENAMES = [
     (r"\.layer\.1\.", r".conv2."),
     (r"\.layer\.2\.", r".conv3."),
     (r"\.shortcut\.(1\.)?", r".short."),
-    # HGNetv2, which Hugging Face alone has
+    # HGNetv2: upstream has the backbone alone, Hugging Face all
+    (r"^(backbone\..*)\.bn\.", r"\1.norm."),
+    (r"^(backbone\.stem\.stem2[ab]\.conv)\.1\.", r"\1."),
+    (r"\.aggregation_squeeze_conv\.", r".aggregation.0."),
+    (r"\.aggregation_excitation_conv\.", r".aggregation.1."),
     (r"^backbone\.model\.embedder\.", r"backbone.stem."),
     (r"^backbone\.model\.encoder\.", r"backbone."),
     # neck
     (r"^encoder\.(?:encoder|aifi)\.(\d+)\.layers\.", r"neck.intra.\1."),
     (r"^encoder_input_proj\.", r"neck.input_proj."),
     (r"^encoder\.", r"neck."),
+    (r"\.bottlenecks\.(\d+)\.conv\.", r".blocks.\1.0."),  # of a deployed model
     (r"^neck\.lateral_convs\.", r"neck.lateral."),
     (r"^neck\.downsample_convs\.", r"neck.downsample."),
     (r"^neck\.fpn_blocks\.", r"neck.top_down."),
@@ -159,17 +176,14 @@ def translate(content: Mapping[str, Any], wanted: Collection[str]) -> dict[str, 
 
     Args:
         content: a state dict with our keys, upstream's or those of Hugging Face's
-            `RTDetrForObjectDetection`, or the content of upstream's checkpoint.
+            `RTDetrForObjectDetection`.
         wanted: the keys of the detector that takes the weights.
 
     Raises:
         WeightsError: two keys stand for the same tensor and hold different values.
     """
-    state = _unwrap(content)
-    if not any(key.startswith(("decoder.", "model.decoder.")) for key in state):
-        return _fit(state, wanted)
     ours: dict[str, Any] = {}
-    for key, value in state.items():
+    for key, value in content.items():
         if key.removeprefix("model.").startswith(DROPPED):
             continue
         name = rename(key)
@@ -179,21 +193,12 @@ def translate(content: Mapping[str, Any], wanted: Collection[str]) -> dict[str, 
     return _fit(_join_projections(ours), wanted)
 
 
+@cache
 def rename(key: str) -> str:
     """Return our name of upstream's or Hugging Face's key."""
     for pattern, replacement in RENAMES:
         key = re.sub(pattern, replacement, key)
     return key
-
-
-def _unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state dict inside a checkpoint: the averaged weights, where they are there.
-
-    Source: lyuwenyu/RT-DETR@068dfde rtdetr_pytorch/src/solver/solver.py (Apache-2.0).
-    """
-    if content.get("ema"):
-        return dict(content["ema"]["module"])
-    return dict(content.get("model", content))
 
 
 def _join_projections(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""RTMDet: its config, the model, and the five published sizes.
+"""RTMDet: its config, the model, the five published sizes, and the nano that finds persons.
 
 Published at 640x640 with 80 classes; parameters and multiply-accumulates of convolutions:
 
@@ -9,19 +9,23 @@ Published at 640x640 with 80 classes; parameters and multiply-accumulates of con
 | rtmdet_m | 24709188 | 39066485760 |
 | rtmdet_l | 52315804 | 79898787840 |
 | rtmdet_x | 94855572 | 141189760000 |
+
+The nano is no size of the paper. It was released at 320x320 for one class, person; here it has 80
+classes like the others until a data set or weights say how many there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from detectors.assigners import AnyAssigner, DynamicSoftLabel
 from detectors.backbones.cspnext import CSPNeXtConfig
-from detectors.interface import Detector, InputConfig
+from detectors.interface import Detector, InputConfig, WeightsError
 from detectors.postprocess import NMSConfig
 from detectors.rtmdet.criterion import RTMDetCriterionConfig
+from detectors.rtmdet.exported import exported_convolutions
 from detectors.rtmdet.head import RTMDetHeadConfig
 from detectors.rtmdet.neck import CSPNeXtPAFPNConfig
 from detectors.rtmdet.weights import translate
@@ -85,6 +89,16 @@ class RTMDet(Detector):
         """Return a state dict with our keys; mmdetection's are known."""
         return translate(content)
 
+    def exported_convolutions(self) -> list[str]:
+        """Return the names of the convolutions in the order of mmdeploy's graph."""
+        head = self.config.head
+        if head.sharing != "separate":
+            raise WeightsError(
+                "an exported RTMDet has no shared convolutions any more, since each level's norm"
+                " was folded into its own: set head.sharing to separate"
+            )
+        return exported_convolutions(self, head.stacked_convs)
+
 
 def _scaled(depth: float, width: float, neck_blocks: int, *, exp_on_reg: bool) -> RTMDetConfig:
     return RTMDetConfig(
@@ -94,6 +108,14 @@ def _scaled(depth: float, width: float, neck_blocks: int, *, exp_on_reg: bool) -
     )
 
 
+NANO = RTMDetConfig(
+    backbone=CSPNeXtConfig(depth_mult=0.33, width_mult=0.25, depthwise=True),
+    neck=CSPNeXtPAFPNConfig(num_blocks=1, depthwise=True),
+    head=RTMDetHeadConfig(sharing="separate", exp_on_reg=False, depthwise=True),
+    input=replace(INPUT, size=(320, 320)),
+)
+"""Source: open-mmlab/mmpose @a5988472 projects/rtmpose/rtmdet/person/
+rtmdet_nano_320-8xb32_coco-person.py (Apache-2.0)."""
 TINY = _scaled(0.167, 0.375, 1, exp_on_reg=False)
 S = _scaled(0.33, 0.5, 1, exp_on_reg=False)
 M = _scaled(0.67, 0.75, 2, exp_on_reg=True)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from detectors.boxes import distances_to_boxes, grid_points
+from detectors.config import added_later
 from detectors.interface import DenseOutputs
-from detectors.layers import ConvNormAct, PerLevel, SepBN, start_with_rare_classes
+from detectors.layers import PerLevel, SepBN, conv_norm_act, start_with_rare_classes
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class RTMDetHeadConfig:
     exp_on_reg: bool = True
     """Whether distances are the exponential of what is predicted; the published tiny and s do
     without. In no published table of its own."""
+    depthwise: bool = added_later(default=False)
+    """Whether every 3x3 convolution is depth-wise separable, as in the released nano; in no
+    published table."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no detector."""
@@ -87,8 +91,11 @@ class Tower(nn.Module):
 
         def conv() -> nn.Module:
             if config.sharing == "sepbn":
-                return SepBN(channels, channels, num_levels)
-            return PerLevel(ConvNormAct(channels, channels, 3) for _ in range(copies))
+                return _sepbn(channels, num_levels, depthwise=config.depthwise)
+            return PerLevel(
+                conv_norm_act(channels, channels, 3, depthwise=config.depthwise)
+                for _ in range(copies)
+            )
 
         self.convs = nn.Sequential(*(conv() for _ in range(config.stacked_convs)))
         self.predict = PerLevel(nn.Conv2d(channels, out_channels, 1) for _ in range(copies))
@@ -97,3 +104,12 @@ class Tower(nn.Module):
         """Map levels [B, channels, H, W], fine to coarse, to [B, N, out_channels], row-major."""
         maps = self.predict(self.convs(features))
         return torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
+
+
+def _sepbn(channels: int, num_levels: int, *, depthwise: bool) -> nn.Module:
+    if not depthwise:
+        return SepBN(channels, channels, num_levels)
+    return nn.Sequential(
+        SepBN(channels, channels, num_levels, groups=channels),
+        SepBN(channels, channels, num_levels, kernel_size=1),
+    )

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detectors.layers import ConvNormAct, CSPLayer, PerLevel
+from detectors.config import added_later
+from detectors.layers import ConvNormAct, CSPLayer, PerLevel, conv_norm_act
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class CSPNeXtPAFPNConfig:
     """Side of the depth-wise kernels, odd. Swept with the backbone's by rtmdet/table5a_kernel."""
     out_channels: int | None = None
     """Channels of every level that leaves the neck; none for those of the finest that enters."""
+    depthwise: bool = added_later(default=False)
+    """Whether every 3x3 convolution is depth-wise separable, as in the released nano; in no
+    published table."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no detector."""
@@ -52,9 +56,14 @@ class CSPNeXtPAFPN(nn.Module):
         steps = list(zip(in_channels, in_channels[1:], strict=False))  # (fine, coarse)
         self.reduce = nn.ModuleList(ConvNormAct(coarse, fine, 1) for fine, coarse in steps)
         self.top_down = nn.ModuleList(_layer(config, 2 * fine, fine) for fine, _ in steps)
-        self.downsample = nn.ModuleList(ConvNormAct(fine, fine, 3, stride=2) for fine, _ in steps)
+        self.downsample = nn.ModuleList(
+            conv_norm_act(fine, fine, 3, stride=2, depthwise=config.depthwise) for fine, _ in steps
+        )
         self.bottom_up = nn.ModuleList(_layer(config, 2 * fine, coarse) for fine, coarse in steps)
-        self.out = PerLevel(ConvNormAct(width, self.out_channels, 3) for width in in_channels)
+        self.out = PerLevel(
+            conv_norm_act(width, self.out_channels, 3, depthwise=config.depthwise)
+            for width in in_channels
+        )
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Map the levels, fine to coarse, from [B, C, H, W] to [B, out_channels, H, W]."""
@@ -86,4 +95,5 @@ def _layer(config: CSPNeXtPAFPNConfig, in_channels: int, out_channels: int) -> C
         config.num_blocks,
         kernel_size=config.kernel_size,
         expand_ratio=config.expand_ratio,
+        depthwise=config.depthwise,
     )

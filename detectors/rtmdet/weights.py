@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from detectors.interface import WeightsError
+from detectors.release import Release
 
 REPOSITORY = "https://github.com/open-mmlab/mmdetection/tree/v3.3.0/configs/rtmdet"
 BASE_URL = "https://download.openmmlab.com/mmdetection/v3.0/rtmdet"
 
 
-class Checkpoint(NamedTuple):
-    """A released file."""
-
-    url: str
-    sha256: str  # the first eight digits, which upstream writes into the file's name
-
-
-def _checkpoint(size: str, date: str, sha256: str) -> Checkpoint:
+def _checkpoint(size: str, date: str, sha256: str) -> Release:
     run = f"rtmdet_{size}_8xb32-300e_coco"
-    return Checkpoint(f"{BASE_URL}/{run}/{run}_{date}-{sha256}.pth", sha256)
+    return Release(f"{BASE_URL}/{run}/{run}_{date}-{sha256}.pth", sha256)
+
+
+def _backbone(file: str, sha256: str) -> Release:
+    return Release(f"{BASE_URL}/cspnext_rsb_pretrain/cspnext-{file}-{sha256}.pth", sha256)
 
 
 CHECKPOINTS = {
@@ -33,7 +33,32 @@ CHECKPOINTS = {
     "rtmdet_l": _checkpoint("l", "20220719_112030", "5a0be7c4"),
     "rtmdet_x": _checkpoint("x", "20220715_230555", "cc79b9ae"),
 }
-"""Trained on COCO train2017 for 300 epochs; Apache-2.0."""
+"""Trained on COCO train2017 for 300 epochs; Apache-2.0. Upstream writes the first eight digits of
+the hash into a file's name."""
+
+PERSON_CHECKPOINTS = {
+    "rtmdet_nano": Release(
+        "https://download.openmmlab.com/mmpose/v1/projects/rtmpose/"
+        "rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e.pth",
+        "05d8511e",
+    )
+}
+"""Trained on the persons of COCO and Objects365 for 100 epochs; Apache-2.0. It has one class.
+
+Source: open-mmlab/mmpose projects/rtmpose/README.md @04153220.
+"""
+
+BACKBONES = {
+    "rtmdet_tiny": _backbone("tiny_imagenet_600e", "3a2dd350"),
+    "rtmdet_s": _backbone("s_imagenet_600e", "ea671761"),
+    "rtmdet_m": _backbone("m_8xb256-rsb-a1-600e_in1k", "ecb3bbd9"),
+    "rtmdet_l": _backbone("l_8xb256-rsb-a1-600e_in1k", "6a760974"),
+    "rtmdet_x": _backbone("x_8xb256-rsb-a1-600e_in1k", "b3f78edd"),
+}
+"""Backbones trained on ImageNet for 600 epochs; upstream's -m, -l and -x start without them.
+
+Source: open-mmlab/mmdetection configs/rtmdet/classification/README.md @4d839862 (Apache-2.0).
+"""
 
 DROPPED = ("data_preprocessor.",)
 """Prefixes of keys that are left out: mean and deviation of the input stand in the config."""
@@ -51,6 +76,9 @@ RENAMES = [
     (r"\.blocks\.(\d+)\.conv1\.", r".blocks.\1.conv."),
     (r"\.conv2\.depthwise_conv\.", r".separable.0."),
     (r"\.conv2\.pointwise_conv\.", r".separable.1."),
+    (r"^bbox_head\.(cls|reg)_convs\.(\d+)\.(\d+)\.(d|p)", r"head.\1.convs.\3.\2.\4"),
+    (r"\.depthwise_conv\.", r".0."),  # of nano
+    (r"\.pointwise_conv\.", r".1."),
     (r"^neck\.reduce_layers\.0\.", r"neck.reduce.1."),  # upstream counts these from coarse to fine
     (r"^neck\.reduce_layers\.1\.", r"neck.reduce.0."),
     (r"^neck\.top_down_blocks\.0\.", r"neck.top_down.1."),
@@ -71,25 +99,23 @@ def translate(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state dict with our keys.
 
     Args:
-        content: a state dict with our keys or upstream's, or the content of upstream's checkpoint.
+        content: a state dict with our keys or upstream's.
 
     Raises:
         WeightsError: the levels of the head hold different weights where they should share them.
     """
-    state = _unwrap(content)
-    if not any(key.startswith("bbox_head.") for key in state):
-        return state
     ours: dict[str, Any] = {}
-    for key, value in state.items():
+    for key, value in content.items():
         if key.startswith(DROPPED):
             continue
         name = rename(key)
-        if name in ours and not torch.equal(ours[name], value):
+        if name in ours and not _equal(ours[name], value):
             raise WeightsError(f"{key}: differs from the other levels' weights, which are shared")
         ours[name] = value
     return ours
 
 
+@cache
 def rename(key: str) -> str:
     """Return our name of upstream's key; the three levels' shared convolutions get one name."""
     for pattern, replacement in RENAMES:
@@ -97,17 +123,5 @@ def rename(key: str) -> str:
     return key
 
 
-def _unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state dict inside a checkpoint.
-
-    Where both are there, `state_dict` holds the averaged weights and `ema_state_dict` those that
-    were trained, since upstream exchanges them when it saves.
-    Source: open-mmlab/mmengine v0.10.7 mmengine/hooks/ema_hook.py.
-    """
-    if "state_dict" in content:
-        return dict(content["state_dict"])
-    if "ema_state_dict" in content:
-        prefix = "module."
-        items = content["ema_state_dict"].items()
-        return {key[len(prefix) :]: value for key, value in items if key.startswith(prefix)}
-    return dict(content)
+def _equal(one: Any, other: Any) -> bool:
+    return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.lists import data_app, list_app
+from harness.cli.lists import data_app, list_app, weights_app
 from harness.cli.options import (
     Classes,
     Data,
@@ -26,6 +26,8 @@ from harness.cli.options import (
     Sets,
     SharedClasses,
     Size,
+    Split,
+    StartWeights,
     Storage,
     StudyName,
     TrackingUri,
@@ -34,6 +36,7 @@ from harness.cli.options import (
     Where,
     at_most_one,
     sized,
+    with_weights,
 )
 from harness.cli.rest import rest_app
 
@@ -53,6 +56,7 @@ app = typer.Typer(
 )
 app.add_typer(list_app, name="list")
 app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
 app.add_typer(rest_app)
 
 
@@ -61,6 +65,7 @@ def run(
     study: StudyName,
     data: Data = None,
     set_: Sets = None,
+    weights: StartWeights = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Trials at a time; else one a device.")
     ] = None,
@@ -122,7 +127,8 @@ def run(
         keep_stale=keep_stale,
         fresh=fresh,
     )
-    return command.run(study, data, set_ or [], options, as_json=as_json)
+    sets = with_weights(set_, weights)
+    return command.run(study, data, sets, options, as_json=as_json)
 
 
 @app.command()
@@ -164,6 +170,7 @@ def check(
 def measure(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names of detectors.")],
     data: Data = None,
+    split: Split = "val",
     size: Size = None,
     set_: Sets = None,
     weights: Weights = None,
@@ -230,6 +237,7 @@ def measure(
             write=page.write,
             classes=classes or [],
             shared=shared_classes,
+            split=split,
             trust=trust,
             as_json=as_json,
         )
@@ -241,6 +249,7 @@ def measure(
         devices.device(device),
         runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
         out=out,
+        split=split,
         trust=trust,
         as_json=as_json,
     )
@@ -250,6 +259,7 @@ def measure(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A detector's name, or a folder with weights.")],
     data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
+    split: Split = "val",
     weights: Weights = None,
     set_: Sets = None,
     classes: Classes = None,
@@ -258,7 +268,7 @@ def evaluate(
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
-    """Evaluate one detector on a data set's validation split."""
+    """Evaluate one detector on a split of a data set, such as val."""
     from harness.cli import evaluate as command
     from harness.engine import devices
 
@@ -270,6 +280,7 @@ def evaluate(
         devices.device(device),
         classes=classes or [],
         shared=shared_classes,
+        split=split,
         trust=trust,
         as_json=as_json,
     )

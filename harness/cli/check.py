@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
+from harness.config.axes import short
 from harness.machine import environment
 from harness.study import Study, StudyError
 from harness.study.specification import TrialSpec
+from harness.study.study import NAMED
 from harness.trials import folders, plan, stale
 from harness.trials.plan import Cost, Planned
 from harness.trials.probe import Probe, probe
@@ -89,6 +91,7 @@ def summary(study: Study, planned: Sequence[Planned], options: Options) -> dict[
     return {
         "study": study.name,
         "confounded": study.confounded(),
+        "weights": _weights(item.spec for item in planned),
         "search_trials": study.search.trials if study.search else None,
         "trials": [_row(item, left) for item in planned],
         "stand_already": sum(item.stands for item in planned),
@@ -107,6 +110,12 @@ def summary(study: Study, planned: Sequence[Planned], options: Options) -> dict[
         "basis": cost.basis,
         "disk": plan.disk(planned, options.out)._asdict(),
     }
+
+
+def _weights(specs: Iterable[TrialSpec]) -> list[str]:
+    """Say what trials start from, and how much of their detectors that is; each once."""
+    found = (f"{spec.detector} {spec.start.title}" for spec in specs if spec.start is not None)
+    return list(dict.fromkeys(found))
 
 
 def _cost(planned: Sequence[Planned], options: Options) -> Cost:
@@ -129,6 +138,7 @@ def _row(item: Planned, left: Sequence[Planned]) -> dict[str, Any]:
         "trial": item.spec.trial,
         "name": item.spec.name,
         "seed": item.spec.seed,
+        "weights": item.spec.start.taken if item.spec.start else None,
         "params": item.params,
         "macs": item.macs,
         "steps": item.steps,
@@ -150,16 +160,19 @@ def _fate(item: Planned, left: Sequence[Planned]) -> str:
     if item.ruled_out:
         return f"ruled out: {item.ruled_out}"
     if not item.training:
-        return "measured"
+        start = item.spec.start
+        looked_at = start is not None and start.evaluated and "accuracy" in item.spec.measure
+        return "evaluated" if looked_at else "measured"
     return "trained" if item in left else "measured with shared weights"
 
 
 def _show(study: Study, found: Mapping[str, Any]) -> None:
-    recipe = f", recipe {study.recipe}" if study.recipe else ""
+    names = {name: ", ".join(dict.fromkeys(map(short, study.all_named(name)))) for name in NAMED}
+    recipe = f", recipe {names['recipe']}" if study.recipe or "recipe" in study.axes else ""
     out = console.stdout()
     for line in (
         f"{study.name}: {study.question}".removesuffix(": "),
-        f"{study.detector} on {study.data}{recipe}; measures {', '.join(study.measure)}",
+        f"{names['detector']} on {study.data}{recipe}; measures {', '.join(study.measure)}",
     ):
         out.print(line, markup=False, highlight=False)
     out.print(console.table(COLUMNS, found["trials"]))
@@ -176,6 +189,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     search = f"a search of {found['search_trials']} trials; of {drawn} drawn blindly: "
     return [
         *mixed,
+        *(f"weights: {text}" for text in found["weights"]),
         f"{search if found['search_trials'] else ''}"
         f"{drawn} trials, {found['stand_already']} of them done{taken}{ruled_out}; "
         f"{_count(found['trainings'], 'training')}{shared} of {found['images_an_epoch']} images "

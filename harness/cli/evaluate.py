@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import note, one_line, opened, over, show_metrics
+from harness.cli.models import note, one_line, opened, over, place, show_metrics
 from harness.data import fingerprint
 from harness.data.classes import read_choice
 from harness.machine.locks import sharing
@@ -23,6 +23,7 @@ def evaluate(
     *,
     classes: Sequence[str] = (),
     shared: bool = False,
+    split: str = "val",
     trust: bool = False,
     as_json: bool,
 ) -> int:
@@ -30,34 +31,39 @@ def evaluate(
 
     Args:
         model: its name, or the folder that a training saved it in.
-        data_name: where the validation images come from.
+        data_name: where the images come from.
         weights: None for those beside a saved one, or an untrained one.
         sets: knobs, `PATH=VALUE`.
         device: as torch spells it.
         classes: which class of the data set is which of the weights', `DATA=MODEL,...`.
         shared: whether classes that the weights do not know are left out.
+        split: of the data set; the others need not exist.
         trust: whether a folder may name a detector that is not built in.
         as_json: whether to print JSON.
     """
     choice = read_choice(classes, shared=shared)
-    found = opened(model, data_name, studies.changes(sets), weights, choice, trust=trust)
+    changes = studies.changes(sets)
+    found = opened(model, data_name, changes, weights, choice, trust=trust, split=split)
     dataset = found.dataset
     with one_line(model, None) as show, sharing(device, show) as on_progress:
         result = evaluation.evaluate(
-            found.detector, dataset.val, device=device, on_progress=on_progress
+            found.detector, dataset.split, device=device, on_progress=on_progress
         )
     fingerprint.check_unchanged(dataset)
     if as_json:
         print_json(
             {
                 "data": dataset.summary(),
-                "protocol": {"max_detections": evaluation.MAX_DETECTIONS, **over(found.shared)},
+                "protocol": {
+                    "max_detections": evaluation.MAX_DETECTIONS,
+                    **over(found.shared, split),
+                },
                 "metrics": result.metrics,
                 "details": result.details,
                 "notes": found.notes,
             }
         )
     else:
-        show_metrics(result.metrics, f"{model} on {dataset.name}")
+        show_metrics(result.metrics, f"{model} on {place(dataset.name, split)}")
         note(console.stdout(), found.notes)
     return 0

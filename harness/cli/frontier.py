@@ -10,7 +10,7 @@ from harness import study as studies
 from harness.analysis.frontier import NMS_GRID, Frontier, FrontierError, Row, measure, plan
 from harness.cli import console
 from harness.cli.console import Board, print_json
-from harness.cli.models import opened, over, weights_of
+from harness.cli.models import opened, over, place, weights_of
 from harness.config import knobs
 from harness.data import fingerprint
 from harness.data.classes import read_choice
@@ -32,6 +32,7 @@ def frontier(
     write: Write | None = None,
     classes: Sequence[str] = (),
     shared: bool = False,
+    split: str = "val",
     trust: bool = False,
     as_json: bool = False,
 ) -> int:
@@ -39,7 +40,7 @@ def frontier(
 
     Args:
         models: names of detectors, of which there must be one.
-        data_name: where the validation images come from.
+        data_name: where the images come from.
         sets: knobs, `PATH=VALUE`; `frontier.KNOB=[VALUE, ...]` replaces an axis of the grid.
         weights: of the detector; None for those beside a saved one, or an untrained one.
         device: as torch spells it.
@@ -47,6 +48,7 @@ def frontier(
         write: makes the page.
         classes: which class of the data set is which of the weights', `DATA=MODEL,...`.
         shared: whether classes that the weights do not know are left out.
+        split: of the data set; the others need not exist.
         trust: whether a folder may name a detector that is not built in; see `trusted_names`.
         as_json: whether to print JSON.
     """
@@ -59,7 +61,7 @@ def frontier(
     others = {path: value for path, value in changes.items() if not path.startswith(ROOT)}
     choice = read_choice(classes, shared=shared)
     detector, dataset, setup, remarks, known = opened(
-        name, data_name, others, weights, choice, trust=trust
+        name, data_name, others, weights, choice, trust=trust, split=split
     )
     subject = Subject(detector, weights_of(name, weights) is not None)
     tried = plan(subject.detector, own)
@@ -67,7 +69,7 @@ def frontier(
         board.begin(name, name, None)
         found = measure(
             subject,
-            dataset.val,
+            dataset.split,
             tried,
             setup.latency,
             device=device,
@@ -78,7 +80,11 @@ def frontier(
     found = found._replace(caveats={**said, **found.caveats})
     result = {
         "model": name,
-        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, **over(known)},
+        "data": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            **over(known, split),
+        },
         "environment": environment.capture(device),
         "latency": knobs.flatten(setup.latency),
         **found.plain(),
@@ -87,7 +93,11 @@ def frontier(
     if as_json:
         print_json(result)
     else:
-        _show(found, f"{name} on {device}, {len(found.rows)} settings, {dataset.name}", page)
+        _show(
+            found,
+            f"{name} on {device}, {len(found.rows)} settings, {place(dataset.name, split)}",
+            page,
+        )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The subcommands of `detbench list` and `detbench data`.
+"""The subcommands of `detbench list`, `detbench data` and `detbench weights`.
 
 Each imports what carries it out when it is called, so that `--help` loads no torch.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from harness.cli.options import Json, Sets
 
 list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
 data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
+weights_app = typer.Typer(help="List, get or convert released weights.", no_args_is_help=True)
 
 
 @list_app.command("detectors")
@@ -72,6 +74,47 @@ def data_show(
     from harness.cli import data as command
 
     return command.show(name, set_ or [], as_json=as_json)
+
+
+@weights_app.command("list")
+def weights_list(as_json: Json = False) -> int:
+    """Released weights: which there are, which are here, and where the others come from."""
+    from harness.cli import weights as command
+
+    return command.show(as_json=as_json)
+
+
+@weights_app.command("get")
+def weights_get(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...", help="A detector, for its weights of COCO, or DETECTOR/SOURCE."
+        ),
+    ],
+    as_json: Json = False,
+) -> int:
+    """Download released weights; what is here already stays."""
+    from harness.cli import weights as command
+
+    return command.get(names, as_json=as_json)
+
+
+@weights_app.command("convert")
+def weights_convert(
+    file: Annotated[Path, typer.Argument(help="ONNX, whose norms were folded.")],
+    detector: Annotated[str, typer.Option(help="A name from `detbench list detectors`.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights.")],
+    classes: Annotated[
+        str | None, typer.Option(help="Their names by label.", metavar="NAME,NAME,...")
+    ] = None,
+    set_: Sets = None,
+    as_json: Json = False,
+) -> int:
+    """Turn a graph for inference into weights that every command takes."""
+    from harness.cli import convert as command
+
+    return command.convert(file, detector, out, set_ or [], classes, as_json=as_json)
 
 
 def _names(names: Sequence[str], *, as_json: bool) -> int:

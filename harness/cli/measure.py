@@ -12,7 +12,7 @@ from harness import data
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import configured, one_line, trusted_names, weights_of
+from harness.cli.models import configured, one_line, place, trusted_names, weights_of
 from harness.config import knobs
 from harness.config.runtime import Name
 from harness.machine import environment, locks
@@ -45,6 +45,7 @@ def measure(
     *,
     runtimes: Sequence[str] = (),
     out: Path | None = None,
+    split: str = "val",
     trust: bool = False,
     as_json: bool,
 ) -> int:
@@ -58,6 +59,7 @@ def measure(
         device: as torch spells it.
         runtimes: names; none for that of the knobs.
         out: folder for the figures and the raw samples; None for neither.
+        split: of the data set; the others need not exist.
         trust: whether folders may name detectors that are not built in; see `trusted_names`.
         as_json: whether to print JSON.
     """
@@ -73,7 +75,8 @@ def measure(
         _unlike(models, index): _subject(setup.detector, weights_of(models[index], weights))
         for index, setup in enumerate(setups)
     }
-    dataset = data.load(setups[0].data.model_copy(update={"source": data_name}))
+    where = setups[0].data.model_copy(update={"source": data_name})
+    dataset = data.load_split(where, split)
     with locks.working(device):
         counted = {
             name: complexity.count(item.detector, item.detector.config.input.size)
@@ -89,12 +92,12 @@ def measure(
     }
     with one_line("measure", None) as on_progress:
         timings = latency.measure(
-            subjects, dataset.val, setups[0].latency, device=device, on_progress=on_progress
+            subjects, dataset.split, setups[0].latency, device=device, on_progress=on_progress
         )
     rows = [_row(name, counted[model], timings[name]) for name, model in about.items()]
     if out is not None:
         _keep(rows, timings, record.make_folder(out), device)
-    _show_measured(rows, device, dataset.name, as_json=as_json)
+    _show_measured(rows, device, place(dataset.name, split), as_json=as_json)
     return 0
 
 

@@ -20,13 +20,13 @@ from harness.cli.console import Board
 from harness.config import knobs
 from harness.config.knobs import Setup
 from harness.config.recipe import Recipe
-from harness.data import DataSet, classes
-from harness.data.classes import Choice, Known
-from harness.records import RecordError, record
+from harness.data import OneSplit, classes
+from harness.data.classes import Choice
 from harness.records.progress import OnProgress
-from harness.study import StudyError, TrialSpec
-from harness.study.specification import started_from
-from harness.trials.learn import build
+from harness.study import Study, StudyError
+from harness.study.start import fetch, known_classes
+
+NUM_CLASSES = "detector.num_classes"
 
 
 def trusted_names(models: Sequence[str], *, trust: bool) -> set[str]:
@@ -63,10 +63,10 @@ def weights_of(name: str, weights: str | None) -> str | None:
 
 
 class Opened(NamedTuple):
-    """A detector, and a data set whose validation split has its labels."""
+    """A detector, and a split of a data set that has its labels."""
 
     detector: Detector
-    dataset: DataSet
+    dataset: OneSplit
     setup: Setup
     notes: tuple[str, ...]  # on the classes
     shared: tuple[str, ...] | None  # names of the classes evaluated over; None for all
@@ -80,8 +80,9 @@ def opened(
     choice: Choice,
     *,
     trust: bool,
+    split: str = "val",
 ) -> Opened:
-    """Make a detector and open a data set, whose classes are matched with those of the weights.
+    """Make a detector and open a split of a data set, with classes matched to those of the weights.
 
     Args:
         name: of a detector or a folder.
@@ -90,6 +91,7 @@ def opened(
         weights: that replace a folder's.
         choice: what the user says of classes.
         trust: see `trusted_names`.
+        split: which is opened; the others need not exist.
 
     Raises:
         StudyError: an untrained detector tells others apart.
@@ -97,18 +99,17 @@ def opened(
     """
     setup = configured(name, changes, trusted_names([name], trust=trust))
     source = weights_of(name, weights)
-    dataset = data.load(setup.data.model_copy(update={"source": data_name}))
-    names, path = [category.name for category in dataset.categories], "detector.num_classes"
-    if not is_saved(name) and path not in changes:
-        count = None if source is None else detectors.count_classes(source, setup.detector)
-        setup = knobs.turn(setup, {path: count or len(names)})
+    where = setup.data.model_copy(update={"source": data_name})
+    dataset = data.load_split(where, split, in_order=choice.in_order)
+    names = [category.name for category in dataset.categories]
+    setup = counted(name, setup, changes, source, len(names))
     studies.check_size(setup.detector)
     detector = detectors.create(setup.detector, weights=source)
     if source is not None:
         known = known_classes(source, detector.config)
         matched = classes.match(known, dataset.name, names, choice)
-        dataset = replace(dataset, val=classes.seen_by(dataset.val, matched))
-        shared = tuple(category.name for category in dataset.val.categories)
+        dataset = replace(dataset, split=classes.seen_by(dataset.split, matched))
+        shared = tuple(category.name for category in dataset.categories)
         whole = len(shared) == len(names)
         return Opened(detector, dataset, setup, matched.notes, None if whole else shared)
     if choice.pairs or choice.in_order or choice.shared:
@@ -116,70 +117,38 @@ def opened(
     if detector.config.num_classes != len(names):
         raise StudyError(
             f"{name} tells {detector.config.num_classes} classes apart, data set {dataset.name} has"
-            f" {len(names)}; name weights that were trained on it, or --set {path}"
+            f" {len(names)}; name weights that were trained on it, or --set {NUM_CLASSES}"
         )
     return Opened(detector, dataset, setup, (), None)
 
 
-def known_classes(source: str, config: Any) -> Known:
-    """Return what weights were trained to find, as they say or as the record beside them does.
+def counted(
+    name: str, setup: Setup, changes: Mapping[str, Any], source: str | None, count: int
+) -> Setup:
+    """Give a detector as many classes as its weights have, unless its folder or the user says.
 
     Args:
-        source: a file or folder of weights.
-        config: of the detector that takes them.
-
-    Raises:
-        WeightsError: they cannot be read.
+        name: of a detector or a folder.
+        setup: its setup.
+        changes: knobs that the user turns.
+        source: of its weights; None for an untrained one.
+        count: where weights say nothing.
     """
-    found = detectors.class_names(source, config)
-    count = detectors.count_classes(source, config) or config.num_classes
-    if found is None:
-        return Known(source, count, _recorded(Path(source), count))
-    note = f"{source} names no classes; as in upstream's releases they are taken for COCO's"
-    return Known(source, count, found.names, note if found.assumed else "")
+    if is_saved(name) or NUM_CLASSES in changes:
+        return setup
+    known = None if source is None else detectors.count_classes(source, setup.detector)
+    return knobs.turn(setup, {NUM_CLASSES: known or count})
 
 
-def _recorded(source: Path, count: int) -> tuple[str, ...] | None:
-    """Return the classes of the trial that left its record beside weights of its own."""
-    folder = source if source.is_dir() else source.parent
-    if source.is_file() and source.name != detector_weights.WEIGHTS_FILE:
-        return None
-    try:
-        names = record.read(folder).data.get("classes")
-    except (OSError, RecordError):
-        return None
-    if not isinstance(names, list) or len(names) > count:
-        return None
-    return tuple(map(str, names))
+def over(shared: Sequence[str] | None, split: str = "val") -> dict[str, Any]:
+    """Return what a protocol says of classes and split: nothing of all classes, nor of `val`."""
+    known = {} if shared is None else {"classes": list(shared)}
+    return known | ({} if split == "val" else {"split": split})
 
 
-def starting_from(
-    spec: TrialSpec, weights: str, choice: Choice
-) -> tuple[TrialSpec, tuple[str, ...]]:
-    """Let a trial begin with weights, whose classes are matched with those of its data set.
-
-    Returns:
-        The trial, and notes on the classes.
-
-    Raises:
-        ClassError: the classes of the weights are not those of the data set, or unknown.
-        WeightsError: the weights do not fit.
-    """
-    config, wanted = spec.setup.detector, spec.dataset["classes"]
-    known = known_classes(weights, config)
-    matched = classes.match(known, spec.dataset["name"], wanted, choice)
-    found = [label for label in matched.labels if label is not None]
-    rest = [label for label in range(known.num_labels) if label not in found]
-    labels = (*found, *rest[: config.num_classes - len(found)])  # what no class has goes behind
-    same = labels == tuple(range(known.num_labels)) or len(labels) != config.num_classes
-    spec = started_from(spec, Path(weights), None if same else labels)
-    build(spec, config)
-    return spec, matched.notes
-
-
-def over(shared: Sequence[str] | None) -> dict[str, Any]:
-    """Return what a protocol says of classes: nothing where figures are over all of them."""
-    return {} if shared is None else {"classes": list(shared)}
+def place(data_name: str, split: str) -> str:
+    """Name a split of a data set for people."""
+    return data_name if split == "val" else f"{data_name}, split {split}"
 
 
 def note(out: Console, notes: Iterable[str]) -> None:
@@ -206,3 +175,11 @@ def one_line(title: str, recipe: Recipe | None) -> Iterator[OnProgress]:
     with Board(console.stderr()) as board:
         board.begin(title, title, recipe)
         yield lambda step: board.update(title, step)
+
+
+def get_weights(study: Study) -> None:
+    """Download the released weights that a study starts from, and show how far that is."""
+    if study.weights is None and "weights" not in study.axes:
+        return
+    with Board(console.stderr()) as board, board.row("weights") as on_progress:
+        fetch(study, on_progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -12,6 +13,9 @@ import typer
 StudyName = Annotated[str, typer.Argument(help="A file, or a name such as rtmdet/expand_ratio.")]
 Data = Annotated[
     str | None, typer.Option(help="shapes, coco2017 or a folder in COCO layout.", metavar="D")
+]
+Split = Annotated[
+    str, typer.Option(help="Of the data set: val, test, ...; no other need exist.", metavar="S")
 ]
 Sets = Annotated[
     list[str] | None,
@@ -40,6 +44,13 @@ Size = Annotated[
 ]
 Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
+]
+StartWeights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W",
+        help="What training starts from: a file, a folder of ours, coco, objects365 or imagenet.",
+    ),
 ]
 Measured = Annotated[
     Path | None,
@@ -98,6 +109,11 @@ def at_most_one(options: Mapping[str, bool]) -> None:
     given = [name for name, used in options.items() if used]
     if len(given) > 1:
         raise typer.BadParameter(f"{given[0]} does not go with {given[1]}")
+
+
+def with_weights(sets: Sequence[str] | None, weights: str | None) -> list[str]:
+    """Add the weights that a study starts from to its other changes."""
+    return [*(sets or ()), *([f"weights={json.dumps(weights)}"] if weights is not None else [])]
 
 
 def sized(sets: Sequence[str] | None, size: tuple[int, int] | None) -> list[str]:

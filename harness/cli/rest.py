@@ -1,4 +1,4 @@
-"""The subcommands of `detbench` beside those on studies and models: train, sync, clean, doctor.
+"""The subcommands of `detbench` beside those in `app`: train, predict, sync, clean, doctor.
 
 Each imports what carries it out when it is called, so that `--help` loads no torch.
 """
@@ -11,7 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import Classes, Device, Json, Out, Sets, TrackingUri, Weights
+from harness.cli.options import (
+    Classes,
+    Data,
+    Device,
+    Json,
+    Out,
+    Sets,
+    TrackingUri,
+    Trust,
+    Weights,
+)
 
 rest_app = typer.Typer()
 
@@ -66,15 +76,72 @@ def train(
     from harness.cli import train as command
     from harness.engine import devices
 
-    plan = study.single(detector, recipe, data, set_ or [], seed or 0)
+    plan = study.single(detector, recipe, data, set_ or [], seed or 0, weights)
     where = devices.device(device)
-    return command.train(plan, weights, out, where, classes=classes or [], as_json=as_json)
+    return command.train(plan, out, where, classes=classes or [], as_json=as_json)
 
 
 def _refuse_with_resume(options: Mapping[str, Any]) -> None:
     given = [name for name, value in options.items() if value not in (None, [])]
     if given:
         raise typer.BadParameter(f"--resume knows what was trained; leave out {', '.join(given)}")
+
+
+@rest_app.command()
+def predict(
+    model: Annotated[
+        str, typer.Argument(help="A folder with weights, or a detector's name and --weights.")
+    ],
+    out: Annotated[Path, typer.Option(help="New folder for pictures and detections.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGE...", help="Files, folders and patterns; else --data."),
+    ] = None,
+    data: Data = None,
+    split: Annotated[
+        str | None, typer.Option(help="Of --data; else val. No other need exist.", metavar="S")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Another model, drawn beside the first.", metavar="OTHER")
+    ] = None,
+    score: Annotated[
+        float, typer.Option(min=0, max=1, help="Boxes below are kept, and not drawn.")
+    ] = 0.3,
+    pictures: Annotated[bool, typer.Option("--images/--no-images", help="Draw boxes.")] = True,
+    weights: Weights = None,
+    against_weights: Annotated[
+        str | None, typer.Option(help="Likewise, of the other model.", metavar="TEXT")
+    ] = None,
+    set_: Sets = None,
+    classes: Classes = None,
+    device: Device = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Draw the boxes that a detector finds on photographs, and write them as COCO results."""
+    if bool(images) == (data is not None):
+        raise typer.BadParameter(
+            "predict takes photographs: name IMAGE..., files, folders or patterns, or else a data"
+            " set with --data"
+        )
+    for option, given, needed, there in (
+        ("--split", split is not None, "--data", data is not None),
+        ("--classes", bool(classes), "--data", data is not None),
+        ("--against-weights", against_weights is not None, "--against", against is not None),
+    ):
+        if given and not there:
+            raise typer.BadParameter(f"{option} goes with {needed}")
+    from harness.cli import predict as command
+    from harness.engine import devices
+
+    models = [command.Named(model, weights)]
+    if against is not None:
+        models.append(command.Named(against, against_weights))
+    options = command.Options(
+        out, set_ or [], devices.device(device), score, classes or [], pictures=pictures,
+        trust=trust,
+    )  # fmt: skip
+    return command.predict(models, images or [], data, split or "val", options, as_json=as_json)
 
 
 @rest_app.command()

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness import study as studies
 from harness.cli import console, verdicts, versions
 from harness.cli.console import Board, print_json
+from harness.cli.models import get_weights
 from harness.cli.report import goal_of
 from harness.config.secrets import masked
 from harness.engine import agenda, driver, ending
@@ -56,6 +57,7 @@ def run(
         study = versions.load(name, options.out, data_name, sets)
     else:
         study = studies.load(name, data=data_name, sets=sets)
+        get_weights(study)
     todo = _renewed(agenda.of(study), options)
     folder = options.out / study.name
     todo = _only(todo, options.only)

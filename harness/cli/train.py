@@ -13,7 +13,7 @@ from detectors.weights import WEIGHTS_FILE
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import note, one_line, show_metrics, starting_from
+from harness.cli.models import get_weights, note, one_line, show_metrics
 from harness.cli.text import say
 from harness.data.classes import read_choice
 from harness.records import record
@@ -27,7 +27,6 @@ LOCK = ".lock"  # beside the training while it is made
 
 def train(
     study: Study,
-    weights: str | None,
     out: Path,
     device: str,
     *,
@@ -40,7 +39,6 @@ def train(
 
     Args:
         study: of one trial.
-        weights: that the training starts from; None for fresh ones.
         out: folder for weights, record and detections.
         device: as torch spells it.
         classes: which class of the data set is which of the weights', `DATA=MODEL,...`.
@@ -50,12 +48,12 @@ def train(
         StudyError: `out` holds something else, a finished training, or one that is under way.
     """
     _refuse_foreign(out)
-    spec = studies.expand(study)[0]
-    if classes and weights is None:
+    if classes and study.weights is None:
         raise StudyError("--classes goes with --weights: it says which of their classes are which")
-    if weights is not None:
-        spec, notes = starting_from(spec, weights, read_choice(classes))
-        note(console.stderr(), notes if processes.is_first() else ())
+    get_weights(study)
+    spec = studies.expand(study, choice=read_choice(classes))[0]
+    if spec.start is not None and processes.is_first():
+        note(console.stderr(), [spec.start.taken, *spec.start.notes])
     device = processes.local(device)
     with _alone(out, spec):
         return _run(spec, out, device, as_json=as_json)

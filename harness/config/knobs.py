@@ -15,6 +15,8 @@ from harness.config.data import DataConfig
 from harness.config.latency import LatencyConfig
 from harness.config.recipe import Recipe
 from harness.config.settings import group as _group
+from harness.config.settings import place
+from harness.config.weights import Weights
 
 ROOTS = ("detector", "recipe", "data", "latency")
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -27,6 +29,7 @@ class Setup(NamedTuple):
     recipe: Recipe | None  # None when nothing is trained
     data: DataConfig
     latency: LatencyConfig
+    weights: Weights | None = None  # None where the detector starts anew
 
     def flat(self) -> dict[str, Any]:
         """Return every knob's value by dotted path."""
@@ -36,7 +39,7 @@ class Setup(NamedTuple):
             if part is not None:
                 flat = flatten(part) if isinstance(part, BaseModel) else _flatten_config(part)
                 values |= {f"{root}.{path}": value for path, value in flat.items()}
-        return values
+        return values | (self.weights.flat() if self.weights else {})
 
 
 def start(detector: Any, recipe: Recipe | None, source: str) -> Setup:
@@ -167,11 +170,11 @@ def nearest(word: str, known: Mapping[str, Any] | list[str] | tuple[str, ...]) -
 
 def _explain(error: ValidationError, settings: BaseModel, root: str) -> str:
     first = error.errors()[0]
-    path = ".".join([root, *map(str, first["loc"])])
+    path = f"{root}.{place(first['loc'])}"
     if first["type"] == "extra_forbidden":
         return _unknown(path, {f"{root}.{k}": v for k, v in flatten(settings).items()})
     message = first["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}, got {first['input']!r}"
+    return f"{path}: {message}" + (f", got {first['input']!r}" if first["loc"] else "")
 
 
 def _unknown(path: str, known: Mapping[str, Any]) -> str:

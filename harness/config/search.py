@@ -2,77 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 from pydantic import model_validator as whole_validator
 
+from harness.config.axes import Axis
 from harness.config.knobs import nearest, validate
 from harness.config.settings import Settings
 
-Number: TypeAlias = int | float
 Direction = Literal["maximize", "minimize"]
-
-
-class Axis(Settings):
-    """The values that a search may give one knob, and when it turns the knob at all."""
-
-    choices: tuple[Any, ...] | None = None
-    """Values to choose among; a bare list is short for it."""
-    low: Number | None = None
-    """Smallest number of a range."""
-    high: Number | None = None
-    """Largest number of a range, itself included."""
-    step: Number | None = None
-    """Distance of a range's numbers; a knob that takes whole numbers has 1."""
-    log: bool = False
-    """Whether a range's orders of magnitude are equally likely."""
-    when: dict[str, tuple[Any, ...]] = {}
-    """Other knobs of the space, each with the value or values under which this knob is turned."""
-
-    @whole_validator(mode="before")
-    @classmethod
-    def _short(cls, given: Any) -> Any:
-        """Read a bare list, and single values in `when`."""
-        if isinstance(given, list | tuple):
-            return {"choices": tuple(given)}
-        if not isinstance(given, Mapping):
-            raise ValueError("expected a list of values, or low and high")
-        when = given.get("when")
-        if not isinstance(when, Mapping):
-            return given
-        wrapped = {k: v if isinstance(v, list | tuple) else (v,) for k, v in when.items()}
-        return {**given, "when": wrapped}
-
-    @whole_validator(mode="after")
-    def _one_kind(self) -> Axis:
-        numbers = (self.low, self.high, self.step)
-        if self.choices is not None:
-            if self.log or any(number is not None for number in numbers):
-                raise ValueError("choices stand alone; low, high, step and log belong to a range")
-            if not self.choices:
-                raise ValueError("choices are empty")
-            return self
-        if self.low is None or self.high is None:
-            raise ValueError("a range needs low and high")
-        _check_range(self.low, self.high, self.step, log=self.log)
-        return self
-
-
-def _check_range(low: Number, high: Number, step: Number | None, *, log: bool) -> None:
-    if not low < high:
-        raise ValueError(f"low must be below high, got {low} and {high}")
-    if log and (low <= 0 or step is not None):
-        raise ValueError("log needs low above 0, and takes no step")
-    if step is None:
-        return
-    if step <= 0:
-        raise ValueError("step must be above 0")
-    steps = math.floor((high - low) / step + 1e-9)
-    if not math.isclose(low + steps * step, high):
-        raise ValueError(f"high is no whole number of steps from low; use {low + steps * step:g}")
 
 
 class Tpe(Settings):

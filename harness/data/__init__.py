@@ -15,8 +15,8 @@ from harness.data import fingerprint, shapes
 from harness.data.batch import Batch
 from harness.data.check import Finding, Report, check
 from harness.data.classes import one_table
-from harness.data.coco import read_split
-from harness.data.dataset import Category, DataSet, Image, Split, describe
+from harness.data.coco import Source, annotation_file, read_annotations, read_split, splits
+from harness.data.dataset import Category, DataSet, Image, OneSplit, Split, describe
 from harness.data.loader import TrainLoader, ValLoader, train_loader, val_loader
 from harness.data.resize import normalize, to_original
 
@@ -28,6 +28,7 @@ __all__ = [
     "DataSet",
     "Finding",
     "Image",
+    "OneSplit",
     "Report",
     "ShapesConfig",
     "Split",
@@ -37,7 +38,9 @@ __all__ = [
     "check",
     "describe",
     "load",
+    "load_split",
     "normalize",
+    "open_split",
     "to_original",
     "train_loader",
     "val_loader",
@@ -51,9 +54,43 @@ def load(config: DataConfig) -> DataSet:
         DataError: in one line, what is wrong with it and what to do.
     """
     name, folder = _resolve(config)
-    train, val = (read_split(folder, split, config) for split in ("train", "val"))
-    val = one_table(train, val)
+    train = read_split(folder, "train", config, training=True)
+    val = one_table(train, read_split(folder, "val", config))
     return DataSet(name, train, val, fingerprint.of([train, val]))
+
+
+def load_split(config: DataConfig, split: str = "val", *, in_order: bool = False) -> OneSplit:
+    """Read one split of a data set, as an evaluation does; no other is opened or hashed.
+
+    Arguments and errors are those of `open_split`.
+    """
+    name, found = open_split(config, split, in_order=in_order)
+    return OneSplit(name, found, fingerprint.of([found]))
+
+
+def open_split(
+    config: DataConfig, split: str = "val", *, in_order: bool = False
+) -> tuple[str, Split]:
+    """Read one split of a data set without its images.
+
+    Args:
+        config: of the data set.
+        split: such as `val` or `test`.
+        in_order: whether the order of the classes matters: then it is that of the training split's
+            annotations, where there are some.
+
+    Returns:
+        The data set's name, and the split.
+
+    Raises:
+        DataError: in one line, what is wrong with it and what to do.
+    """
+    name, folder = _resolve(config)
+    found = read_split(folder, split, config)
+    if in_order and split != "train" and "train" in splits(folder):
+        source = Source(annotation_file(folder, "train"), folder / "train")
+        found = one_table(read_annotations("train", source), found)
+    return name, found
 
 
 def _resolve(config: DataConfig) -> tuple[str, Path]:

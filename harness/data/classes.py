@@ -252,8 +252,8 @@ def _notes(
         notes.append(f"{data_name} does not have, so left out: {_some(dropped)}")
     if lacking:
         notes.append(
-            f"mAP is over {len(found)} of the {len(labels)} classes of {data_name}; the model does"
-            f" not know {_some(lacking)}"
+            f"results are over {len(found)} of the {len(labels)} classes of {data_name}; the model"
+            f" does not know {_some(lacking)}"
         )
     return notes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ LAYOUT = (
     "annotations/instances_train.json, annotations/instances_val.json, train/ and val/"
     " (each also with 2017 at the end of its name)"
 )
+_ANNOTATIONS = re.compile(r"instances_(.+?)(2017)?\.json")
 SMALLEST_SIDE = 32  # of a training image; RTMDet's filter
 SMALLEST_BOX = 1.0  # shortest side of a box to train on, pixels; below it is degenerate
 
@@ -37,47 +39,81 @@ def locate(folder: Path, split: str) -> Source:
     Raises:
         DataError: the folder, the file or the image folder is missing.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; a data set is a folder with {LAYOUT}")
-    names = (split, f"{split}2017")
-    files = [folder / "annotations" / f"instances_{name}.json" for name in names]
-    folders = [folder / name for name in names]
-    file = next((file for file in files if file.is_file()), None)
-    images = next((path for path in folders if path.is_dir()), None)
-    if file is None:
-        raise DataError(f"{files[0]}: no such file; a data set is a folder with {LAYOUT}")
+    file = annotation_file(folder, split)
+    images = _image_folder(folder, split)
     if images is None:
-        raise DataError(f"{folders[0]}: no such folder of images; a data set has {LAYOUT}")
+        raise DataError(f"{folder / split}: no such folder of images; a data set has {LAYOUT}")
     return Source(file, images)
 
 
-def read_split(folder: Path, name: str, config: DataConfig) -> Split:
+def annotation_file(folder: Path, split: str) -> Path:
+    """Find the annotation file of a split.
+
+    Raises:
+        DataError: the folder or the file is missing.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; a data set is a folder with {LAYOUT}")
+    files = [folder / "annotations" / f"instances_{name}.json" for name in (split, f"{split}2017")]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        there = [name for name in splits(folder) if _image_folder(folder, name)]
+        if there:
+            raise DataError(
+                f"{files[0]}: no such file, so {folder} has no split {split!r}; it has"
+                f" {', '.join(there)}. `evaluate`, `measure` and `predict` need but one, named with"
+                " --split; a training needs train and val"
+            )
+        raise DataError(f"{files[0]}: no such file; a data set is a folder with {LAYOUT}")
+    return file
+
+
+def _image_folder(folder: Path, split: str) -> Path | None:
+    paths = [folder / name for name in (split, f"{split}2017")]
+    return next((path for path in paths if path.is_dir()), None)
+
+
+def splits(folder: Path) -> list[str]:
+    """Return the names of the splits that a folder has annotations of."""
+    names = (file.name for file in (folder / "annotations").glob("*.json"))
+    return sorted({match[1] for match in map(_ANNOTATIONS.fullmatch, names) if match})
+
+
+def read_split(folder: Path, name: str, config: DataConfig, *, training: bool = False) -> Split:
     """Read one split of a data set.
 
     Args:
         folder: a folder in COCO layout.
-        name: `train` or `val`; only the former is filtered.
+        name: such as `train` or `val`.
         config: what to leave out.
+        training: whether it is to be trained on, which leaves other images out than an evaluation.
 
     Raises:
         DataError: something is wrong with the folder or the annotation file.
     """
     source = locate(folder, name)
-    file = source.annotation_file
-    split = parsed(
-        name, file, source.image_folder, lambda: build_split(name, source, read_document(file))
-    )
+    file, split = source.annotation_file, read_annotations(name, source)
     check_present(source, split.images)
     chosen = np.arange(len(split))
-    if name == "train" and config.filter_empty:
+    if training and config.filter_empty:
         chosen = worth_training_on(split)
         if not len(chosen):
             raise DataError(
                 f"{file}: no image has a usable box and sides of at least"
                 f" {SMALLEST_SIDE} pixels; annotate some, or set data.filter_empty=false"
             )
-    limit = config.max_train_images if name == "train" else config.max_val_images
+    limit = config.max_train_images if training else config.max_val_images
     return take(split, spread(chosen, limit))
+
+
+def read_annotations(name: str, source: Source) -> Split:
+    """Read a split with all its images, which need not be there.
+
+    Raises:
+        DataError: something is wrong with the annotation file.
+    """
+    file, folder = source
+    return parsed(name, file, folder, lambda: build_split(name, source, read_document(file)))
 
 
 def read_document(file: Path) -> dict[str, Any]:

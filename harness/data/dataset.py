@@ -1,4 +1,4 @@
-"""A data set in memory: two splits of images and, in flat arrays, their annotations."""
+"""A data set in memory: splits of images and, in flat arrays, their annotations."""
 
 from __future__ import annotations
 
@@ -181,15 +181,43 @@ class DataSet:
     """Hash of annotations, image bytes and the images used; the folder's place does not matter."""
 
     @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits, in the order in which they are hashed."""
+        return self.train, self.val
+
+    @property
     def categories(self) -> tuple[Category, ...]:
         """The classes, by label."""
         return self.train.categories
 
     def summary(self) -> dict[str, Any]:
         """Return what a record keeps about the data."""
-        splits = {split.name: _size(split) for split in (self.train, self.val)}
-        classes = [category.name for category in self.categories]
-        return {"name": self.name, "fingerprint": self.fingerprint, "classes": classes, **splits}
+        return _summary(self)
+
+
+@dataclass(frozen=True, eq=False)
+class OneSplit:
+    """The only split of a data set that is read, where nothing is trained."""
+
+    name: str
+    """Of the data set."""
+    split: Split
+    fingerprint: str
+    """Hash of this split's annotations, image bytes and the images used."""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The split."""
+        return (self.split,)
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The classes, by label."""
+        return self.split.categories
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is said about the data, as `DataSet` does."""
+        return _summary(self)
 
 
 AREAS = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, float("inf"))}
@@ -198,7 +226,7 @@ AREAS = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, float("inf
 def describe(dataset: DataSet) -> dict[str, Any]:
     """Return the figures of a data set: the summary, boxes by class and by COCO's three sizes."""
     result = dataset.summary()
-    for split in (dataset.train, dataset.val):
+    for split in dataset.splits:
         table = split.annotations
         by_class = np.bincount(table.labels[~table.crowd], minlength=len(split.categories))
         areas = table.areas[~table.crowd]
@@ -226,12 +254,26 @@ def decode(data: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8] 
     Returns:
         [H, W, 3] BGR.
     """
+    pixels = _decoded(data, cv2.IMREAD_COLOR)
+    if pixels is not None and pixels.shape[:2] != size:
+        stored = _decoded(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if stored is not None and stored.shape[:2] == size:
+            return stored
+    return pixels
+
+
+def decode_as_shown(data: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Decode the bytes of an image file, turned as the camera says and viewers show it.
+
+    Returns:
+        [H, W, 3] BGR; None if it cannot be decoded.
+    """
+    return _decoded(data, cv2.IMREAD_COLOR)
+
+
+def _decoded(data: NDArray[np.uint8], flags: int) -> NDArray[np.uint8] | None:
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        if pixels is not None and pixels.shape[:2] != size:
-            stored = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-            if stored is not None and stored.shape[:2] == size:
-                pixels = stored
+        pixels = cv2.imdecode(data, flags)
     except cv2.error:
         return None
     return None if pixels is None else np.asarray(pixels, np.uint8)
@@ -250,6 +292,12 @@ def to_corners(
     low = np.clip(boxes[:, :2], 0, limits)
     high = np.clip(boxes[:, :2] + boxes[:, 2:], 0, limits)
     return np.concatenate([low, high], axis=1)
+
+
+def _summary(dataset: DataSet | OneSplit) -> dict[str, Any]:
+    splits = {split.name: _size(split) for split in dataset.splits}
+    classes = [category.name for category in dataset.categories]
+    return {"name": dataset.name, "fingerprint": dataset.fingerprint, "classes": classes, **splits}
 
 
 def _size(split: Split) -> dict[str, int]:

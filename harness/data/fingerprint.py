@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.config.data import DataError, cache_dir
-from harness.data.dataset import DataSet, Split
+from harness.data.dataset import DataSet, OneSplit, Split
 from harness.records import digest, write_whole
 
 _CHUNK = 1 << 20
@@ -36,14 +36,14 @@ def of(splits: Sequence[Split]) -> str:
     return digest([_contents(split) for split in splits], length=16)
 
 
-def check_unchanged(dataset: DataSet) -> None:
+def check_unchanged(dataset: DataSet | OneSplit) -> None:
     """Refuse a data set whose files changed since it was read.
 
     Raises:
         DataChangedError: they did, or are gone.
     """
     try:
-        found = of([dataset.train, dataset.val])
+        found = of(dataset.splits)
     except OSError as error:
         found = f"none ({error.filename}: {error.strerror})"
     if found != dataset.fingerprint:

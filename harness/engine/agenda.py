@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from harness.config.axes import short
 from harness.config.search import Direction
 from harness.records import Record
 from harness.records.progress import Judge
 from harness.records.snapshot import Snapshot
 from harness.study import Present, Specs, Study, constraints
 from harness.study.search import judge
-from harness.study.specification import TrialSpec, short
+from harness.study.specification import TrialSpec
 
 if TYPE_CHECKING:
     import optuna

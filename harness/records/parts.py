@@ -37,8 +37,16 @@ class _Together(TypedDict, total=False):
     session: str | int | None
 
 
+class _Start(TypedDict, total=False):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+    digest: str
+    taken: str
+    fresh_parameters: int | None
+
+
 class _Details(TypedDict, total=False):
     __pydantic_config__ = _OPEN  # type: ignore[misc]
+    start: _Start
     latency: _Latency
     training: _Training
     together: _Together

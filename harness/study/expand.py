@@ -6,29 +6,33 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness import data
+from detectors.interface import WeightsError
+from harness import data, released
 from harness.config import knobs
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.yaml_source import StudyError
 from harness.data import DataSet
+from harness.data.classes import Choice, ClassError
 from harness.study.code import Fingerprints
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
+from harness.study.start import Start, Starts
 from harness.study.study import Study, at
 
 OpenData = Callable[[DataConfig], DataSet]
 
 
 class Specs:
-    """Writes down the trials of a study, opening each data set that they need once."""
+    """Writes down the trials of a study, opening each data set and weights that they need once."""
 
     def __init__(
-        self, study: Study, open_data: Callable[[DataConfig], DataSet] = data.load
+        self, study: Study, open_data: OpenData = data.load, choice: Choice | None = None
     ) -> None:
-        self.study, self.open_data = study, open_data
+        self.study, self.open_data, self.choice = study, open_data, choice
         self.opened: dict[DataConfig, DataSet] = {}
-        self.fingerprints = Fingerprints(study.detector)
+        self.fingerprints: dict[str, Fingerprints] = {}
+        self.starts = Starts()
 
     def __call__(self, overrides: Mapping[str, Any], seed: int) -> TrialSpec:
         """Write down one trial.
@@ -39,22 +43,38 @@ class Specs:
         """
         study = self.study
         with study.placed(overrides):
-            setup = knobs.turn(study.setup(), overrides)
+            setup = study.setup(overrides)
         if setup.data not in self.opened:
             self.opened[setup.data] = self.open_data(setup.data)
         dataset = self.opened[setup.data]
         setup = _with_classes(study, setup, overrides, dataset)
-        code = self.fingerprints.of(setup.detector, study.measure)
-        spec = specify(study, setup, overrides, seed, dataset, code)
+        counted = "detector.num_classes" not in {**study.fixed, **overrides}
+        try:
+            setup, start = self.starts.of(setup, dataset, self.choice, count=counted)
+        except (ClassError, StudyError, WeightsError) as error:
+            raise StudyError(f"{study.where('weights')}: {error}") from error
+        setup = released.resolve_auto(setup, _has_backbone(study, setup, start))
+        code = self._code_of(str(study.named(overrides)["detector"])).of(
+            setup.detector, study.measure
+        )
+        spec = specify(study, setup, overrides, seed, dataset, code, start)
         return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
 
+    def _code_of(self, detector: str) -> Fingerprints:
+        if detector not in self.fingerprints:
+            self.fingerprints[detector] = Fingerprints(detector)
+        return self.fingerprints[detector]
 
-def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
+
+def expand(
+    study: Study, open_data: OpenData = data.load, choice: Choice | None = None
+) -> list[TrialSpec]:
     """List a study's trials in the order they are run: seed by seed, the last axis fastest.
 
     Args:
         study: from `load`.
         open_data: opens a data set; called once for each that the trials need.
+        choice: what the command line says of the weights' classes.
 
     Raises:
         StudyError: an impossible combination, two trials that are the same, or a search, whose
@@ -63,13 +83,19 @@ def expand(study: Study, open_data: OpenData = data.load) -> list[TrialSpec]:
     """
     if study.search is not None:
         raise StudyError(f"{study.place('search')}: a search finds its trials as it goes")
-    make, specs = Specs(study, open_data), dict[str, TrialSpec]()
+    make, specs = Specs(study, open_data, choice), dict[str, TrialSpec]()
     for seed, overrides in itertools.product(study.seeds, study.variants()):
         spec = make(overrides, seed)
         if spec.trial in specs:
             raise StudyError(_same(study, specs[spec.trial], spec))
         specs[spec.trial] = spec
     return list(specs.values())
+
+
+def _has_backbone(study: Study, setup: Setup, start: Start | None) -> bool:
+    """Say whether a trial's backbone is not to be trained from nothing."""
+    is_given = start is not None and (start.parts is None or "backbone" in start.parts)
+    return is_given or setup.recipe is None or "accuracy" not in study.measure
 
 
 def _with_classes(

@@ -8,15 +8,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-import detectors
-from harness.config import knobs, library, recipe, yaml_source
-from harness.config.knobs import Setup
-from harness.config.search import Axis, Racing, Search
+from harness.config import knobs, library, yaml_source
+from harness.config.axes import Axis, Swept
+from harness.config.search import Racing, Search
 from harness.config.settings import Settings
+from harness.config.weights import Weights
 from harness.config.yaml_source import Source, StudyError
+from harness.study import fitting
 from harness.study import source as study_source
 from harness.study.search import checks
-from harness.study.study import Given, Study, at
+from harness.study.study import Given, Study
 
 
 def load(name_or_path: str | Path, *, data: str | None = None, sets: Sequence[str] = ()) -> Study:
@@ -38,16 +39,23 @@ def load(name_or_path: str | Path, *, data: str | None = None, sets: Sequence[st
         source = study_source.replaced(source, ("data",), data, f"--data {data}")
     if not source.value.get("sweep") and "search" not in source.value:
         where = source.place("sweep")
-        raise StudyError(f"{where}: nothing is swept; add `sweep: {{detector.KNOB: [A, B]}}`")
+        raise StudyError(
+            f"{where}: nothing is swept; add `sweep: {{detector.KNOB: [A, B]}}`, or"
+            " `sweep: {detector: [A, B]}`"
+        )
     study = _resolved(source)
     study._given = Given(data, tuple(sets))
     _check_table(study)
-    _check_axes(study)
     return checks.checked(study)
 
 
 def single(
-    detector: str, recipe_name: str, data_name: str, sets: Sequence[str] = (), seed: int = 0
+    detector: str,
+    recipe_name: str,
+    data_name: str,
+    sets: Sequence[str] = (),
+    seed: int = 0,
+    weights: str | None = None,
 ) -> Study:
     """Make the study behind `detbench train`: one detector, nothing swept.
 
@@ -60,7 +68,7 @@ def single(
         "recipe": recipe_name,
         "data": data_name,
     }
-    tree |= {"measure": ["complexity", "accuracy"], "seeds": [seed]}
+    tree |= {"measure": ["complexity", "accuracy"], "seeds": [seed], "weights": weights}
     source = Source("command line", tree, {})
     for text in sets:
         source = study_source.with_set(source, text)
@@ -82,13 +90,13 @@ def changes(sets: Sequence[str]) -> dict[str, Any]:
 
 
 def _resolved(source: Source) -> Study:
-    """Validate the keys and look up what they name."""
+    """Validate the keys, look up what they name, and try all values."""
     try:
         study = knobs.validate(Study, source.value)
     except ValidationError as error:
         raise StudyError(_explain(source, error)) from error
     study._source = source
-    study._setup = _setup(study)
+    fitting.check(study)
     return study
 
 
@@ -113,35 +121,10 @@ def _explain(source: Source, error: ValidationError) -> str:
 
 def _keys(path: tuple[str, ...]) -> list[str]:
     """Return the keys that a part of a study may have."""
-    kinds: dict[str, type[Settings]] = {"racing": Racing, "search": Search}
-    kind = Axis if path[:2] == ("search", "space") else kinds.get("".join(path), Study)
+    kinds: dict[str, type[Settings]] = {"racing": Racing, "search": Search, "weights": Weights}
+    axes: dict[tuple[str, ...], type[Settings]] = {("sweep",): Swept, ("search", "space"): Axis}
+    kind = axes.get(path[:-1]) or kinds.get("".join(path), Study)
     return [field.alias or name for name, field in kind.model_fields.items()]
-
-
-def _setup(study: Study) -> Setup:
-    """Resolve detector and recipe, and turn the knobs that hold for all trials."""
-    both = [path for path in study.fixed if path in study.sweep]
-    if both:
-        raise StudyError(f"{study.place('set', both[0])}: {both[0]} is both set and swept")
-    if "data.source" in {**study.fixed, **study.sweep}:
-        raise StudyError(f"{study.where('data.source')}: the data set is named by `data:`")
-    with at(study.place("detector")):
-        config = detectors.resolve(study.detector)
-    start = knobs.start(config, _recipe(study), study.data)
-    with study.placed(study.fixed):
-        return knobs.turn(start, study.fixed)
-
-
-def _recipe(study: Study) -> recipe.Recipe | None:
-    if study.recipe is None:
-        if "accuracy" in study.measure:
-            raise StudyError(
-                f"{study.place('measure')}: accuracy needs a recipe; add `recipe:` "
-                f"({', '.join(recipe.names())})"
-            )
-        return None
-    with at(study.place("recipe")):
-        return recipe.load(study.recipe)
 
 
 def _check_table(study: Study) -> None:
@@ -158,15 +141,3 @@ def _check_table(study: Study) -> None:
             f"{study.place('source')}: no published table {study.source!r}{hint} "
             f"There is {', '.join(ids)}."
         )
-
-
-def _check_axes(study: Study) -> None:
-    """Refuse a knob or value of the sweep by itself, before combinations are made."""
-    known = study.setup().flat()
-    for path, values in study.sweep.items():
-        exists = any(name == path or name.startswith(f"{path}.") for name in known)
-        for index, value in enumerate(values):
-            with at(study.place("sweep", path, *([str(index)] if exists else []))):
-                knobs.turn(study.setup(), {path: value})
-    if study.sweep:
-        study.variants()

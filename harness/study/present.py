@@ -110,8 +110,9 @@ class Present:
         if self.study.search is None:
             return digest(sorted(spec.trial for spec in self.specs), length=8)
         try:
-            own: object = self._write({}, self.study.seeds[0]).trial
+            own: Any = self._write({}, self.study.seeds[0]).trial
         except StudyError:  # the search replaces what cannot be built as it is
-            own = [self.study.detector, self.study.setup().flat(), sorted(self.study.measure)]
+            detector, measure = self.study.named({})["detector"], sorted(self.study.measure)
+            own = [detector, self.study.setup().flat(), measure]
         axes = self.study.search.model_dump(mode="json", include={"space"})
         return digest([own, axes], length=8)

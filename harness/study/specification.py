@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import detectors
-from detectors import weights as detector_weights
-from detectors.config import canonical, flatten, override
+from detectors.config import canonical, flatten, of_result, override
 from detectors.config import describe as describe_config
 from detectors.interface import kind_of
+from harness.config.axes import short
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.latency import LatencyConfig
@@ -28,6 +26,7 @@ from harness.measure.latency.timer import SYNC
 from harness.records import SCHEMA, digest
 from harness.study import code as codes
 from harness.study.code import TRAINED, Code
+from harness.study.start import Start
 from harness.study.study import Study
 
 EVALUATOR = "hotcoco"  # its version is in a record's `environment`
@@ -50,12 +49,12 @@ class TrialSpec(Settings):
     measure: tuple[str, ...]
     seed: int
     overrides: dict[str, Any]
-    weights: str | None = None
-    """File that training starts from."""
-    weights_digest: str | None = None
-    """Hash of what that file holds."""
-    weights_labels: tuple[int, ...] | None = None
-    """Label in that file of each class; None where they are the same."""
+    start: Start | None = None
+    """Weights that training starts from, or that are evaluated where there is no recipe."""
+    goes_on: str | None = None
+    """Hash of the training that this one goes on with, which began from weights."""
+    trusted: tuple[str, ...] = ()
+    """Detectors that the study names, whose code may run."""
     cheap_latency: bool = False
     """Whether the judge wants to know how long the untrained network takes."""
     protocol: dict[str, Any]
@@ -84,11 +83,15 @@ class TrialSpec(Settings):
             {
                 "schema": SCHEMA,
                 "detector": kind_of(config),
-                "knobs": {knob.path: knob.value for knob in known if not knob.inference_only},
+                "knobs": {
+                    knob.path: knob.value
+                    for knob in known
+                    if not (knob.inference_only or knob.unsaid)
+                },
                 "data": self.dataset["fingerprint"],
                 "recipe": _of_result(self.recipe),
                 "seed": self.seed,
-                "weights": _start(self.weights_digest, self.weights_labels),
+                "weights": self.goes_on or (self.start.identity if self.start else None),
                 "code": codes.identity(self.code, TRAINED),
             }
         )
@@ -97,7 +100,20 @@ class TrialSpec(Settings):
     def setup(self) -> Setup:
         """Return the configuration, typed."""
         config = override(detectors.resolve(self.detector), self.knobs)
-        return Setup(config, self.recipe, self.data, self.latency)
+        weights = self.start.weights if self.start else None
+        return Setup(config, self.recipe, self.data, self.latency, weights)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the trial trains, and does not only look at weights that there are."""
+        return "accuracy" in self.measure and self.recipe is not None
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Return the names of the detector's labels: the data set's, or those of its weights."""
+        if self.start is None or self.recipe is not None:
+            return list(self.dataset["classes"])
+        return None if self.start.known is None else list(self.start.known)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -112,15 +128,18 @@ def specify(
     seed: int,
     dataset: DataSet,
     code: Code,
+    start: Start | None = None,
 ) -> TrialSpec:
     """Write down one trial of a study."""
     flat = flatten(setup.detector)
     trained = "accuracy" in study.measure
     protocol = _protocol(study.measure, setup, flat, dataset.fingerprint)
+    if start is not None and start.shared is not None:
+        protocol["classes"] = list(start.shared)
     result = {
         "schema": SCHEMA,
         "detector": kind_of(setup.detector),
-        "knobs": flat,
+        "knobs": of_result(setup.detector),
         "data": dataset.fingerprint,
         "recipe": _of_result(setup.recipe) if trained else None,
         "seed": seed,
@@ -129,9 +148,9 @@ def specify(
     }
     return TrialSpec(
         study=study.name,
-        trial=digest(result),
+        trial=_named(result, start),
         name=describe(overrides),
-        detector=study.detector,
+        detector=str(study.named(overrides)["detector"]),
         knobs=flat,
         recipe=setup.recipe,
         data=setup.data,
@@ -143,48 +162,21 @@ def specify(
         protocol_hash=digest(protocol),
         dataset=dataset.summary() | {"fingerprint": dataset.fingerprint},
         code=code,
+        start=start,
+        trusted=study.detectors,
     )
 
 
-def started_from(
-    spec: TrialSpec, weights: Path, labels: tuple[int, ...] | None = None
-) -> TrialSpec:
-    """Return the trial that starts from a file of weights.
-
-    Args:
-        spec: the trial.
-        weights: the file, or the folder that holds it.
-        labels: the label there of each class; None where they are the same.
-    """
-    file = weights / detector_weights.WEIGHTS_FILE if weights.is_dir() else weights
-    content = hashlib.sha256(file.read_bytes()).hexdigest()
-    changes = {"weights": str(weights), "weights_digest": content, "weights_labels": labels}
-    trial = digest([spec.trial, _start(content, labels)])
-    return spec.model_copy(update=changes | {"trial": trial})
-
-
-def _start(content: str | None, labels: tuple[int, ...] | None) -> Any:
-    """Return what determines the weights that a training starts from."""
-    return content if labels is None else [content, labels]
+def _named(result: Mapping[str, Any], start: Start | None) -> str:
+    """Hash what determines a result."""
+    own = digest(result)
+    return own if start is None else digest([own, start.identity])
 
 
 def describe(overrides: Mapping[str, Any]) -> str:
     """Write overrides in short, e.g. "backbone.expand_ratio=0.25, recipe.lr=0.002"."""
     parts = (f"{path.removeprefix('detector.')}={short(v)}" for path, v in overrides.items())
     return ", ".join(parts) or "baseline"
-
-
-def short(value: Any) -> str:
-    """Write a value as tables and searches name it, e.g. "[320, 320]" or "SimOTA(topk=10)"."""
-    if isinstance(value, Mapping):
-        inner = ", ".join(f"{k}={short(v)}" for k, v in value.items() if k != "type")
-        kind = str(value.get("type", ""))
-        return f"{kind}({inner})" if inner or not kind else kind
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(short, value))}]"
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _protocol(

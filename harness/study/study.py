@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, ValidationError
 
+import detectors
 from detectors.config import KnobError
+from harness.config import knobs, recipe
+from harness.config.axes import Axis, Swept
 from harness.config.knobs import Setup
 from harness.config.recipe import RecipeError
 from harness.config.search import Racing, Search
 from harness.config.settings import Settings
+from harness.config.weights import Weights
 from harness.config.yaml_source import Source, StudyError
 from harness.records import Name
 from harness.study import designs
@@ -21,7 +25,8 @@ from harness.study.designs import Design, DesignError
 
 Measure = Literal["complexity", "latency", "accuracy"]
 Cause = Literal["out_of_memory", "not_finite", "timeout", "crash", "data", "lost_worker", "error"]
-NonEmpty = Annotated[tuple[Any, ...], Field(min_length=1)]
+NAMED = ("detector", "recipe", "weights")
+"""Axes that are no knobs: each names something, of which knobs are turned afterwards."""
 
 
 class Given(NamedTuple):
@@ -42,18 +47,23 @@ class Study(Settings):
     """The published table it repeats, in studies/papers; absent for a study of one's own."""
     expected: str = ""
     """What comes out and what it costs, in words."""
-    detector: str
-    """A name from `detbench list detectors`, or package.module:ATTRIBUTE."""
+    detector: str | None = None
+    """A name from `detbench list detectors`, or package.module:ATTRIBUTE; absent where it is swept
+    or searched."""
     data: str = "shapes"
     """`shapes`, `coco2017`, or a folder in COCO layout."""
     fixed: dict[str, Any] = Field({}, alias="set")
     """Knobs that are turned for all trials: dotted path to value."""
     recipe: str | None = None
-    """A recipe of studies/recipes or a file; needed when accuracy is measured."""
+    """A recipe of studies/recipes or a file; needed when accuracy is measured, but for a trial with
+    weights: without a recipe these are evaluated as they are."""
+    weights: Weights | None = None
+    """What training starts from: a file, a folder of ours, the name of a release, or a mapping."""
     measure: Annotated[tuple[Measure, ...], Field(min_length=1)] = get_args(Measure)
     """What each trial measures."""
-    sweep: dict[str, NonEmpty] = {}
-    """Knobs that differ between trials: dotted path to values."""
+    sweep: dict[str, Swept] = {}
+    """What differs between trials: `detector`, `recipe`, `weights` or a knob's dotted path, to a
+    list of values, or to `values` and the condition `when` they are tried."""
     design: Design = "grid"
     """`grid` tries all combinations, `zip` takes the values side by side, `one_factor` turns one
     knob at a time away from the study's own setting, which is the first trial;
@@ -76,12 +86,69 @@ class Study(Settings):
     """Time an attempt at a trial may take."""
 
     _source: Source = PrivateAttr(default=Source("study", {}, {}))
-    _setup: Setup = PrivateAttr()
+    _bases: dict[str, Setup] = PrivateAttr(default_factory=dict)
     _given: Given = PrivateAttr(default=Given())
 
-    def setup(self) -> Setup:
-        """Return what the trials have in common."""
-        return self._setup
+    def setup(self, overrides: Mapping[str, Any] | None = None) -> Setup:
+        """Return what a trial is made of: what it names, the study's knobs turned, then its own.
+
+        Args:
+            overrides: of the trial; None for what stands for all of them: the first value of each
+                of the axes that name something.
+
+        Raises:
+            KnobError: beginning with the path of what is wrong.
+        """
+        given = overrides or {}
+        names = self.named(given)
+        key = repr(names)
+        if key not in self._bases:
+            self._bases[key] = self._base(**names)
+        own = {path: value for path, value in given.items() if path not in NAMED}
+        return knobs.turn(self._bases[key], own)
+
+    def named(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a trial's detector, recipe and weights as they are written."""
+        return {name: overrides.get(name, self._usual(name)) for name in NAMED}
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """Return the names of all detectors, whose code is trusted."""
+        return tuple(dict.fromkeys(map(str, self.all_named("detector"))))
+
+    def all_named(self, name: str) -> list[Any]:
+        """Return all detectors, recipes or weights of the trials, as they are written."""
+        own, axis = getattr(self, name), self.axes.get(name)
+        found = () if axis is None else values_of(axis)
+        is_used = own is not None or axis is None or axis.when or self.design == "one_factor"
+        return [*([own] if is_used else []), *found]
+
+    @property
+    def axes(self) -> Mapping[str, Swept | Axis]:
+        """Return what is swept or searched."""
+        return self.search.space if self.search else self.sweep
+
+    def _usual(self, name: str) -> Any:
+        """Return what trials name that do not override it."""
+        own, axis = getattr(self, name), self.axes.get(name)
+        if own is not None or axis is None or axis.when or self.design == "one_factor":
+            return own
+        return next(iter(values_of(axis)), None)
+
+    def _base(self, **names: Any) -> Setup:
+        """Return what is named, with the knobs turned that hold for all trials."""
+        detector, recipe_name, weights = (names[name] for name in NAMED)
+        if not isinstance(detector, str):
+            raise KnobError(f"detector: expected a name, got {detector!r}")
+        if not isinstance(recipe_name, str | None):
+            raise KnobError(f"recipe: expected a name, a file or null, got {recipe_name!r}")
+        config = detectors.resolve(detector)
+        try:
+            read = None if recipe_name is None else recipe.load(recipe_name)
+        except RecipeError as error:
+            raise KnobError(f"recipe: {error}") from error
+        start = knobs.start(config, read, self.data)._replace(weights=_weights(weights))
+        return knobs.turn(start, self.fixed)
 
     @property
     def given(self) -> Given:
@@ -100,7 +167,7 @@ class Study(Settings):
             StudyError: a sweep that the design cannot have.
         """
         with at(self.place("sweep")):
-            return designs.variants(self.design, self.sweep, self.setup(), self.resolution)
+            return designs.variants(self.design, self.sweep, self.setup, self.resolution)
 
     def confounded(self) -> list[str]:
         """Name the effects, equal signs between them, that a fraction of a grid mixes up."""
@@ -113,10 +180,19 @@ class Study(Settings):
         return self._source.place(*path)
 
     def where(self, path: str) -> str:
-        """Return the place where a knob is set, swept or searched, or the study's own."""
-        if self.search is not None and path in self.search.space:
-            return self.place("search", "space", path)
-        return self.place("sweep" if path in self.sweep else "set", path)
+        """Return the place where something is named, set, swept or searched."""
+        if path in self.axes:
+            return self.place(*self._axis(path))
+        return self.place(path) if path in NAMED else self.place("set", path)
+
+    def place_of(self, path: str, index: int) -> str:
+        """Return the place of one of an axis's values, in a bare list or in the long form."""
+        top, key = self._axis(path), "choices" if self.search else "values"
+        found = self.place(*top, key, str(index))
+        return self.place(*top, str(index)) if found == self.place(*top) else found
+
+    def _axis(self, path: str) -> tuple[str, ...]:
+        return ("search", "space", path) if self.search else ("sweep", path)
 
     @contextmanager
     def placed(self, changes: Iterable[str]) -> Iterator[None]:
@@ -124,9 +200,32 @@ class Study(Settings):
         try:
             yield
         except KnobError as error:
-            named = re.split(r"[:\s]", str(error), maxsplit=1)[0]
-            path = next((p for p in changes if named == p or named.startswith(f"{p}.")), "")
+            path = named_in(error, [*changes, *self.fixed, *NAMED])
             raise StudyError(f"{self.where(path)}: {error}") from error
+
+
+def values_of(axis: Swept | Axis) -> tuple[Any, ...]:
+    """Return the values of an axis; none of a range."""
+    return axis.values if isinstance(axis, Swept) else axis.choices or ()
+
+
+def named_in(error: KnobError, paths: Iterable[str]) -> str:
+    """Return which of these paths a message begins with, or the path that is nearest above it."""
+    named = re.split(r"[:\s]", str(error), maxsplit=1)[0]
+    above = (path for path in paths if named == path or named.startswith(f"{path}."))
+    return max(above, key=len, default="")
+
+
+def _weights(given: Any) -> Weights | None:
+    if given is None or isinstance(given, Weights):
+        return given
+    try:
+        return knobs.validate(Weights, given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(["weights", *map(str, first["loc"])])
+        message = first["msg"].removeprefix("Value error, ")
+        raise KnobError(f"{path}: {message}, got {first['input']!r}") from error
 
 
 @contextmanager

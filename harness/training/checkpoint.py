@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from detectors.config import flatten
+from detectors.config import of_result
 from harness.config.recipe import Recipe
 from harness.records import files
 from harness.training import processes
@@ -36,7 +36,7 @@ def identify(
         seed: of the training.
         device: whose kind counts.
     """
-    knobs = {f"detector.{path}": value for path, value in flatten(config).items()}
+    knobs = {f"detector.{path}": value for path, value in of_result(config).items()}
     knobs |= {f"recipe.{name}": value for name, value in recipe.of_result().items()}
     told = {
         **knobs,

@@ -14,9 +14,10 @@ from detectors.interface import Detector
 from harness.config.recipe import Recipe
 from harness.data import Batch, DataSet, train_loader
 from harness.records.progress import OnProgress, Progress
-from harness.training import checkpoint, memory, optimize, processes
+from harness.training import checkpoint, memory, norms, optimize, processes
 from harness.training.checkpoint import State
 from harness.training.ema import MovingAverage
+from harness.training.freezing import Frozen
 from harness.training.meters import Clock, Meter, NotFiniteError
 from harness.training.steps import Stepper
 
@@ -41,6 +42,8 @@ class Loop:
         self.steps_per_epoch = len(self.loader) // self.accumulate
         layout = torch.channels_last if recipe.channels_last else torch.preserve_format
         detector.to(self.device).to(memory_format=layout)
+        self.norms_restored = norms.restore(detector, data.train, self.device)
+        self.frozen = Frozen(detector, recipe.frozen)
         self.average: MovingAverage[Detector] | None = None
         if recipe.ema_decay is not None:
             self.average = MovingAverage(detector, recipe.ema_decay, recipe.ema_ramp)
@@ -77,6 +80,7 @@ class Loop:
             NotFiniteError: one of them is not finite; its detections would be empty without a word.
         """
         self._part_norms()
+        self.frozen.thaw()
         if self.kept() is not self.detector:
             self.detector.load_state_dict(self.kept().state_dict())
         for name, parameter in self.detector.eval().named_parameters():
@@ -100,6 +104,7 @@ class Loop:
     def run_epoch(self, on_progress: OnProgress) -> dict[str, float]:
         """Train to the end of the epoch under way and return its row of the curves."""
         self.detector.train()
+        self.frozen.settle()
         if self.position == self.steps_per_epoch:  # resumed between the last step and validation
             on_progress(Progress("train", self.clock.step, self.clock.steps, self.meter.latest))
         for step in self._steps():
@@ -132,6 +137,7 @@ class Loop:
             "resumed": self.resumed,
             "deviations": self.deviations,
             "data": self.loader.stats(),
+            **({"norms_restored": self.norms_restored} if self.norms_restored else {}),
         }
 
     def _steps(self) -> Iterator[int]:

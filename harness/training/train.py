@@ -35,7 +35,8 @@ class Training(NamedTuple):
     waiting for data and, on a GPU, from the first to the last of a step's kernels; `memory_bytes`,
     the most that tensors took on a GPU, or the process on a CPU; `lr` after warm-up, as scaled;
     `processes`; `resumed`, how often it went on from a checkpoint; `deviations`, in words, from the
-    recipe; `data`, what the loader tells.
+    recipe; `data`, what the loader tells; `norms_restored`, how many norms came folded into
+    convolutions, where there were any.
     """
 
 

@@ -27,6 +27,7 @@ from harness.records import record
 from harness.records.progress import Judge, OnProgress, Progress
 from harness.study import code as codes
 from harness.study.specification import TrialSpec
+from harness.study.start import seen_by, take
 from harness.training import processes
 from harness.training.train import CheckpointError, train
 from harness.trials import trainings
@@ -49,12 +50,12 @@ def build(spec: TrialSpec, config: Any) -> Detector:
         config: its detector's, or that with other inference-only knobs.
 
     Raises:
-        WeightsError: they do not fit.
+        WeightsError: they do not fit, or are others than when the trial was written down.
     """
-    if spec.weights is None or spec.weights_labels is None:
-        return detectors.create(config, weights=spec.weights)
-    moved = detectors.with_labels(config, spec.weights, spec.weights_labels)
-    return detectors.create(config, weights=moved)
+    detector = detectors.create(config)
+    if spec.start is not None and spec.goes_on is None:
+        take(detector, spec.start)
+    return detector
 
 
 @dataclass
@@ -130,7 +131,9 @@ class Learner:
     def look(self, detector: Detector) -> Evaluation:
         """Evaluate on the validation split."""
         workers = self.spec.recipe.workers if self.spec.recipe else 0
-        split, told = self.dataset.val, self.on_progress
+        split, told, start = self.dataset.val, self.on_progress, self.spec.start
+        if start is not None and start.evaluated:
+            split = seen_by(split, start)
         return evaluate(detector, split, device=self.device, workers=workers, on_progress=told)
 
 

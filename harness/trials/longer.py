@@ -6,6 +6,7 @@ kept for a training of one detector alone, and only where its schedule lets it g
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from harness.records import Record, digest
 from harness.study import Study
 from harness.study.code import TRAINED, Fingerprints, differing
 from harness.study.specification import TrialSpec, specify
+from harness.study.start import Start
 from harness.training import checkpoint, optimize
 from harness.training.checkpoint import CheckpointError
 from harness.trials import stale, trainings
@@ -100,7 +102,12 @@ def specified(found: Record, folder: Path, epochs: int) -> TrialSpec:
     if told == before.training:
         return after
     # It began from weights: what it becomes is told apart by where it comes from.
-    changes = {"weights_digest": told, "trial": digest([after.trial, told])}
+    start = found.details.get("start")
+    changes = {
+        "goes_on": told,
+        "trial": digest([after.trial, told]),
+        "start": start and Start.model_validate_json(json.dumps(start)),
+    }
     return after.model_copy(update=changes)
 
 
@@ -150,7 +157,7 @@ def _specified(found: Record, setup: Setup, epochs: int) -> TrialSpec:
     setup = setup._replace(recipe=setup.recipe.model_copy(update={"epochs": epochs}))
     tree = {"name": found.study, "detector": found.detector, "seeds": [found.seed]}
     study = knobs.validate(Study, {**tree, "measure": found.protocol["measure"]})
-    code = Fingerprints(study.detector).of(setup.detector, study.measure)
+    code = Fingerprints(found.detector).of(setup.detector, study.measure)
     return specify(study, setup, found.overrides, found.seed, data.load(setup.data), code)
 
 
@@ -159,7 +166,8 @@ def _setup(config: Mapping[str, Any], detector: str) -> Setup:
     parts: dict[str, dict[str, Any]] = {root: {} for root in knobs.ROOTS}
     for path, value in config.items():
         root, _, rest = path.partition(".")
-        parts[root][rest] = value
+        if root in parts:  # what it began from is told in the record's details
+            parts[root][rest] = value
     recipe = _nested(parts["recipe"])
     return Setup(
         override(detectors.resolve(detector), parts["detector"]),

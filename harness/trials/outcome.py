@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from typing import Any
 
 from harness.config.data import DataError
 from harness.records import METRICS, Failure, Record
@@ -27,8 +28,15 @@ def blank(spec: TrialSpec) -> Record:
         protocol_hash=spec.protocol_hash,
         data=spec.dataset,
         code=spec.code,
+        details=_details(spec),
         timings={"started": time.time()},
     )
+
+
+def _details(spec: TrialSpec) -> dict[str, Any]:
+    """Return what is told of a trial before it has any result."""
+    start = spec.start
+    return {} if start is None else {"start": start.model_dump(mode="json", by_alias=True)}
 
 
 def blank_failure(spec: TrialSpec, failure: Failure, started: float) -> Record:

@@ -75,6 +75,7 @@ def adopt(earlier: Earlier, result: Record, folder: Path, reference: Path | None
     """
     taken = earlier.record.model_copy(deep=True)
     _leave_session(taken)
+    taken.details.pop("start", None)  # which names the same weights as the trial's own does
     if earlier.here:
         _call_rough(taken, f"timed for {earlier.title}, at another time than this study's trials")
     else:

@@ -155,15 +155,18 @@ def _records(folder: Path) -> list[Record]:
 def _key(trial: TrialSpec | Record) -> str:
     """Hash what determines a trial's result, but for its code."""
     data = trial.dataset if isinstance(trial, TrialSpec) else trial.data
-    return digest(
-        {
-            "detector": trial.detector,
-            "config": {k: v for k, v in trial.config.items() if _counts(k)},
-            "protocol": trial.protocol,
-            "data": data.get("fingerprint"),
-            "seed": trial.seed,
-        }
-    )
+    key = {
+        "detector": trial.detector,
+        "config": {k: v for k, v in trial.config.items() if _counts(k)},
+        "protocol": trial.protocol,
+        "data": data.get("fingerprint"),
+        "seed": trial.seed,
+    }
+    if isinstance(trial, TrialSpec):
+        weights = None if trial.start is None else trial.start.digest
+    else:
+        weights = trial.details.get("start", {}).get("digest")
+    return digest(key if weights is None else {**key, "weights": weights})
 
 
 def _counts(path: str) -> bool:

@@ -26,12 +26,13 @@ def measure(trial: Trial) -> None:
     """Time the detector, taking turns with the reference where there is one."""
     trial.reference = trial.reference or _late_reference(trial)
     macs = trial.record.metrics.get("macs_deployed")
-    subjects = {"trial": Subject(trial.detector, "accuracy" in trial.spec.measure, macs)}
+    learnt = trial.spec.trains or is_trained(trial.record)
+    subjects = {"trial": Subject(trial.detector, learnt, macs)}
     first = _comparable(trial)
     if trial.reference is None:
         keep_weights(trial)
     elif first is not None:
-        loaded = weights.load(trial.reference, trusted=(trial.spec.detector,))
+        loaded = weights.load(trial.reference, trusted=trial.spec.trusted)
         subjects["reference"] = Subject(loaded, is_trained(first))
     timings = _measure(trial, subjects, trial.spec.latency)
     own = timings["trial"]
@@ -96,12 +97,15 @@ def _comparable(trial: Trial) -> Record | None:
 def _is_of_strange_code(trial: Trial) -> bool:
     """Say whether the reference's weights name a detector that this study does not."""
     assert trial.reference is not None
-    return not detectors.is_trusted(weights.saved_name(trial.reference), (trial.spec.detector,))
+    return not detectors.is_trusted(weights.saved_name(trial.reference), trial.spec.trusted)
 
 
 def is_trained(result: Record) -> bool:
     """Say whether a trial's detector has learnt anything."""
-    return "training" in result.details or "train" in result.timings
+    if "training" in result.details or "train" in result.timings:
+        return True
+    start = result.details.get("start")
+    return start is not None and start.get("fresh_parameters") == 0
 
 
 def _latency_knobs(result: Record) -> Any:
@@ -157,7 +161,7 @@ def keep_weights(trial: Trial) -> None:
     """Let others be timed against this trial, even one that has learnt nothing."""
     if "weights" not in trial.record.artifacts:
         spec = trial.spec
-        weights.save(trial.detector, trial.folder, spec.detector, spec.dataset["classes"])
+        weights.save(trial.detector, trial.folder, spec.detector, spec.classes)
         name_weights(trial)
 
 

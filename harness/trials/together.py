@@ -56,7 +56,7 @@ class Group(NamedTuple):
     trials: list[Record]  # the others are compared with the first
     latency: LatencyConfig
     data: DataConfig
-    detector: str  # that the study names, which is trusted
+    trusted: tuple[str, ...]  # detectors that the study names
 
 
 class Renewed(NamedTuple):
@@ -87,7 +87,7 @@ def groups(study: Study, records: Iterable[Record], folder: Path, device: str) -
     here = environment.identity(environment.capture(device))
     found: dict[str, Group] = {}
     for item in records:
-        trusted = detectors.is_trusted(item.detector, (study.detector,))
+        trusted = detectors.is_trusted(item.detector, study.detectors)
         is_here = environment.identity(item.environment) == here
         if not (trusted and is_here and _can_be_timed(item, folder)):
             continue
@@ -95,7 +95,7 @@ def groups(study: Study, records: Iterable[Record], folder: Path, device: str) -
         setup = knobs.turn(study.setup(), turned)
         if item.protocol.get("latency") == setup.latency.of_result():
             key = digest([item.protocol["latency"], item.data.get("fingerprint")])
-            group = found.setdefault(key, Group([], setup.latency, setup.data, study.detector))
+            group = found.setdefault(key, Group([], setup.latency, setup.data, study.detectors))
             group.trials.append(item)
     return list(found.values())
 
@@ -184,7 +184,7 @@ def _split(group: Group) -> data.Split:
 
 def _subject(folder: Path, item: Record, group: Group) -> Subject:
     if "weights" in item.artifacts:
-        detector = weights.load(folder / item.trial, trusted=(group.detector,))
+        detector = weights.load(folder / item.trial, trusted=group.trusted)
     else:
         detector = _untrained(item)
     return Subject(detector, is_trained(item), item.metrics.get("macs_deployed"))

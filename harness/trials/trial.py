@@ -108,7 +108,8 @@ def _phases(trial: Trial) -> Iterator[tuple[str, Callable[[Trial], None]]]:
     if "accuracy" in spec.measure and "reused" not in reused:
         if trial.judge is not None:
             yield "cheap", _judge_cheaply
-        yield "train", _train
+        if spec.trains:
+            yield "train", _train
         if not processes.is_first():
             return
         yield "evaluate", _evaluate
@@ -153,6 +154,8 @@ def _build(trial: Trial) -> None:
         trial.detector = detectors.create(config, weights=trial.folder).eval()
     else:
         trial.detector = build(trial.spec, config).eval()
+    if trial.spec.start is not None and not trial.spec.trains:
+        timing.keep_weights(trial)
 
 
 def _count(trial: Trial) -> None:
@@ -225,8 +228,7 @@ def _train(trial: Trial) -> None:
     }
     trainings.share(stored, trial.folder)
     longer.keep(stored.folder, trial.folder, keep)
-    classes = spec.dataset["classes"]
-    weights.save_config(trial.detector.config, trial.folder, spec.detector, classes)
+    weights.save_config(trial.detector.config, trial.folder, spec.detector, spec.classes)
     timing.name_weights(trial)
 
 

@@ -8,11 +8,13 @@ import pytest
 import detectors
 from detectors.config import (
     KnobError,
+    added_later,
     alternatives,
     canonical,
     describe,
     flatten,
     inference_only,
+    of_result,
     override,
 )
 
@@ -254,7 +256,7 @@ def test_names_resolve_to_configs() -> None:
     ("name", "expected"),
     [
         ("rtmdet_xs", "did you mean rtmdet_"),
-        ("yolo", "detector: no 'yolo'; Choose from rtmdet_tiny, "),
+        ("yolo", "detector: no 'yolo'; Choose from rtmdet_nano, "),
         ("tests.toy:NOTHING", "detector: cannot load 'tests.toy:NOTHING'"),
         ("no.such.module:TOY", "detector: cannot load 'no.such.module:TOY'"),
         ("tests.toy:STRIDE", "no detector config"),
@@ -284,3 +286,19 @@ def test_configs_that_lead_to_one_training_have_one_canonical_copy() -> None:
         assert canonical(override(base, changes)) == override(base, changes)
     with pytest.raises(KnobError, match="input size 100 is no multiple of 32"):
         override(base, {"input.train_size": [96, 100]})
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A config that a knob was added to after results existed."""
+
+    width: int = 8
+    """Channels."""
+    deep: bool = added_later(default=False)
+    """Whether there are more layers."""
+
+
+def test_a_knob_added_later_is_in_hashes_only_where_it_is_turned() -> None:
+    assert of_result(Grown()) == {"width": 8}
+    assert of_result(Grown(deep=True)) == {"width": 8, "deep": True}
+    assert flatten(Grown()) == {"width": 8, "deep": False}

@@ -14,6 +14,7 @@ from detectors.interface import DenseOutputs, Target
 from detectors.rtmdet import RTMDet
 from detectors.rtmdet.criterion import RTMDetCriterionConfig
 from detectors.rtmdet.head import RTMDetHeadConfig
+from detectors.rtmdet.weights import rename
 
 CLAIMS = {
     "rtmdet_tiny": 4896168,
@@ -36,12 +37,78 @@ def test_published_parameters(name: str) -> None:
     assert parameters(name) == CLAIMS[name]
 
 
-def test_published_macs_of_tiny() -> None:
+def macs(name: str, **overrides: Any) -> int:
     with torch.device("meta"):
-        model, images = detectors.create("rtmdet_tiny").eval(), torch.empty(1, 3, 640, 640)
+        model = detectors.create(name, overrides).eval()
+        images = torch.empty(1, 3, *model.config.input.size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(images)
-    assert counter.get_total_flops() == 2 * 8036087040
+    return counter.get_total_flops() // 2
+
+
+def test_published_macs_of_tiny() -> None:
+    assert macs("rtmdet_tiny") == 8036087040
+
+
+def test_published_figures_of_nano() -> None:
+    """Of persons alone: 0.99 M and 0.31 G; open-mmlab/mmpose projects/rtmpose/README.md."""
+    assert parameters("rtmdet_nano", num_classes=1) == 994423
+    assert macs("rtmdet_nano", num_classes=1) == 308035840
+
+
+# Of 3x3 kernels; blocks have one more each, depth-wise already. Stem, 1x1s and predictors stay.
+@pytest.mark.parametrize(
+    ("stage", "ordinary"), [("backbone", 3), ("neck", 0), ("head", 0)], ids=["b", "n", "h"]
+)
+def test_depthwise_leaves_ordinary_3x3s_to_the_stem(stage: str, ordinary: int) -> None:
+    with torch.device("meta"):
+        model = detectors.create("rtmdet_nano")
+    parts = [part for part in getattr(model, stage).modules() if isinstance(part, nn.Conv2d)]
+    wide = [part for part in parts if part.kernel_size != (1, 1)]
+    assert sum(part.groups == 1 for part in wide) == ordinary
+    assert all(part.groups in (1, part.in_channels) for part in wide)
+
+
+@pytest.mark.parametrize("sharing", ["separate", "shared", "sepbn"])
+def test_a_depthwise_head_shares_what_an_ordinary_one_does(sharing: str) -> None:
+    def count(*, depthwise: bool) -> tuple[int, int]:
+        head = RTMDetHeadConfig(sharing=sharing, depthwise=depthwise).build(8, (8, 16, 32), 5)
+        parts = list(head.modules())
+        return tuple(
+            sum(isinstance(p, kind) for p in parts) for kind in (nn.Conv2d, nn.BatchNorm2d)
+        )
+
+    (convs, norms), (separable, their_norms) = count(depthwise=False), count(depthwise=True)
+    predictors = 2 if sharing == "shared" else 6
+    assert separable - predictors == 2 * (convs - predictors)
+    assert their_norms == 2 * norms
+
+
+# One key of every kind that only nano has; mmpose's release is of these.
+UPSTREAM = {
+    "backbone.stage2.0.depthwise_conv.conv.weight": "backbone.stages.1.0.0.conv.weight",
+    "backbone.stage4.0.pointwise_conv.bn.bias": "backbone.stages.3.0.1.norm.bias",
+    "backbone.stage1.1.blocks.0.conv1.depthwise_conv.conv.weight": (
+        "backbone.stages.0.1.blocks.0.conv.0.conv.weight"
+    ),
+    "backbone.stage1.1.blocks.0.conv2.pointwise_conv.bn.weight": (
+        "backbone.stages.0.1.blocks.0.separable.1.norm.weight"
+    ),
+    "neck.downsamples.1.depthwise_conv.bn.running_var": "neck.downsample.1.0.norm.running_var",
+    "neck.out_convs.2.pointwise_conv.conv.weight": "neck.out.2.1.conv.weight",
+    "bbox_head.cls_convs.2.1.depthwise_conv.conv.weight": ("head.classify.convs.1.2.0.conv.weight"),
+    "bbox_head.reg_convs.0.1.pointwise_conv.bn.running_mean": (
+        "head.regress.convs.1.0.1.norm.running_mean"
+    ),
+    "bbox_head.rtm_reg.1.bias": "head.regress.predict.1.bias",
+}
+
+
+def test_upstream_names_the_layers_of_nano() -> None:
+    with torch.device("meta"):
+        own = detectors.create("rtmdet_nano").state_dict()
+    assert {key: rename(key) for key in UPSTREAM} == UPSTREAM
+    assert set(UPSTREAM.values()) <= own.keys()
 
 
 @pytest.mark.parametrize(

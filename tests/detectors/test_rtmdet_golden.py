@@ -35,7 +35,7 @@ class Run(NamedTuple):
         return golden.arrays(f"{self.name}.npz")[f"{self.shape}_{key}"]
 
 
-RECTANGLES = [(name, "rect") for name in detectors.names() if name.startswith("rtmdet")]
+RECTANGLES = [(name, "rect") for name in golden.TOLERANCES if name.startswith("rtmdet")]
 BOTH = [(name, shape) for name, _ in RECTANGLES for shape in ("rect", "square")]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,15 +73,42 @@ def evaluate(
     deployed = detector.deploy().to(device)
     detections: list[dict[str, Any]] = []
     share, done = _share(split), 0
-    for batch in val_loader(share, detector.config.input, batch_size, workers):
-        images = normalize(batch.images.to(device), detector.config.input)
-        found = deployed.detect(images, batch.sizes.to(device))
-        detections += _results(found, batch, share)
-        done += len(found)
+    for found in detect(deployed, share, device=device, batch_size=batch_size, workers=workers):
+        detections += found.results
+        done += found.images
         on_progress(Progress("evaluate", done, len(share), {}))
     detections = [each for part in processes.gather(detections) for each in part]
     scored = score(split.ground_truth(), detections)
     return Evaluation(scored.metrics, scored.details, detections)
+
+
+class Found(NamedTuple):
+    """What was found in one batch."""
+
+    images: int
+    results: list[dict[str, Any]]  # COCO results: xywh in original pixels, category ids
+
+
+def detect(
+    deployed: Detector, split: Split, *, device: str, batch_size: int = 8, workers: int = 2
+) -> Iterator[Found]:
+    """Yield what a detector finds in a split, batch by batch.
+
+    Args:
+        deployed: from `deploy()`, on the device.
+        split: its images are read in order; its annotations do not matter.
+        device: `cpu`, `cuda` or `cuda:N`.
+        batch_size: images at once; the results don't depend on it, but for rounding.
+        workers: processes that load images.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    config = deployed.config.input
+    for batch in val_loader(split, config, batch_size, workers):
+        images = normalize(batch.images.to(device), config)
+        found = deployed.detect(images, batch.sizes.to(device))
+        yield Found(len(found), _results(found, batch, split))
 
 
 def _share(split: Split) -> Split:

@@ -37,26 +37,14 @@ def checked(study: Study) -> Study:
 
 
 def _with_space(study: Study, search: Search) -> Search:
-    for path in search.space:
-        place = study.place("search", "space", path)
-        if path in study.fixed:
-            raise StudyError(f"{place}: {path} is both set and searched")
-        if path == "data.source":
-            raise StudyError(f"{place}: the data set is named by `data:`")
     try:
-        return search.model_copy(update={"space": space.checked(study.setup(), search.space)})
+        return search.model_copy(update={"space": space.checked(study.setup, search.space)})
     except SpaceError as error:
-        where = study.place("search", "space", error.path, *error.part)
         if error.part and error.part[0].isdigit():
-            where = _place_of_choice(study, error.path, error.part[0])
+            where = study.place_of(error.path, int(error.part[0]))
+        else:
+            where = study.place("search", "space", error.path, *error.part)
         raise StudyError(f"{where}: {error}") from error
-
-
-def _place_of_choice(study: Study, path: str, index: str) -> str:
-    """Return the place of a choice, in a bare list or under `choices`."""
-    below = study.place("search", "space", path, "choices", index)
-    bare = study.place("search", "space", path, index)
-    return bare if below == study.place("search", "space", path) else below
 
 
 def _check_alone(study: Study) -> None:

@@ -60,8 +60,11 @@ def sampler(study: Study, *streams: int) -> optuna.samplers.BaseSampler:
 
 def pruner(study: Study) -> optuna.pruners.BasePruner:
     """Make the search's pruner, which `Judge` asks; it stops nothing with several objectives."""
-    recipe = study.setup().recipe
-    return samplers.pruner(_search(study), recipe.epochs if recipe else None)
+    search = _search(study)
+    axis = search.space.get("recipe")
+    named = [{"recipe": name} for name in (axis.choices or ())] if axis else [{}]
+    recipes = [setup.recipe for setup in map(study.setup, named) if setup.recipe is not None]
+    return samplers.pruner(search, max((recipe.epochs for recipe in recipes), default=None))
 
 
 def ask(study: Study, trial: optuna.trial.BaseTrial) -> Run:

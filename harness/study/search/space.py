@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from detectors.config import KnobError
 from harness.config import knobs
+from harness.config.axes import Axis, short
 from harness.config.knobs import Setup
-from harness.config.search import Axis
-from harness.study.specification import short
+from harness.study import fitting
+from harness.study.study import NAMED
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 Space = Mapping[str, Axis]
+MakeSetup: TypeAlias = Callable[[Mapping[str, Any]], Setup]  # from what a trial overrides
 ENDS = ("low", "high")
 DIGITS = 4  # of a number that is drawn from a range without steps
 
@@ -44,33 +46,25 @@ def suggest(trial: BaseTrial, space: Space) -> dict[str, Any]:
     """
     overrides: dict[str, Any] = {}
     for path, axis in space.items():
-        if active(axis, overrides):
+        if axis.holds(overrides):
             overrides[path] = _draw(trial, path, axis)
     return overrides
-
-
-def active(axis: Axis, overrides: Mapping[str, Any]) -> bool:
-    """Say whether a knob exists under what was chosen for those above it."""
-    return all(
-        path in overrides and short(overrides[path]) in map(short, allowed)
-        for path, allowed in axis.when.items()
-    )
 
 
 def contains(space: Space, overrides: Mapping[str, Any]) -> bool:
     """Say whether a search of a space could choose these knobs and values."""
     return overrides.keys() <= space.keys() and all(
-        active(axis, overrides) == (path in overrides)
+        axis.holds(overrides) == (path in overrides)
         and (path not in overrides or _allows(axis, overrides[path]))
         for path, axis in space.items()
     )
 
 
-def checked(setup: Setup, space: Space) -> dict[str, Axis]:
+def checked(setup: MakeSetup, space: Space) -> dict[str, Axis]:
     """See that every value fits its knob wherever the knob is turned.
 
     Args:
-        setup: what the study's trials have in common.
+        setup: returns what a trial of the study is made of.
         space: as the study has it.
 
     Returns:
@@ -80,6 +74,8 @@ def checked(setup: Setup, space: Space) -> dict[str, Axis]:
         SpaceError: an unknown knob, a value of the wrong type, an impossible condition.
     """
     for index, path in enumerate(space):
+        if path in NAMED and space[path].choices is None:
+            raise SpaceError(f"{path} takes choices, and no range", path)
         _check_condition(space, path, list(space)[:index])
     return {path: _fitted(setup, space, path) for path in space}
 
@@ -136,7 +132,7 @@ def _check_condition(space: Space, path: str, above: list[str]) -> None:
                 raise SpaceError(message, path, "when", other)
 
 
-def _fitted(setup: Setup, space: Space, path: str) -> Axis:
+def _fitted(setup: MakeSetup, space: Space, path: str) -> Axis:
     """Return an axis whose values were all tried in every context in which the knob is turned."""
     axis = space[path]
     contexts = list(_contexts(space, path))
@@ -145,37 +141,39 @@ def _fitted(setup: Setup, space: Space, path: str) -> Axis:
     if axis.choices is not None:
         _try_choices(setup, contexts, path, axis.choices)
         return axis
-    for context in contexts:
-        ends = {end: _tried(setup, context, path, end, getattr(axis, end)) for end in ENDS}
+    ends = {end: _tried(setup, contexts, path, end, getattr(axis, end)) for end in ENDS}
     if isinstance(ends["low"], int) and not isinstance(axis.step or 1, int):
         raise SpaceError(f"{path} takes whole numbers, and so does its step", path, "step")
     return axis.model_copy(update=ends)
 
 
 def _try_choices(
-    setup: Setup, contexts: list[dict[str, Any]], path: str, choices: tuple[Any, ...]
+    setup: MakeSetup, contexts: list[dict[str, Any]], path: str, choices: tuple[Any, ...]
 ) -> None:
     texts = [short(choice) for choice in choices]
     for index, (choice, text) in enumerate(zip(choices, texts, strict=True)):
         if text in texts[:index]:
             raise SpaceError(f"{path}: {text} stands twice among the choices", path, "choices")
-        for context in contexts:
-            _tried(setup, context, path, str(index), choice)
+        _tried(setup, contexts, path, str(index), choice)
 
 
-def _tried(setup: Setup, context: Mapping[str, Any], path: str, part: str, value: Any) -> Any:
-    """Turn a knob under what decides on it, and return its value as the config holds it."""
-    try:
-        return knobs.turn(setup, {**context, path: value}).flat().get(path)
-    except KnobError as error:
-        raise SpaceError(_refusal(str(error), context), path, part) from error
-
-
-def _refusal(message: str, context: Mapping[str, Any]) -> str:
-    if not context:
-        return message
-    held = ", ".join(f"{path} is {short(value)}" for path, value in context.items())
-    return f"{message} (when {held}; a knob that exists under some values only has `when:`)"
+def _tried(
+    setup: MakeSetup, contexts: list[dict[str, Any]], path: str, part: str, value: Any
+) -> Any:
+    """Turn a knob under all that decides on it, and return its value as the config holds it."""
+    failed: list[dict[str, Any]] = []
+    errors: list[KnobError] = []
+    found = value
+    for context in contexts:
+        try:
+            found = setup({**context, path: value}).flat().get(path)
+        except KnobError as error:
+            failed.append(context)
+            errors.append(error)
+    if errors:
+        form = f"{'choices' if part.isdigit() else 'low'}: ..."
+        raise SpaceError(fitting.refusal(errors[0], failed, contexts, form), path, part)
+    return found
 
 
 def _contexts(space: Space, path: str) -> Iterator[dict[str, Any]]:
@@ -185,9 +183,9 @@ def _contexts(space: Space, path: str) -> Iterator[dict[str, Any]]:
         grown: list[dict[str, Any]] = []
         for context in found:
             here = [{**context, other: choice} for choice in space[other].choices or ()]
-            grown += here if active(space[other], context) else [context]
+            grown += here if space[other].holds(context) else [context]
         found = grown
-    yield from (context for context in found if active(space[path], context))
+    yield from (context for context in found if space[path].holds(context))
 
 
 def _deciding(space: Space, path: str) -> set[str]:
@@ -198,6 +196,5 @@ def _deciding(space: Space, path: str) -> set[str]:
 
 def _direct(space: Space, path: str) -> set[str]:
     """Return the knobs of a knob's condition, and those that choose the group it is in."""
-    groups = {path.rsplit(".", depth)[0] for depth in range(1, path.count(".") + 1)}
-    wanted = {*space[path].when, *groups, *(f"{group}.type" for group in groups)}
+    wanted = {*space[path].when, *fitting.deciding(path)}
     return {other for other in wanted if other in space and other != path}

@@ -103,9 +103,9 @@ def test_some_shared_classes_are_refused_unless_they_are_asked_for(
     assert shared["details"]["per_class"] == {name: own[name] for name in ("bolt", "washer")}
     assert shared["metrics"]["mAP"] == pytest.approx((own["bolt"] + own["washer"]) / 2)
     assert shared["protocol"]["classes"] == ["bolt", "washer"]
-    assert shared["notes"][-1].startswith("mAP is over 2 of the 3 classes of mixed")
+    assert shared["notes"][-1].startswith("results are over 2 of the 3 classes of mixed")
     assert detbench("evaluate", model, "--data", data, "--shared-classes") == 0
-    assert "note: mAP is over 2 of the 3 classes of mixed" in capfd.readouterr().out
+    assert "note: results are over 2 of the 3 classes of mixed" in capfd.readouterr().out
 
 
 def test_a_model_may_know_more_classes_than_the_data(
@@ -167,10 +167,9 @@ def trained(folder: Path, data: Path, start: Path, *classes: str, **knobs: Any) 
     """Train for one step that changes nothing, from weights."""
     sets = {"recipe.epochs": 1, "recipe.batch_size": 4, "recipe.workers": 0, "recipe.lr": 1e-12,
             "detector.width": 4, **knobs}  # fmt: skip
-    plan = single(
-        "tests.toy:TOY", "smoke", str(data), [f"{key}={value}" for key, value in sets.items()]
-    )
-    assert train(plan, str(start), folder, "cpu", classes=classes, as_json=True) == 0
+    turned = [f"{key}={value}" for key, value in sets.items()]
+    plan = single("tests.toy:TOY", "smoke", str(data), turned, weights=str(start))
+    assert train(plan, folder, "cpu", classes=classes, as_json=True) == 0
     return record.read(folder)
 
 
@@ -198,8 +197,12 @@ def test_training_goes_on_from_the_class_of_the_same_name(
     assert more.details["accuracy"]["per_class"]["washer"] == pytest.approx(washer, rel=0.02)
     capfd.readouterr()
     arguments = ("tests.toy:TOY", "--data", animals, "--recipe", "smoke", "--weights", model)
-    said = refusal(capfd, "train", *arguments, "--out", tmp_path / "e", "--set=detector.width=4")
+    fresh = trained(tmp_path / "fresh", animals, model)
+    said = capfd.readouterr().err
     assert "knows no class of data set animals" in said
+    assert "what belongs to a class starts anew" in said
+    assert fresh.details["start"]["labels"] == "fresh"
+    assert 0 < fresh.details["start"]["fresh_parameters"] < fresh.details["start"]["parameters"]
     untrained = (*arguments[:-2], "--out", tmp_path / "e", "--classes", MAPPED)
     assert "--classes goes with --weights" in refusal(capfd, "train", *untrained)
     assert not (tmp_path / "e").exists()

@@ -11,9 +11,9 @@ import pytest
 from pycocotools.coco import COCO
 
 from harness.config.data import DataConfig, DataError
-from harness.data import describe, load
+from harness.data import describe, fingerprint, load, load_split
 from harness.data.coco import spread
-from tests.harness.data.folders import box, document, write, write_annotations
+from tests.harness.data.folders import box, document, jpeg_on_its_side, write, write_annotations
 
 
 def read(folder: Path, **knobs: Any) -> Any:
@@ -209,16 +209,6 @@ def test_an_undecodable_image_and_one_of_another_size_are_refused(tmp_path: Path
         data.train.read(2)
 
 
-def jpeg_on_its_side(pixels: np.ndarray) -> bytes:
-    """Encode with the camera's tag that says: turn by 90 degrees."""
-    tag = (
-        b"\xff\xe1\x00\x22Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01"
-        b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
-    )
-    data = cv2.imencode(".jpg", pixels)[1].tobytes()
-    return data[:2] + tag + data[2:]
-
-
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_rotation_tag_is_followed_only_if_the_annotations_do(
     tmp_path: Path, stored: bool
@@ -229,6 +219,84 @@ def test_a_rotation_tag_is_followed_only_if_the_annotations_do(
     folder = write(tmp_path, train)
     (folder / "train" / "0.png").write_bytes(jpeg_on_its_side(np.zeros((40, 60, 3), np.uint8)))
     assert read(folder).train.read(0).shape == (height, width, 3)
+
+
+def only(folder: Path, split: str) -> Path:
+    """Take everything of the other split away."""
+    other = "train" if split == "val" else "val"
+    (folder / "annotations" / f"instances_{other}.json").unlink()
+    shutil.rmtree(folder / other)
+    return folder
+
+
+def one(folder: Path, split: str = "val", **knobs: Any) -> Any:
+    return load_split(DataConfig(source=str(folder), **knobs), split)
+
+
+def test_one_split_is_read_and_hashed_without_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "pets")
+    opened: list[str] = []
+    real = fingerprint.file_digest
+    monkeypatch.setattr(
+        fingerprint, "file_digest", lambda path: opened.append(path.name) or real(path)
+    )
+    whole = one(folder)
+    assert sorted(opened) == ["50.png", "51.png", "instances_val.json"]
+    alone = one(only(folder, "val"))
+    assert alone.fingerprint == whole.fingerprint
+    assert alone.summary() == {
+        "name": "pets",
+        "fingerprint": alone.fingerprint,
+        "classes": ["dog", "cat"],
+        "val": {"images": 2, "images_left_out": 0, "boxes": 2, "crowd": 0, "degenerate": 0},
+    }
+    (folder / "val" / "50.png").write_bytes(b"another picture")
+    with pytest.raises(fingerprint.DataChangedError, match="pets changed while it was in use"):
+        fingerprint.check_unchanged(alone)
+
+
+def test_a_split_of_any_name_is_found(tmp_path: Path) -> None:
+    folder = only(write(tmp_path), "val")
+    (folder / "val").rename(folder / "test2017")
+    file = folder / "annotations" / "instances_val.json"
+    file.rename(file.with_name("instances_test2017.json"))
+    assert len(one(folder, "test").split) == 2
+
+
+def test_an_evaluation_on_the_training_split_takes_all_of_its_images(tmp_path: Path) -> None:
+    empty = with_train(annotations=[box(1, 1, [1, 2, 3, 4])])
+    folder = only(write(tmp_path, empty), "train")
+    assert len(one(folder, "train").split) == 3
+    assert len(one(folder, "train", max_val_images=2, max_train_images=1).split) == 2
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    folder = only(write(tmp_path), "val")
+    (folder / "annotations" / "instances_val_easy.json").write_text("{}")  # without images
+    (folder / "annotations" / "notes.json").write_text("{}")
+    with pytest.raises(DataError, match=r"no split 'train'; it has val\. .* needs train and val$"):
+        read(folder)
+    with pytest.raises(DataError, match=r"no split 'test'; it has val\. .* --split"):
+        one(folder, "test")
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_classes_in_order_are_in_that_of_the_training_annotations(
+    tmp_path: Path, images: bool
+) -> None:
+    val = document(2, first=50)
+    val["categories"] = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
+    folder = write(tmp_path, val=val)
+    if not images:
+        shutil.rmtree(folder / "train")
+    config = DataConfig(source=str(folder))
+    names = [[item.name for item in load_split(config, in_order=known).categories]
+             for known in (False, True)]  # fmt: skip
+    assert names == [["cat", "dog"], ["dog", "cat"]]
+    only(folder, "val") if images else (folder / "annotations" / "instances_train.json").unlink()
+    assert [item.name for item in load_split(config, in_order=True).categories] == ["cat", "dog"]
 
 
 def test_coco2017_is_looked_for_where_the_variable_says(

@@ -16,7 +16,7 @@ from harness import data
 from harness.machine import conditions, locks
 from harness.records import Record, latencies, record
 from harness.study import expand, load
-from harness.study.specification import TrialSpec, started_from
+from harness.study.specification import TrialSpec
 from harness.training.train import CheckpointError
 from harness.trials import learn, trainings, trial
 from harness.trials.trainings import Story, find, obtain
@@ -113,12 +113,17 @@ def test_only_what_determines_the_weights_is_in_the_hash(tmp_path: Path) -> None
 
 
 def test_other_initial_weights_are_another_training(tmp_path: Path) -> None:
-    spec = specs_of(tmp_path)[0]
+    spec = specs_of(tmp_path, sweep={"detector.width": [8]})[0]
     weights.save(spec.setup.detector.build(), tmp_path / "a", spec.detector)
     weights.save(spec.setup.detector.build(), tmp_path / "b", spec.detector)
-    found = [started_from(spec, tmp_path / name).training for name in "ab"]
+
+    def from_(source: Path) -> str:
+        one = {"detector.width": [8]}
+        return specs_of(tmp_path, sweep=one, weights=str(source))[0].training
+
+    found = [from_(tmp_path / name) for name in "ab"]
     assert len({spec.training, *found}) == 3
-    assert started_from(spec, tmp_path / "a" / weights.WEIGHTS_FILE).training == found[0]
+    assert from_(tmp_path / "a" / weights.WEIGHTS_FILE) == found[0]
 
 
 def test_trials_that_differ_at_inference_share_one_training(

@@ -16,7 +16,7 @@ from harness.measure.runtimes import Verdict
 from harness.records import Failure, record
 from harness.records.progress import Progress
 from harness.study import expand, load
-from harness.study.specification import TrialSpec, started_from
+from harness.study.specification import TrialSpec
 from harness.training.train import NotFiniteError
 from harness.trials import folders, learn, timing, trainings, trial
 from harness.trials.outcome import blank_failure
@@ -181,10 +181,23 @@ def test_a_data_set_that_changed_is_refused(specs: list[TrialSpec], tmp_path: Pa
 def test_training_can_start_from_weights(specs: list[TrialSpec], tmp_path: Path) -> None:
     spec = specs[0].model_copy(update={"measure": ("accuracy",)})
     trial.run(spec, tmp_path / "a")
-    again = started_from(spec, tmp_path / "a")
+
+    def from_(source: Path) -> TrialSpec:
+        given = {"weights": str(source), "sweep": {"detector.width": [4]}}
+        return expand(load(write(tmp_path, measure=["accuracy"], **given)))[0]
+
+    again = from_(tmp_path / "a")
     assert again.trial != spec.trial
-    assert again.trial == started_from(spec, tmp_path / "a" / "weights.safetensors").trial
-    assert trial.run(again, tmp_path / "b").failure is None
+    assert again.trial == from_(tmp_path / "a" / "weights.safetensors").trial
+    result = trial.run(again, tmp_path / "b")
+    assert result.failure is None
+    assert result.details["start"]["taken"] == "taken: backbone, head"
+    assert result.details["start"]["fresh_parameters"] == 0
+    assert result.config["weights.from"] == str(tmp_path / "a")
+    (tmp_path / "a" / "weights.safetensors").write_bytes(b"another file")
+    changed = trial.run(again, tmp_path / "c").failure
+    assert changed is not None
+    assert "changed since the study was started" in changed.message
 
 
 def test_a_measurement_gets_in_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:

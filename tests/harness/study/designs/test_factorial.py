@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.config.axes import Swept
 from harness.study import StudyError, designs, expand, load
 from harness.study.designs import DesignError, factorial
 from tests.harness.studies import write
@@ -101,6 +102,7 @@ def test_a_study_runs_the_fraction_with_seeds_as_blocks(tmp_path: Path) -> None:
 
 
 def test_zip_names_the_lengths(tmp_path: Path) -> None:
-    setup = load(write(tmp_path)).setup()
+    setup = load(write(tmp_path)).setup
+    sweep = {"a": Swept(values=(1, 2)), "b": Swept(values=(1,))}
     with pytest.raises(DesignError, match="a has 2, b has 1"):
-        designs.variants("zip", {"a": [1, 2], "b": [1]}, setup, 4)
+        designs.variants("zip", sweep, setup, 4)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
 from harness.config import knobs
-from harness.config.search import Axis
+from harness.config.axes import Axis
 from harness.study import StudyError
 from harness.study.search import space
 from tests.harness.study.search.spaces import SPACE, searching

@@ -1,0 +1,47 @@
+"""`detbench weights convert`: a graph for inference becomes a folder of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import study as studies
+from harness.cli import console
+from harness.cli.console import print_json
+from harness.cli.models import configured
+from harness.released.convert import convert as convert_file
+
+
+def convert(
+    file: Path,
+    detector: str,
+    out: Path,
+    sets: Sequence[str],
+    classes: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Write the weights of an ONNX file as a folder that every command takes for weights.
+
+    Args:
+        file: the graph.
+        detector: name of the one that it is of.
+        out: the folder.
+        sets: knobs of that detector, `PATH=VALUE`.
+        classes: their names by label, with commas between; None for those that are known.
+        as_json: whether to print JSON.
+    """
+    config = configured(detector, studies.changes(sets)).detector
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    done = convert_file(file, detector, config, out, names)
+    if as_json:
+        print_json({**done._asdict(), "folder": str(done.folder)})
+        return 0
+    known = "of unknown classes: name them with --classes"
+    if done.classes is not None:
+        known = f"of the classes {', '.join(done.classes)}"
+    console.stdout().print(
+        f"{done.folder}: {done.convolutions} convolutions, {known}; layers differ from the graph's"
+        f" by {done.apart:.1e} of their largest output"
+    )
+    return 0
