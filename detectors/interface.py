@@ -263,10 +263,29 @@ class Detector(nn.Module):
         """Return a state dict with this detector's own keys.
 
         Args:
-            content: a state dict with our keys, or what upstream's file holds, as the subclass
-                tells by the keys; without an upstream there is nothing to translate.
+            content: a state dict with our keys or upstream's, which the subclass tells apart; what
+                a file wraps around it is gone. Without an upstream there is nothing to translate.
         """
         return content
+
+    def class_tensors(self) -> dict[str, int]:
+        """Return the tensors whose shape follows the number of classes: key to dimension.
+
+        They are found by building the detector, without memory, for one class more. There are none
+        where the number of classes is no knob.
+        """
+        try:
+            config = replace(self.config, num_classes=self.config.num_classes + 1)
+        except (TypeError, ValueError):
+            return {}
+        more = build_without_memory(config).state_dict()
+        found = {}
+        for key, tensor in self.state_dict().items():
+            sides = zip(tensor.shape, more[key].shape if key in more else (), strict=False)
+            grown = [dim for dim, (before, after) in enumerate(sides) if before != after]
+            if grown:
+                found[key] = grown[0]
+        return found
 
     def deploy(self) -> Detector:
         """Return a fused copy in eval mode without criterion; the original stays as it is."""
@@ -277,6 +296,16 @@ class Detector(nn.Module):
             self.criterion = criterion
         fuse(model)
         return model.requires_grad_(False)
+
+
+def build_without_memory(config: DetectorConfig) -> Detector:
+    """Build a detector for its keys and shapes alone; random numbers stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return config.build()
+        except (NotImplementedError, RuntimeError):  # one that reads its weights while it is built
+            return config.build()
 
 
 def as_float32(outputs: Any) -> Any:

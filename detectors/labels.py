@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from detectors import coco
-from detectors.config import KnobError, override
-from detectors.interface import Detector, DetectorConfig, WeightsError
+from detectors import coco, rows
+from detectors.interface import DetectorConfig, WeightsError, build_without_memory
+from detectors.unwrap import unwrap
 from detectors.weights import CONFIG_FILE, fill, read
 
-_FEW, _MORE = 7, 8  # numbers of classes whose detectors are compared
-ALIKE = 1e-4  # of two scores that should be one
+COUNTER = ".num_batches_tracked"  # of a norm, which detectors add where it is missing
 
 
 class ClassNames(NamedTuple):
@@ -44,13 +42,14 @@ def class_names(weights: str | Path, config: DetectorConfig) -> ClassNames | Non
     if "detector" in described:
         names = described.get("classes")
         return None if names is None else ClassNames(_checked(weights, names), assumed=False)
-    content = read(weights)
-    count = count_classes(weights, config)
+    content, model = read(weights), build_without_memory(config)
+    found = unwrap(model, content)
+    count = rows.count_labels(model, found.state)
     for names in (_of_meta(content), _of_hub(described)):
-        if names is not None and len(names) == count:
-            return ClassNames(tuple(map(str, names)), assumed=False)
-    own = _on_meta(config).state_dict()
-    is_upstream = any(key not in own for key in _keys_of_tensors(content))
+        if names is not None and len(names) == count and all(isinstance(n, str) for n in names):
+            return ClassNames(tuple(names), assumed=False)
+    renamed = (key for key in model.translate(found.raw) if not key.endswith(COUNTER))
+    is_upstream = any(key not in found.raw for key in renamed)
     return ClassNames(coco.CLASSES, assumed=True) if is_upstream and count == 80 else None
 
 
@@ -68,12 +67,8 @@ def count_classes(weights: str | Path, config: DetectorConfig) -> int | None:
     if "detector" in described:
         found = described.get("knobs", {}).get("num_classes")
         return found if isinstance(found, int) else None
-    state = _on_meta(config).translate(read(weights))
-    for key, (dim, more) in _class_rows(config).items():
-        tensor = state.get(key)
-        if isinstance(tensor, Tensor) and tensor.dim() > dim:
-            return tensor.shape[dim] - more
-    return None
+    model = build_without_memory(config)
+    return rows.count_labels(model, unwrap(model, read(weights)).state)
 
 
 def with_labels(
@@ -90,71 +85,9 @@ def with_labels(
         WeightsError: the weights do not fit, or the detector does not keep each class in rows of
             its own.
     """
-    count, rows = count_classes(weights, config), _class_rows(config)
-    if count is not None and rows:
-        source = override(config, {"num_classes": count}).build()
-        fill(source, weights)
-        if _moves_with_rows(source, rows, count):
-            return _moved(source.state_dict(), rows, labels, count)
-    raise WeightsError(
-        f"{weights}: the classes are not those of the data set in its order, and this detector does"
-        " not keep each in rows of its own, which could be moved; start from other weights"
-    )
-
-
-def _moved(
-    state: Mapping[str, Tensor],
-    rows: Mapping[str, tuple[int, int]],
-    labels: Sequence[int],
-    count: int,
-) -> dict[str, Tensor]:
-    """Return a state dict with the rows of these of `count` labels, in this order."""
-    moved = dict(state)
-    for key, (dim, more) in rows.items():
-        chosen = torch.tensor([*labels, *range(count, count + more)])
-        moved[key] = state[key].index_select(dim, chosen)
-    return moved
-
-
-@torch.no_grad()
-def _moves_with_rows(detector: Detector, rows: Mapping[str, tuple[int, int]], count: int) -> bool:
-    """Say whether scores change places when rows do, which tells that the rows are the classes'."""
-    state = detector.state_dict()
-    images = torch.rand(
-        1, 3, *detector.config.input.size, generator=torch.Generator().manual_seed(0)
-    )
-    turned = detector.config.build()
-    turned.load_state_dict(_moved(state, rows, range(count)[::-1], count))
-    before, after = (model.eval()(images).scores() for model in (detector, turned))
-    return torch.allclose(before.flip(-1), after, atol=ALIKE)
-
-
-def _on_meta(config: DetectorConfig) -> Detector:
-    with torch.device("meta"):
-        return config.build()
-
-
-def _class_rows(config: DetectorConfig) -> dict[str, tuple[int, int]]:
-    """Return the tensors with a row for each class: key to dimension, and rows behind the classes.
-
-    Nothing is returned for a detector whose classes are kept in any other way.
-    """
-    try:
-        few, more = (
-            _on_meta(override(config, {"num_classes": count})).state_dict()
-            for count in (_FEW, _MORE)
-        )
-    except KnobError:  # their number is no knob
-        return {}
-    found: dict[str, tuple[int, int]] = {}
-    for key, tensor in few.items():
-        grown = [b - a for a, b in zip(tensor.shape, more[key].shape, strict=True)]
-        if any(grown):
-            dim = grown.index(1) if 1 in grown else -1
-            if dim < 0 or sum(map(abs, grown)) != 1 or tensor.shape[dim] < _FEW:
-                return {}
-            found[key] = dim, tensor.shape[dim] - _FEW
-    return found
+    model = config.build()
+    fill(model, weights, labels=labels)
+    return model.state_dict()
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -188,15 +121,6 @@ def _of_hub(described: Mapping[str, Any]) -> Sequence[Any] | None:
     listed = [names.get(str(label)) for label in range(len(names))]
     told = None not in listed and listed != [f"LABEL_{label}" for label in range(len(names))]
     return listed if told else None
-
-
-def _keys_of_tensors(content: Mapping[Any, Any]) -> Iterator[Any]:
-    """Yield the key of every tensor, however deep it lies."""
-    for key, value in content.items():
-        if isinstance(value, Tensor):
-            yield key
-        elif isinstance(value, Mapping):
-            yield from _keys_of_tensors(value)
 
 
 def _checked(weights: str | Path, names: Any) -> tuple[str, ...]:
