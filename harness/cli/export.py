@@ -33,7 +33,8 @@ def export(
     if path.is_dir():
         raise RecordError(f"{path}: is a folder; name a file with --out")
     record.make_folder(path.parent)
-    detector = detectors.create(setup.detector, weights=weights_of(model, weights))
+    source = weights_of(model, weights, setup.detector)
+    detector = detectors.create(setup.detector, weights=source)
     done = exporter.export(detector, detector.config.input.size, path, opset, name=model)
     counted = count_macs(done.path)
     found = {

@@ -10,7 +10,7 @@ from harness import study as studies
 from harness.analysis.frontier import NMS_GRID, Frontier, FrontierError, Row, measure, plan
 from harness.cli import console
 from harness.cli.console import Board, print_json
-from harness.cli.models import opened, over, place, weights_of
+from harness.cli.models import is_trained, opened, over, place
 from harness.config import knobs
 from harness.data import fingerprint
 from harness.data.classes import read_choice
@@ -63,7 +63,7 @@ def frontier(
     detector, dataset, setup, remarks, known = opened(
         name, data_name, others, weights, choice, trust=trust, split=split
     )
-    subject = Subject(detector, weights_of(name, weights) is not None)
+    subject = Subject(detector, is_trained(name, weights))
     tried = plan(subject.detector, own)
     with Board(console.stderr()) as board:
         board.begin(name, name, None)

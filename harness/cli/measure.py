@@ -72,7 +72,9 @@ def measure(
     for setup in setups:
         studies.check_size(setup.detector)
     subjects = {
-        _unlike(models, index): _subject(setup.detector, weights_of(models[index], weights))
+        _unlike(models, index): _subject(
+            setup.detector, weights_of(models[index], weights, setup.detector)
+        )
         for index, setup in enumerate(setups)
     }
     where = setups[0].data.model_copy(update={"source": data_name})

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 import detectors
+from detectors import RELEASES
 from detectors import weights as detector_weights
 from detectors.interface import Detector
-from harness import data
+from harness import data, released
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import Board
@@ -57,9 +58,33 @@ def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] =
     return knobs.turn(knobs.start(config, None, "shapes"), changes)
 
 
-def weights_of(name: str, weights: str | None) -> str | None:
-    """Return where a model's weights come from; None for an untrained one."""
-    return weights or (name if is_saved(name) else None)
+def is_trained(name: str, weights: str | None) -> bool:
+    """Say whether a model has weights: named ones, or those of its folder."""
+    return weights is not None or is_saved(name)
+
+
+def weights_of(name: str, weights: str | None, config: Any) -> str | None:
+    """Return the file or folder of a model's weights; None for an untrained one.
+
+    Args:
+        name: of a detector or a folder.
+        weights: a file, a folder, or the name of a release, which is fetched if need be; None for
+            those beside a saved one.
+        config: of the detector.
+
+    Raises:
+        StudyError: the release has some stages alone.
+        WeightsError: there is no such release, or it cannot be had.
+    """
+    if weights is None or weights not in RELEASES:
+        return weights or (name if is_saved(name) else None)
+    with one_line(f"{name} {weights}", None) as on_progress:
+        found = released.find(config, weights, fetch=True, on_progress=on_progress)
+    if found.parts is not None:
+        raise StudyError(
+            f"weights {weights}: {', '.join(found.parts)} alone finds nothing; train from them"
+        )
+    return str(found.path)
 
 
 class Opened(NamedTuple):
@@ -98,7 +123,7 @@ def opened(
         ClassError: the classes of the weights are not those of the data set, or unknown.
     """
     setup = configured(name, changes, trusted_names([name], trust=trust))
-    source = weights_of(name, weights)
+    source = weights_of(name, weights, setup.detector)
     where = setup.data.model_copy(update={"source": data_name})
     dataset = data.load_split(where, split, in_order=choice.in_order)
     names = [category.name for category in dataset.categories]

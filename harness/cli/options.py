@@ -42,9 +42,7 @@ Fresh = Annotated[
 Size = Annotated[
     tuple[int, int] | None, typer.Option(help="Height and width of the input.", metavar="H W")
 ]
-Weights = Annotated[
-    str | None, typer.Option(help="A .safetensors or upstream's .pth, or a folder of ours.")
-]
+Weights = Annotated[str | None, typer.Option(help="A file, a folder of ours, coco or objects365.")]
 StartWeights = Annotated[
     str | None,
     typer.Option(

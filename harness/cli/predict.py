@@ -159,7 +159,8 @@ def _open(model: Named, models: Sequence[Named], options: Options) -> Model:
     """
     trusted = trusted_names([item.name for item in models], trust=options.trust)
     changes = studies.changes(options.sets)
-    setup, source = configured(model.name, changes, trusted), weights_of(*model)
+    setup = configured(model.name, changes, trusted)
+    source = weights_of(*model, setup.detector)
     if source is None:
         option = "--weights" if model is models[0] else "--against-weights"
         raise StudyError(
