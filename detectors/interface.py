@@ -105,6 +105,18 @@ class Assigner(Protocol):
         """
 
 
+class Tuning(NamedTuple):
+    """How a published detector trains a backbone that starts from weights.
+
+    A backbone's config may have one as `tuning`; knobs that are `auto` take its values then. The
+    defaults are those of a backbone that starts from nothing: all of it learns.
+    """
+
+    freeze_norm: bool = False  # whether no norm learns
+    frozen_stages: int = 0  # parts that don't learn, the stem first
+    lr: float = 1.0  # share of the learning rate
+
+
 @dataclass(frozen=True)
 class InputConfig:
     """How a photograph becomes the tensor a detector expects."""

@@ -20,6 +20,7 @@ UNIT = {
     "harness/measure/accuracy": "detections",
     "harness/measure/complexity": "coverage",
     "harness/measure/latency": "limits statistics timer",
+    "harness/released": "auto",
     "harness/records": "files fronts latencies least_squares origins record snapshot source",
     "harness/study": "code constraints present sources study",
     "harness/study/designs": "factorial racing",

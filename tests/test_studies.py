@@ -20,6 +20,7 @@ from harness.config import library, recipe, yaml_source
 from harness.data import Category, DataSet, Image, Split, load
 from harness.data.dataset import Annotations
 from harness.measure import complexity
+from harness.released import resolve_auto
 from harness.study import Specs, Study, expand
 from harness.study import load as load_study
 from harness.study.search import plan as search
@@ -395,6 +396,16 @@ def test_nothing_is_frozen_that_nobody_trained(name: str) -> None:
         assert (backbone.freeze_norm, backbone.frozen_stages) == (False, 0)
         assert item.spec.recipe is not None
         assert item.spec.recipe.backbone_lr == 1.0
+
+
+@pytest.mark.parametrize("name", [name for name in RTDETR if name in ON_COCO])
+def test_with_weights_the_same_study_freezes_and_slows_as_published(name: str) -> None:
+    setup = resolve_auto(load_study(name).setup(), from_weights=True)
+    backbone = setup.detector.backbone
+    published = (True, 1) if backbone.block == "bottleneck" else (False, 0)
+    assert (backbone.freeze_norm, backbone.frozen_stages) == published
+    assert setup.recipe is not None
+    assert setup.recipe.backbone_lr == 0.1
 
 
 @pytest.mark.parametrize("name", RTMDET)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detectors.interface import Tuning
 from detectors.layers import ConvNormAct
 
 KERNEL_SIZES = (3, 3, 5, 5)  # of the layers of each stage
 LIGHT = (False, False, True, True)  # stages whose layers are depth-wise separable
 MIN_CHANNELS = 8
+BLOCKS_OF_L = 6  # deeper ones learn slower
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,14 @@ class HGNetv2Config:
     """Layers in a row, whose outputs a block joins. In no published table."""
     width_mult: float = 1.0
     """Multiplies all channels, the stem's too; at least 8 are kept. In no published table."""
-    freeze_norm: bool = True
-    """Whether all norms keep their statistics and affine terms in training. A frozen norm needs
-    pre-trained weights: untrained, it normalises nothing. In no published table."""
-    frozen_stages: int = 1
+    freeze_norm: bool | Literal["auto"] = "auto"
+    """Whether all norms keep their statistics and affine terms in training; `auto` as published
+    where the backbone starts from weights, else not. A frozen norm needs pre-trained weights:
+    untrained, it normalises nothing. In no published table."""
+    frozen_stages: int | Literal["auto"] = "auto"
     """Parts that don't learn, their norms frozen too: 0 none, 1 the stem, 2 the stem and the first
-    stage, ... 5 all. They need pre-trained weights. In no published table."""
+    stage, ... 5 all; `auto` as published where the backbone starts from weights, else 0. They need
+    pre-trained weights. In no published table."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no detector."""
@@ -47,7 +52,7 @@ class HGNetv2Config:
             raise ValueError("layers_per_block must be at least 1")
         if self.width_mult <= 0:
             raise ValueError("width_mult must be above 0")
-        if not 0 <= self.frozen_stages <= 1 + len(self.blocks):
+        if not 0 <= self.parts_frozen <= 1 + len(self.blocks):
             raise ValueError("frozen_stages must be within 0 and 5")
 
     def _check_channels(self) -> None:
@@ -81,9 +86,28 @@ class HGNetv2Config:
         """Strides of the features, fine to coarse, input pixels."""
         return (8, 16, 32)
 
+    @property
+    def tuning(self) -> Tuning:
+        """How RT-DETR trains it from ImageNet; X is deeper than L.
+
+        Source: lyuwenyu/RT-DETR@068dfde rtdetr_paddle/configs/rtdetr (Apache-2.0).
+        """
+        lr = 0.05 if sum(self.blocks) <= BLOCKS_OF_L else 0.01
+        return Tuning(freeze_norm=True, frozen_stages=1, lr=lr)
+
+    @property
+    def all_norms_frozen(self) -> bool:
+        """Whether no norm learns; what is left `auto` is as published."""
+        return self.tuning.freeze_norm if self.freeze_norm == "auto" else self.freeze_norm
+
+    @property
+    def parts_frozen(self) -> int:
+        """Number of parts that don't learn; what is left `auto` is as published."""
+        return self.tuning.frozen_stages if self.frozen_stages == "auto" else self.frozen_stages
+
     def freezes_norms(self, part: int) -> bool:
         """Return whether the norms of a part are frozen: 0 the stem, 1 the first stage, ..."""
-        return self.freeze_norm or part < self.frozen_stages
+        return self.all_norms_frozen or part < self.parts_frozen
 
     def build(self) -> HGNetv2:
         """Make the backbone."""
@@ -117,7 +141,7 @@ class HGNetv2(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        for part in (self.stem, *self.stages)[: config.frozen_stages]:
+        for part in (self.stem, *self.stages)[: config.parts_frozen]:
             part.requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:

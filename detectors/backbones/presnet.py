@@ -7,11 +7,13 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
+from detectors.interface import Tuning
 from detectors.layers import ConvNormAct
 
 BASE_CHANNELS = (64, 128, 256, 512)  # of the stages' 3x3 convolutions
 STEM_CHANNELS = (32, 32, 64)
 MIN_CHANNELS = 8
+BLOCKS_OF_R50 = 16  # deeper ones learn slower
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class PResNetConfig:
     """Blocks of each stage. Swept with `block` by rtdetr/table2 and rtdetr/tableB."""
     width_mult: float = 1.0
     """Multiplies all channels, the stem's too; at least 8 are kept. In no published table."""
-    freeze_norm: bool = False
-    """Whether all norms keep their statistics and affine terms in training. A frozen norm needs
-    pre-trained weights: untrained, it normalises nothing. True in rtdetr/tableA."""
-    frozen_stages: int = 0
+    freeze_norm: bool | Literal["auto"] = False
+    """Whether all norms keep their statistics and affine terms in training; `auto` as published
+    where the backbone starts from weights, else not. A frozen norm needs pre-trained weights:
+    untrained, it normalises nothing. True in rtdetr/tableA."""
+    frozen_stages: int | Literal["auto"] = 0
     """Parts that don't learn, their norms frozen too: 0 none, 1 the stem, 2 the stem and the first
-    stage, ... 5 all. They need pre-trained weights. In no published table."""
+    stage, ... 5 all; `auto` as published where the backbone starts from weights, else 0. They need
+    pre-trained weights. In no published table."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no detector."""
@@ -39,7 +43,7 @@ class PResNetConfig:
             raise ValueError("blocks must name four stages with at least one block each")
         if self.width_mult <= 0:
             raise ValueError("width_mult must be above 0")
-        if not 0 <= self.frozen_stages <= 1 + len(self.blocks):
+        if not 0 <= self.parts_frozen <= 1 + len(self.blocks):
             raise ValueError("frozen_stages must be within 0 and 5")
 
     @property
@@ -67,9 +71,29 @@ class PResNetConfig:
         """Strides of the features, fine to coarse, input pixels."""
         return (8, 16, 32)
 
+    @property
+    def tuning(self) -> Tuning:
+        """How RT-DETR trains it from ImageNet; R101 is the deepest.
+
+        Source: lyuwenyu/RT-DETR@068dfde rtdetr_pytorch/configs/rtdetr (Apache-2.0).
+        """
+        bottlenecks = self.block == "bottleneck"
+        lr = 0.1 if sum(self.blocks) <= BLOCKS_OF_R50 else 0.01
+        return Tuning(freeze_norm=bottlenecks, frozen_stages=int(bottlenecks), lr=lr)
+
+    @property
+    def all_norms_frozen(self) -> bool:
+        """Whether no norm learns; what is left `auto` is as published."""
+        return self.tuning.freeze_norm if self.freeze_norm == "auto" else self.freeze_norm
+
+    @property
+    def parts_frozen(self) -> int:
+        """Number of parts that don't learn; what is left `auto` is as published."""
+        return self.tuning.frozen_stages if self.frozen_stages == "auto" else self.frozen_stages
+
     def freezes_norms(self, part: int) -> bool:
         """Return whether the norms of a part are frozen: 0 the stem, 1 the first stage, ..."""
-        return self.freeze_norm or part < self.frozen_stages
+        return self.all_norms_frozen or part < self.parts_frozen
 
     def build(self) -> PResNet:
         """Make the backbone."""
@@ -100,9 +124,9 @@ class PResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if config.freeze_norm:
+        if config.all_norms_frozen:
             self._damp()
-        for part in (self.stem, *self.stages)[: config.frozen_stages]:
+        for part in (self.stem, *self.stages)[: config.parts_frozen]:
             part.requires_grad_(False)
 
     def _damp(self) -> None:
@@ -202,8 +226,12 @@ BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
 
 R18 = PResNetConfig()
 R34 = PResNetConfig(blocks=(3, 4, 6, 3))
-R50 = PResNetConfig(block="bottleneck", blocks=(3, 4, 6, 3), freeze_norm=True, frozen_stages=1)
-R101 = PResNetConfig(block="bottleneck", blocks=(3, 4, 23, 3), freeze_norm=True, frozen_stages=1)
+R50 = PResNetConfig(
+    block="bottleneck", blocks=(3, 4, 6, 3), freeze_norm="auto", frozen_stages="auto"
+)
+R101 = PResNetConfig(
+    block="bottleneck", blocks=(3, 4, 23, 3), freeze_norm="auto", frozen_stages="auto"
+)
 
 
 def _stem(config: PResNetConfig) -> nn.Sequential:

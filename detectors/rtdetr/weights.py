@@ -112,7 +112,11 @@ RENAMES = [
     (r"\.layer\.1\.", r".conv2."),
     (r"\.layer\.2\.", r".conv3."),
     (r"\.shortcut\.(1\.)?", r".short."),
-    # HGNetv2, which Hugging Face alone has
+    # HGNetv2: upstream has the backbone alone, Hugging Face all
+    (r"^(backbone\..*)\.bn\.", r"\1.norm."),
+    (r"^(backbone\.stem\.stem2[ab]\.conv)\.1\.", r"\1."),
+    (r"\.aggregation_squeeze_conv\.", r".aggregation.0."),
+    (r"\.aggregation_excitation_conv\.", r".aggregation.1."),
     (r"^backbone\.model\.embedder\.", r"backbone.stem."),
     (r"^backbone\.model\.encoder\.", r"backbone."),
     # neck

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.lists import data_app, list_app
+from harness.cli.lists import data_app, list_app, weights_app
 from harness.cli.options import (
     Classes,
     Data,
@@ -55,6 +55,7 @@ app = typer.Typer(
 )
 app.add_typer(list_app, name="list")
 app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
 app.add_typer(rest_app)
 
 

@@ -1,4 +1,4 @@
-"""The subcommands of `detbench list` and `detbench data`.
+"""The subcommands of `detbench list`, `detbench data` and `detbench weights`.
 
 Each imports what carries it out when it is called, so that `--help` loads no torch.
 """
@@ -15,6 +15,7 @@ from harness.cli.options import Json, Sets
 
 list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
 data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
+weights_app = typer.Typer(help="List released weights, or get them.", no_args_is_help=True)
 
 
 @list_app.command("detectors")
@@ -72,6 +73,30 @@ def data_show(
     from harness.cli import data as command
 
     return command.show(name, set_ or [], as_json=as_json)
+
+
+@weights_app.command("list")
+def weights_list(as_json: Json = False) -> int:
+    """Released weights: which there are, which are here, and where the others come from."""
+    from harness.cli import weights as command
+
+    return command.show(as_json=as_json)
+
+
+@weights_app.command("get")
+def weights_get(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...", help="A detector, for its weights of COCO, or DETECTOR/SOURCE."
+        ),
+    ],
+    as_json: Json = False,
+) -> int:
+    """Download released weights; what is here already stays."""
+    from harness.cli import weights as command
+
+    return command.get(names, as_json=as_json)
 
 
 def _names(names: Sequence[str], *, as_json: bool) -> int:

@@ -15,6 +15,7 @@ from harness.config.data import DataConfig
 from harness.config.latency import LatencyConfig
 from harness.config.recipe import Recipe
 from harness.config.settings import group as _group
+from harness.config.settings import place
 from harness.config.weights import Weights
 
 ROOTS = ("detector", "recipe", "data", "latency")
@@ -169,7 +170,7 @@ def nearest(word: str, known: Mapping[str, Any] | list[str] | tuple[str, ...]) -
 
 def _explain(error: ValidationError, settings: BaseModel, root: str) -> str:
     first = error.errors()[0]
-    path = ".".join([root, *map(str, first["loc"])])
+    path = ".".join(filter(None, [root, place(first["loc"])]))
     if first["type"] == "extra_forbidden":
         return _unknown(path, {f"{root}.{k}": v for k, v in flatten(settings).items()})
     message = first["msg"].removeprefix("Value error, ")

@@ -12,9 +12,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 
 from harness.config import yaml_source
 from harness.config.augmentation import Augment
-from harness.config.settings import Settings, knobs
+from harness.config.settings import Settings, knobs, place
 from harness.config.yaml_source import StudyError
 
+AUTO = "auto"
 LEAVES_RESULT = ("workers", "cache_bytes", "checkpoint_minutes")
 FOLDER = Path(__file__).parents[2] / "studies" / "recipes"
 
@@ -40,8 +41,11 @@ class Recipe(Settings):
     lr_base_batch: PositiveInt | None = None
     """Images a step that `lr` is stated for: with another `batch_size` it grows in proportion. Null
     for an `lr` that is taken as it is. Steps of warm-up and moving average don't follow."""
-    backbone_lr: PositiveFloat = 1.0
-    """Share of `lr` with which the backbone learns."""
+    backbone_lr: PositiveFloat | Literal["auto"] = 1.0
+    """Share of `lr` with which the backbone learns; `auto` as published where it starts from
+    weights, else 1."""
+    frozen: tuple[Literal["backbone", "neck", "head"], ...] = ()
+    """Stages that don't learn, their norms' statistics included; they need pre-trained weights."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or stochastic gradient descent with momentum."""
     betas: tuple[_Share, _Share] = (0.9, 0.999)
@@ -121,6 +125,14 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _something_learns(self) -> Recipe:
+        if len(set(self.frozen)) < len(self.frozen):
+            raise ValueError(f"frozen names a stage twice: {', '.join(self.frozen)}")
+        if len(self.frozen) == 3:
+            raise ValueError("frozen names all stages; leave one out, so that something learns")
+        return self
+
+    @model_validator(mode="after")
     def _last_epochs_fit(self) -> Recipe:
         if self.last_epochs > self.epochs:
             raise ValueError(f"last_epochs {self.last_epochs} of only {self.epochs} epochs")
@@ -132,8 +144,12 @@ class Recipe(Settings):
         return self.lr * self.batch_size / (self.lr_base_batch or self.batch_size)
 
     def of_result(self) -> dict[str, Any]:
-        """Return the knobs that change what comes out, and not only how fast or how safely."""
-        return self.model_dump(mode="json", exclude=set(LEAVES_RESULT))
+        """Return the knobs that change what comes out, and not only how fast or how safely.
+
+        Where nothing is frozen, the knob that says so is left out, as before there was one.
+        """
+        neutral = set() if self.frozen else {"frozen"}
+        return self.model_dump(mode="json", exclude={*LEAVES_RESULT, *neutral})
 
     def augment_of(self, epoch: int) -> Augment:
         """Return what happens to the images of an epoch, counted from 0."""
@@ -195,7 +211,7 @@ def _set(values: dict[str, Any], path: str, value: Any) -> None:
 def _explain(error: ValidationError) -> str:
     """Say in one line what is wrong with the first knob that is refused."""
     first = error.errors()[0]
-    path = ".".join(map(str, first["loc"]))
+    path = place(first["loc"])
     if first["type"] == "extra_forbidden":
         known = knobs(Recipe)
         nearest = difflib.get_close_matches(path, known, n=1)

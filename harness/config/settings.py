@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -19,6 +21,12 @@ class Settings(BaseModel):
         if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError("true and false are no values of this knob")
         return value
+
+
+def place(steps: Iterable[int | str]) -> str:
+    """Return the dotted path of an error that pydantic found, without the types that it tried."""
+    names = itertools.takewhile(lambda step: isinstance(step, int) or step.isidentifier(), steps)
+    return ".".join(map(str, names))
 
 
 def group(annotation: Any) -> type[BaseModel] | None:

@@ -26,14 +26,21 @@ def place(url: str) -> Path:
     Raises:
         WeightsError: this user has no folder for it.
     """
-    parts = urlsplit(url)
+    return folder() / host(url) / urlsplit(url).path.lstrip("/")
+
+
+def folder() -> Path:
+    """Return the folder of all released files.
+
+    Raises:
+        WeightsError: this user has none.
+    """
     try:
-        folder = cache_dir()
+        return cache_dir() / FOLDER
     except DataError as error:
         raise WeightsError(
             f"this user has no home folder to keep weights in; name a folder in ${CACHE}"
         ) from error
-    return folder / FOLDER / host(url) / parts.path.lstrip("/")
 
 
 def host(url: str) -> str:

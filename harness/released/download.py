@@ -20,11 +20,29 @@ from detectors.interface import WeightsError
 from harness.config.secrets import masked
 from harness.records.progress import OnProgress, Progress, ignore
 from harness.released import cache
-from harness.released.transfer import BrokenError, RefusedError, discard, size_of, transfer
+from harness.released.transfer import (
+    STALL_BYTES,
+    BrokenError,
+    RefusedError,
+    discard,
+    size_of,
+    transfer,
+)
 
 MIRROR = "DETBENCH_MIRROR"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-ATTEMPTS = 3  # in a row that bring nothing, before an address is given up
+ATTEMPTS = 3  # in a row that bring next to nothing, before an address is given up
+
+
+def get(release: Release, file: Path, on_progress: OnProgress = ignore) -> str:
+    """Return the sha256 of a released file, which is downloaded unless it is here.
+
+    Raises:
+        WeightsError: it cannot be had, or what is here is another file.
+    """
+    if file.is_file():
+        return cache.checked(file, release)
+    return fetch(release, file, on_progress)
 
 
 def fetch(release: Release, file: Path, on_progress: OnProgress = ignore) -> str:
@@ -100,7 +118,7 @@ def _persist(url: str, release: Release, partial: Path, on_progress: OnProgress)
     """Go on with a transfer until it is whole; say whether it was begun before.
 
     Raises:
-        BrokenError: several attempts brought nothing.
+        BrokenError: several attempts brought next to nothing.
         RefusedError: the server does not have the file.
     """
     resumed, idle = size_of(partial) > 0, 0
@@ -110,7 +128,7 @@ def _persist(url: str, release: Release, partial: Path, on_progress: OnProgress)
             transfer(url, partial, known=release.sha256 is not None, on_progress=on_progress)
             return resumed
         except BrokenError:
-            idle = 0 if size_of(partial) > before else idle + 1
+            idle = 0 if size_of(partial) - before >= STALL_BYTES else idle + 1
             if idle >= ATTEMPTS:
                 raise
 

@@ -9,9 +9,9 @@ import json
 import os
 import re
 import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -104,7 +104,7 @@ class _Pace:
     """Gives up on a server that sends next to nothing, however steadily."""
 
     def __init__(self) -> None:
-        self.since, self.before = time.monotonic(), 0
+        self.since, self.before = monotonic(), 0
 
     def check(self, done: int) -> None:
         """Note how much there is.
@@ -112,7 +112,7 @@ class _Pace:
         Raises:
             BrokenError: hardly more than a while ago.
         """
-        now = time.monotonic()
+        now = monotonic()
         if now - self.since < STALL_SECONDS:
             return
         if done - self.before < STALL_BYTES:

@@ -17,6 +17,7 @@ from harness.records.progress import OnProgress, Progress
 from harness.training import checkpoint, memory, optimize, processes
 from harness.training.checkpoint import State
 from harness.training.ema import MovingAverage
+from harness.training.freezing import Frozen
 from harness.training.meters import Clock, Meter, NotFiniteError
 from harness.training.steps import Stepper
 
@@ -41,6 +42,7 @@ class Loop:
         self.steps_per_epoch = len(self.loader) // self.accumulate
         layout = torch.channels_last if recipe.channels_last else torch.preserve_format
         detector.to(self.device).to(memory_format=layout)
+        self.frozen = Frozen(detector, recipe.frozen)
         self.average: MovingAverage[Detector] | None = None
         if recipe.ema_decay is not None:
             self.average = MovingAverage(detector, recipe.ema_decay, recipe.ema_ramp)
@@ -77,6 +79,7 @@ class Loop:
             NotFiniteError: one of them is not finite; its detections would be empty without a word.
         """
         self._part_norms()
+        self.frozen.thaw()
         if self.kept() is not self.detector:
             self.detector.load_state_dict(self.kept().state_dict())
         for name, parameter in self.detector.eval().named_parameters():
@@ -100,6 +103,7 @@ class Loop:
     def run_epoch(self, on_progress: OnProgress) -> dict[str, float]:
         """Train to the end of the epoch under way and return its row of the curves."""
         self.detector.train()
+        self.frozen.settle()
         if self.position == self.steps_per_epoch:  # resumed between the last step and validation
             on_progress(Progress("train", self.clock.step, self.clock.steps, self.meter.latest))
         for step in self._steps():

@@ -116,8 +116,18 @@ def _spared(model: nn.Module, no_decay: NoDecay) -> set[int]:
 
 
 def make(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Make the optimiser; `set_learning_rate` has to come before every step."""
+    """Make the optimiser; `set_learning_rate` has to come before every step.
+
+    Raises:
+        RecipeError: nothing learns, or whether the backbone starts from weights was not told.
+    """
+    if isinstance(recipe.backbone_lr, str):
+        raise RecipeError("recipe.backbone_lr is auto here, where nobody knows of weights; set it")
     groups = param_groups(model, recipe.weight_decay, recipe.backbone_lr, recipe.no_decay)
+    if not groups:
+        raise RecipeError(
+            f"recipe.frozen: {', '.join(recipe.frozen) or 'nothing'} is frozen, and nothing learns"
+        )
     fused = recipe.precision != "fp16"  # a fused step unscales by itself, too late for clipping
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.scaled_lr, betas=recipe.betas, fused=fused)

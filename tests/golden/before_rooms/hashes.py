@@ -44,6 +44,20 @@ OF_SEARCHES: list[tuple[str, dict[str, Any]]] = [
     ("search/shapes", {"detector.assigner.center_prior": "hard", "detector.neck.out_channels": 16}),
     ("search/rtmdet_s", {}),
 ]
+FREEZING = ["detector.backbone.freeze_norm=true", "detector.backbone.frozen_stages=1"]
+FROM_NOTHING: list[tuple[str, list[str], list[str]]] = [
+    *(
+        (f"rtdetr_{backbone}", [ALL], FREEZING)
+        for backbone in ("r50_m", "r50", "r101", "hgnetv2_l", "hgnetv2_x")
+    ),
+    (
+        R18,
+        [ALL, "recipe=rtdetr", "detector.head.num_queries=100", "seeds=[3]"],
+        ["recipe.backbone_lr=0.1"],
+    ),
+]
+"""What was frozen or slow from the start, and no longer is where nobody trained it: the case, and
+what has to be set for the result of before."""
 
 
 def compute() -> list[dict[str, Any]]:
@@ -62,6 +76,12 @@ def compute() -> list[dict[str, Any]]:
 def _row(name: str, changes: list[Any], specs: list[Any]) -> dict[str, Any]:
     found = [[spec.trial, spec.training, spec.protocol_hash] for spec in specs]
     return {"of": name, "changes": changes, "hashes": found}
+
+
+def of_single(name: str, sets: list[str]) -> dict[str, Any]:
+    """Return the row of one detector, trained alone."""
+    with mock.patch.object(Fingerprints, "of", return_value={}):
+        return _row(name, sets, _single(name, sets))
 
 
 def _study(name: str) -> list[Any]:

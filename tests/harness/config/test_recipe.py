@@ -69,13 +69,11 @@ def test_the_recipes_of_rtmdet_are_the_published_ones(
     assert (last.mosaic, last.mixup) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("name", "backbone_lr"), [("rtdetr", 0.1), ("rtdetr_r101", 0.01), ("rtdetr_hgnetv2_l", 0.05)]
-)
-def test_the_recipes_of_rtdetr_are_the_published_ones(name: str, backbone_lr: float) -> None:
+@pytest.mark.parametrize("name", ["rtdetr", "rtdetr_r101", "rtdetr_hgnetv2_l"])
+def test_the_recipes_of_rtdetr_are_the_published_ones(name: str) -> None:
     recipe = load(name)
     assert (recipe.epochs, recipe.batch_size, recipe.accumulate) == (72, 16, 1)
-    assert (recipe.lr, recipe.lr_base_batch, recipe.backbone_lr) == (1e-4, 16, backbone_lr)
+    assert (recipe.lr, recipe.lr_base_batch, recipe.backbone_lr) == (1e-4, 16, "auto")
     assert (recipe.optimizer, recipe.betas) == ("adamw", (0.9, 0.999))
     assert (recipe.weight_decay, recipe.clip_norm) == (1e-4, 0.1)
     assert (recipe.warmup_steps, recipe.warmup_start, recipe.schedule) == (2000, 1e-3, "constant")
@@ -118,6 +116,11 @@ def test_a_number_that_yaml_reads_as_text_is_taken(tmp_path: Path) -> None:
         ({"precision": "fp8"}, r"precision: .*'fp32', 'bf16' or 'fp16', got 'fp8'"),
         ({"augment": 3}, r"augment: .*got 3"),
         ({"augment.resize_range": [0.5]}, r"augment.resize_range"),
+        ({"backbone_lr": "fast"}, r"backbone_lr: .*, got 'fast'"),
+        ({"backbone_lr": True}, r"backbone_lr: true and false are no values of this knob"),
+        ({"frozen": ["stem"]}, r"frozen.0: .*'backbone', 'neck' or 'head', got 'stem'"),
+        ({"frozen": ["neck", "neck"]}, r"frozen names a stage twice: neck, neck"),
+        ({"frozen": ["head", "neck", "backbone"]}, r"frozen names all stages; leave one out"),
         ({"accumulate": 3}, r"accumulate 3 does not divide batch_size 8"),
     ],
 )
@@ -152,6 +155,13 @@ def test_an_unknown_name_lists_what_there_is() -> None:
 
 def test_switches_take_true_and_false() -> None:
     assert Recipe(epochs=1, batch_size=1, lr=1, channels_last=True).channels_last
+
+
+def test_what_is_frozen_is_part_of_the_result_and_nothing_frozen_is_not() -> None:
+    plain = Recipe(epochs=1, batch_size=1, lr=1)
+    assert "frozen" not in plain.of_result()
+    frozen = plain.model_copy(update={"frozen": ("backbone",)})
+    assert frozen.of_result() == {**plain.of_result(), "frozen": ["backbone"]}
 
 
 def test_every_knob_says_what_it_is() -> None:

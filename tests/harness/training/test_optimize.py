@@ -10,8 +10,10 @@ from torch import nn
 
 import detectors
 from detectors.rtdetr.weights import RENAMES
+from harness.config import knobs
 from harness.config import recipe as recipes
 from harness.config.recipe import Recipe, RecipeError
+from harness.released import resolve_auto
 from harness.training.optimize import learning_rate, make, param_groups, set_learning_rate
 
 RTMDET = Recipe(
@@ -179,8 +181,12 @@ NORMS = r"^(?=.*backbone)(?=.*norm).*$"
 def test_groups_of_rtdetr_are_those_of_the_reference(
     shared: Path, name: str, reference: str, recipe: str, rate: float, spared: tuple[str, ...]
 ) -> None:
-    model, knobs = detectors.CONFIGS[name].build(), recipes.load(recipe)
-    found = decays(param_groups(model, 0.1, knobs.backbone_lr, knobs.no_decay), model)
+    start = knobs.start(detectors.CONFIGS[name], recipes.load(recipe), "shapes")
+    setup = resolve_auto(start, from_weights=True)
+    model, chosen = setup.detector.build(), setup.recipe
+    assert chosen is not None
+    assert chosen.backbone_lr == rate
+    found = decays(param_groups(model, 0.1, rate, chosen.no_decay), model)
     spec = json.loads((shared / "reference" / f"spec_rtdetr_{reference}.json").read_text("utf-8"))
     expected = {}
     for upstream, *_ in spec["state_dict"]:
@@ -194,6 +200,11 @@ def test_groups_of_rtdetr_are_those_of_the_reference(
     assert found == expected
     trainable = sum(each.numel() for each in model.parameters() if each.requires_grad)
     assert trainable == spec["trainable_params"]
+
+
+def test_a_rate_that_nobody_resolved_is_refused() -> None:
+    with pytest.raises(RecipeError, match="recipe.backbone_lr is auto here"):
+        make(Staged(), Recipe(epochs=1, batch_size=1, lr=0.4, backbone_lr="auto"))
 
 
 def test_an_empty_group_is_left_out() -> None:

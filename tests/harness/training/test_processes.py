@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from detectors import weights
 from harness import study
 from harness.cli import train as trained
 from harness.config.recipe import Recipe, RecipeError
@@ -18,6 +19,7 @@ from harness.measure.accuracy import detections
 from harness.records import record
 from harness.training import processes
 from tests.patience import HANG
+from tests.toy import TOY
 
 ROOT = Path(__file__).parents[3]
 RECIPE = {
@@ -42,10 +44,13 @@ SETS = [
 ]
 
 
-def test_two_processes_have_the_curve_and_the_accuracy_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("frozen", [[], ["backbone"]])
+def test_two_processes_have_the_curve_and_the_accuracy_of_one(
+    tmp_path: Path, frozen: list[str]
+) -> None:
     """The toy has no norms, whose statistics a CPU cannot share."""
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps(RECIPE), "utf-8")
+    recipe.write_text(json.dumps({**RECIPE, "frozen": frozen}), "utf-8")
     one, two = tmp_path / "one", tmp_path / "two"
     plan = study.single("tests.toy:TOY", str(recipe), "shapes", SETS, 3)
     assert trained.train(plan, None, one, "cpu", as_json=False) == 0
@@ -75,6 +80,12 @@ def test_two_processes_have_the_curve_and_the_accuracy_of_one(tmp_path: Path) ->
     assert sorted(file.name for file in two.iterdir()) == sorted(
         file.name for file in one.iterdir()
     )
+    torch.manual_seed(3)
+    fresh = TOY.build().backbone.state_dict()
+    for folder in (one, two):
+        trained_to = weights.load(folder, {"tests.toy:TOY"}).backbone.state_dict()
+        as_before = [torch.equal(trained_to[key], fresh[key]) for key in fresh]
+        assert as_before == [bool(frozen)] * len(fresh)
 
 
 @pytest.fixture

@@ -42,6 +42,9 @@ class FakeLoader:
     def state(self) -> dict[str, Any]:
         return {}
 
+    def restore(self, state: dict[str, Any]) -> None:
+        assert state == {}
+
     def stats(self) -> dict[str, Any]:
         return {"skipped": 0}
 

@@ -64,12 +64,9 @@ def find(
     name = _variant(config, source, parts or there or STAGES)
     release = RELEASES[source][name]
     file = cache.place(release.url)
-    if file.is_file():
-        return Found(file, release.url, cache.checked(file, release), there, source)
-    if fetch:
-        got = download.fetch(release, file, on_progress)
-        return Found(file, release.url, got, there, source)
-    return Found(None, release.url, _promised(release), there, source)
+    if not fetch and not file.is_file():
+        return Found(None, release.url, _promised(release), there, source)
+    return Found(file, release.url, download.get(release, file, on_progress), there, source)
 
 
 def _promised(release: Release) -> str:
@@ -114,7 +111,7 @@ def _variant(config: Any, source: str, parts: tuple[str, ...]) -> str:
     differing = {
         name: _differing(config, other, parts)
         for name, other in known.items()
-        if _is_alike(config, other, source)
+        if type(config) is type(other)
     }
     if not differing:
         raise WeightsError(f"{none}; there are some for {', '.join(known)}")
@@ -125,13 +122,6 @@ def _variant(config: Any, source: str, parts: tuple[str, ...]) -> str:
         raise WeightsError(f"{none}; there are some for {', '.join(known)}")
     knobs = ", ".join(f"{path}={value}" for path, value in differing[name].items())
     raise WeightsError(f"{none}; those of {name} would fit with {knobs}")
-
-
-def _is_alike(config: Any, other: Any, source: str) -> bool:
-    """Say whether a config is of the other's class; where its backbone alone counts, that's."""
-    if PARTS.get(source) == ("backbone",):
-        return type(getattr(config, "backbone", None)) is type(other.backbone)
-    return type(config) is type(other)
 
 
 def _differing(config: Any, other: Any, parts: tuple[str, ...]) -> dict[str, Any]:
