@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,10 @@ from torch import Tensor
 
 from detectors import coco, rows
 from detectors.interface import DetectorConfig, WeightsError, build_without_memory
+from detectors.unwrap import unwrap
 from detectors.weights import CONFIG_FILE, fill, read
+
+COUNTER = ".num_batches_tracked"  # of a norm, which detectors add where it is missing
 
 
 class ClassNames(NamedTuple):
@@ -39,13 +42,14 @@ def class_names(weights: str | Path, config: DetectorConfig) -> ClassNames | Non
     if "detector" in described:
         names = described.get("classes")
         return None if names is None else ClassNames(_checked(weights, names), assumed=False)
-    content = read(weights)
-    count = count_classes(weights, config)
+    content, model = read(weights), build_without_memory(config)
+    found = unwrap(model, content)
+    count = rows.count_labels(model, found.state)
     for names in (_of_meta(content), _of_hub(described)):
-        if names is not None and len(names) == count:
-            return ClassNames(tuple(map(str, names)), assumed=False)
-    own = build_without_memory(config).state_dict()
-    is_upstream = any(key not in own for key in _keys_of_tensors(content))
+        if names is not None and len(names) == count and all(isinstance(n, str) for n in names):
+            return ClassNames(tuple(names), assumed=False)
+    renamed = (key for key in model.translate(found.raw) if not key.endswith(COUNTER))
+    is_upstream = any(key not in found.raw for key in renamed)
     return ClassNames(coco.CLASSES, assumed=True) if is_upstream and count == 80 else None
 
 
@@ -64,7 +68,7 @@ def count_classes(weights: str | Path, config: DetectorConfig) -> int | None:
         found = described.get("knobs", {}).get("num_classes")
         return found if isinstance(found, int) else None
     model = build_without_memory(config)
-    return rows.count_labels(model, model.translate(read(weights)))
+    return rows.count_labels(model, unwrap(model, read(weights)).state)
 
 
 def with_labels(
@@ -117,15 +121,6 @@ def _of_hub(described: Mapping[str, Any]) -> Sequence[Any] | None:
     listed = [names.get(str(label)) for label in range(len(names))]
     told = None not in listed and listed != [f"LABEL_{label}" for label in range(len(names))]
     return listed if told else None
-
-
-def _keys_of_tensors(content: Mapping[Any, Any]) -> Iterator[Any]:
-    """Yield the key of every tensor, however deep it lies."""
-    for key, value in content.items():
-        if isinstance(value, Tensor):
-            yield key
-        elif isinstance(value, Mapping):
-            yield from _keys_of_tensors(value)
 
 
 def _checked(weights: str | Path, names: Any) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def count_labels(detector: Detector, state: Mapping[str, Tensor]) -> int | None:
     for key, dim in detector.class_tensors().items():
         given = state.get(key)
         if isinstance(given, Tensor) and given.dim() == own[key].dim():
-            more = own[key].shape[dim] - detector.config.num_classes
+            more: int = own[key].shape[dim] - detector.config.num_classes
             return given.shape[dim] - more
     return None
 

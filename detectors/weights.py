@@ -1,4 +1,4 @@
-"""Weights on disk: ours in safetensors with the config beside them, upstream's in pickles.
+"""Weights on disk: ours in safetensors with the config beside them, and whatever others wrote.
 
 The config names the classes, by label; `detectors.class_names` reads them, of upstream's, too.
 """
@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import difflib
 import json
-import pickle
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
-from detectors import rows
+from detectors import containers, misfit, rows
 from detectors.config import flatten, override
 from detectors.configs import is_trusted, resolve
 from detectors.interface import Detector, WeightsError
+from detectors.unwrap import unwrap
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
@@ -42,7 +37,7 @@ def save(detector: Detector, folder: Path, name: str, classes: Sequence[str] | N
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
     (folder / WEIGHTS_FILE).unlink(missing_ok=True)  # which other folders may have a link to
-    save_file(state, folder / WEIGHTS_FILE)
+    containers.write(state, folder / WEIGHTS_FILE)
     save_config(detector.config, folder, name, classes)
     shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # else it is its owner's alone
     return folder
@@ -113,24 +108,23 @@ def _description(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read a state dict onto the CPU.
+    """Read a file of weights onto the CPU, without running anything that it names.
 
     Args:
-        path: a `.safetensors` file, a folder that `save` wrote, or a `.pth` or `.pt` file, which is
-            returned as it is, with whatever upstream wrapped around its state dict.
+        path: a folder that `save` wrote, or a file of `containers.SUFFIXES`, which is returned as
+            it is, with whatever a trainer wrapped around its state dict; see `unwrap`.
 
     Raises:
-        WeightsError: there is no such file, or it cannot be read safely.
+        WeightsError: there is no such file, or it is damaged or none of weights.
     """
     file = Path(path)
     file = file / WEIGHTS_FILE if file.is_dir() else file
     if not file.is_file():
         raise WeightsError(f"{file}: no such file")
-    if file.suffix == ".safetensors":
-        return _read_safetensors(file)
-    if file.suffix in (".pth", ".pt"):
-        return _read_pickle(file)
-    raise WeightsError(f"{file}: weights are read from .safetensors, .pth or .pt files")
+    if file.suffix not in containers.SUFFIXES:
+        *most, last = containers.SUFFIXES
+        raise WeightsError(f"{file}: weights are read from {', '.join(most)} or {last} files")
+    return containers.read(file)
 
 
 class Taken(NamedTuple):
@@ -161,15 +155,17 @@ def fill(
             number of classes as they are. None takes the same classes in the same order.
 
     Raises:
-        WeightsError: the weights cannot be read, keys are missing or unknown, shapes differ, or
-            there is no such part or label.
+        WeightsError: the weights cannot be read, keys are missing or unknown, shapes differ, a
+            number is not finite, or there is no such part or label; says what would fit.
     """
     own = detector.state_dict()
     wanted = _of_parts(own, _known_parts(own, parts))
-    given = _of_parts(_translated(detector, source), parts)
+    content = source if isinstance(source, Mapping) else read(source)
+    given = _of_parts(unwrap(detector, content, parts).state, parts)
     of_classes = set(detector.class_tensors()) & wanted.keys() if labels is not None else set()
     state = {key: value for key, value in given.items() if key not in of_classes}
-    _check({key: value for key, value in wanted.items() if key not in of_classes}, state)
+    rest = {key: value for key, value in wanted.items() if key not in of_classes}
+    misfit.check(detector, rest, state, content, parts)
     if labels is not None and labels != "fresh":
         moved = rows.chosen(detector, given, labels)
         state |= {key: moved[key] for key in of_classes}
@@ -194,16 +190,6 @@ def _known_parts(own: Mapping[str, Any], parts: Sequence[str] | None) -> Sequenc
 
 def _of_parts(state: Mapping[str, Any], parts: Sequence[str] | None) -> dict[str, Any]:
     return {k: v for k, v in state.items() if parts is None or k.partition(".")[0] in parts}
-
-
-def _translated(detector: Detector, source: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
-    content = source if isinstance(source, Mapping) else read(source)
-    try:
-        return detector.translate(content)
-    except WeightsError:
-        raise
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise WeightsError(f"the weights are no state dict: {error}") from error
 
 
 def _taken(
@@ -239,51 +225,3 @@ def _taken(
     text += f" ({anew / 1e6:.2g} M of {total / 1e6:.2g} M parameters start anew)" if anew else ""
     fresh = tuple(key for key in own if share.get(key))
     return Taken(len(state), fresh, total, anew, text)
-
-
-def _read_safetensors(file: Path) -> dict[str, Any]:
-    try:
-        return load_file(file)
-    except (SafetensorError, ArithmeticError, KeyError, OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{file}: not a safetensors file: {error}") from error
-
-
-def _read_pickle(file: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{file}: holds more than tensors and plain values, which is not loaded for safety;"
-            " save its state dict alone, from an environment that you trust"
-        ) from error
-    except Exception as error:  # torch names no class for all ways in which a file is damaged
-        raise WeightsError(f"{file}: not a file that torch.save wrote: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        kind = "dict with other keys" if isinstance(content, dict) else type(content).__name__
-        raise WeightsError(f"{file}: holds a {kind}, expected a state dict")
-    return content
-
-
-def _check(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> None:
-    missing = [key for key in wanted if key not in given]
-    unknown = [key for key in given if key not in wanted]
-    if missing or unknown:
-        raise WeightsError(
-            "the weights are of another detector or config: "
-            f"missing {_some(missing)}; unknown {_some(unknown)}"
-        )
-    for key, tensor in wanted.items():
-        if not isinstance(given[key], Tensor):
-            raise WeightsError(f"{key}: expected a tensor, got a {type(given[key]).__name__}")
-        if given[key].shape != tensor.shape:
-            raise WeightsError(
-                f"{key}: the weights have shape {list(given[key].shape)}, the detector "
-                f"{list(tensor.shape)}; build it with the knobs that the weights were trained with"
-            )
-
-
-def _some(keys: list[str], limit: int = 3) -> str:
-    if not keys:
-        return "none"
-    rest = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return ", ".join(keys[:limit]) + rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -123,6 +124,7 @@ RENAMES = [
     (r"^encoder\.(?:encoder|aifi)\.(\d+)\.layers\.", r"neck.intra.\1."),
     (r"^encoder_input_proj\.", r"neck.input_proj."),
     (r"^encoder\.", r"neck."),
+    (r"\.bottlenecks\.(\d+)\.conv\.", r".blocks.\1.0."),  # of a deployed model
     (r"^neck\.lateral_convs\.", r"neck.lateral."),
     (r"^neck\.downsample_convs\.", r"neck.downsample."),
     (r"^neck\.fpn_blocks\.", r"neck.top_down."),
@@ -174,17 +176,14 @@ def translate(content: Mapping[str, Any], wanted: Collection[str]) -> dict[str, 
 
     Args:
         content: a state dict with our keys, upstream's or those of Hugging Face's
-            `RTDetrForObjectDetection`, or the content of upstream's checkpoint.
+            `RTDetrForObjectDetection`.
         wanted: the keys of the detector that takes the weights.
 
     Raises:
         WeightsError: two keys stand for the same tensor and hold different values.
     """
-    state = _unwrap(content)
-    if not any(key.startswith(("decoder.", "model.decoder.")) for key in state):
-        return _fit(state, wanted)
     ours: dict[str, Any] = {}
-    for key, value in state.items():
+    for key, value in content.items():
         if key.removeprefix("model.").startswith(DROPPED):
             continue
         name = rename(key)
@@ -194,21 +193,12 @@ def translate(content: Mapping[str, Any], wanted: Collection[str]) -> dict[str, 
     return _fit(_join_projections(ours), wanted)
 
 
+@cache
 def rename(key: str) -> str:
     """Return our name of upstream's or Hugging Face's key."""
     for pattern, replacement in RENAMES:
         key = re.sub(pattern, replacement, key)
     return key
-
-
-def _unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state dict inside a checkpoint: the averaged weights, where they are there.
-
-    Source: lyuwenyu/RT-DETR@068dfde rtdetr_pytorch/src/solver/solver.py (Apache-2.0).
-    """
-    if content.get("ema"):
-        return dict(content["ema"]["module"])
-    return dict(content.get("model", content))
 
 
 def _join_projections(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from detectors.interface import WeightsError
 from detectors.release import Release
@@ -82,25 +84,23 @@ def translate(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state dict with our keys.
 
     Args:
-        content: a state dict with our keys or upstream's, or the content of upstream's checkpoint.
+        content: a state dict with our keys or upstream's.
 
     Raises:
         WeightsError: the levels of the head hold different weights where they should share them.
     """
-    state = _unwrap(content)
-    if not any(key.startswith("bbox_head.") for key in state):
-        return state
     ours: dict[str, Any] = {}
-    for key, value in state.items():
+    for key, value in content.items():
         if key.startswith(DROPPED):
             continue
         name = rename(key)
-        if name in ours and not torch.equal(ours[name], value):
+        if name in ours and not _equal(ours[name], value):
             raise WeightsError(f"{key}: differs from the other levels' weights, which are shared")
         ours[name] = value
     return ours
 
 
+@cache
 def rename(key: str) -> str:
     """Return our name of upstream's key; the three levels' shared convolutions get one name."""
     for pattern, replacement in RENAMES:
@@ -108,17 +108,5 @@ def rename(key: str) -> str:
     return key
 
 
-def _unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state dict inside a checkpoint.
-
-    Where both are there, `state_dict` holds the averaged weights and `ema_state_dict` those that
-    were trained, since upstream exchanges them when it saves.
-    Source: open-mmlab/mmengine v0.10.7 mmengine/hooks/ema_hook.py.
-    """
-    if "state_dict" in content:
-        return dict(content["state_dict"])
-    if "ema_state_dict" in content:
-        prefix = "module."
-        items = content["ema_state_dict"].items()
-        return {key[len(prefix) :]: value for key, value in items if key.startswith(prefix)}
-    return dict(content)
+def _equal(one: Any, other: Any) -> bool:
+    return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
