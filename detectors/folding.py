@@ -39,7 +39,7 @@ def unfold(detector: Detector, convolutions: Sequence[Convolution]) -> dict[str,
         raise WeightsError(
             f"the graph has {len(convolutions)} convolutions, the detector {len(names)}"
         )
-    state = {}
+    state: dict[str, Tensor] = {}
     for number, (name, given) in enumerate(zip(names, convolutions, strict=True), start=1):
         _check(number, name, cast(nn.Conv2d, detector.get_submodule(name)), given)
         bias = torch.zeros(len(given.weight)) if given.bias is None else given.bias
