@@ -21,14 +21,14 @@ class Convolution(NamedTuple):
 
 
 def unfold(detector: Detector, convolutions: Sequence[Convolution]) -> dict[str, Tensor]:
-    """Return a state dict whose norms change nothing but for the bias they add.
+    """Return weights and biases of convolutions under the names of a detector's own.
 
-    The norm behind a convolution gets mean 0, variance 1 - eps, weight 1 and the convolution's
-    bias, so that the detector computes in eval mode what the graph does. Before it is trained, such
-    norms need `restore_norms`.
+    `detectors.weights.fill` takes them: the norm behind a convolution gets its bias, mean 0 and
+    variance 1 - eps, and changes nothing else in eval mode. Before it is trained, such norms need
+    `restore_norms`.
 
     Args:
-        detector: a fresh one that the convolutions fit.
+        detector: that the convolutions fit.
         convolutions: all of the graph, in the order in which it runs them.
 
     Raises:
@@ -39,24 +39,11 @@ def unfold(detector: Detector, convolutions: Sequence[Convolution]) -> dict[str,
         raise WeightsError(
             f"the graph has {len(convolutions)} convolutions, the detector {len(names)}"
         )
-    state = dict(detector.state_dict())
+    state: dict[str, Tensor] = {}
     for number, (name, given) in enumerate(zip(names, convolutions, strict=True), start=1):
-        conv = cast(nn.Conv2d, detector.get_submodule(name))
-        _check(number, name, conv, given)
-        state[f"{name}.weight"] = given.weight
-        bias = torch.zeros(conv.out_channels) if given.bias is None else given.bias
-        before, _, last = name.rpartition(".")
-        norm = getattr(detector.get_submodule(before), "norm", None) if last == "conv" else None
-        if isinstance(norm, nn.BatchNorm2d):
-            mean, variance = _folded(norm)
-            state |= {
-                f"{before}.norm.weight": torch.ones_like(mean),
-                f"{before}.norm.bias": bias,
-                f"{before}.norm.running_mean": mean,
-                f"{before}.norm.running_var": variance,
-            }
-        else:
-            state[f"{name}.bias"] = bias
+        _check(number, name, cast(nn.Conv2d, detector.get_submodule(name)), given)
+        bias = torch.zeros(len(given.weight)) if given.bias is None else given.bias
+        state |= {f"{name}.weight": given.weight, f"{name}.bias": bias}
     return state
 
 
@@ -79,7 +66,7 @@ def _folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def folded_norms(detector: nn.Module) -> list[nn.BatchNorm2d]:
-    """Return the norms that `unfold` made and nothing has restored yet."""
+    """Return the norms that stand for folded ones and that nothing has restored yet."""
     norms = [part for part in detector.modules() if isinstance(part, nn.BatchNorm2d)]
     return [norm for norm in norms if norm.running_mean is not None and _is_folded(norm)]
 

@@ -11,7 +11,7 @@ import pytest
 TESTS = Path(__file__).parent
 UNIT = {
     "detectors": """
-        assigners assigners_by_hand boxes config configs losses postprocess rtdetr_attention
+        assigners assigners_by_hand boxes config configs folding losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
     "harness/cli": "console drawing text verdicts",

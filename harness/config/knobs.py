@@ -170,7 +170,7 @@ def nearest(word: str, known: Mapping[str, Any] | list[str] | tuple[str, ...]) -
 
 def _explain(error: ValidationError, settings: BaseModel, root: str) -> str:
     first = error.errors()[0]
-    path = f"{root}.{place(first['loc'])}"
+    path = ".".join(filter(None, [root, place(first["loc"])]))
     if first["type"] == "extra_forbidden":
         return _unknown(path, {f"{root}.{k}": v for k, v in flatten(settings).items()})
     message = first["msg"].removeprefix("Value error, ")

@@ -19,7 +19,7 @@ class Weights(Settings):
     model_config = ConfigDict(populate_by_name=True)
 
     source: Annotated[str, Field(min_length=1, alias="from")]
-    """A file, a folder of ours, or a release: `coco`, `objects365`, `imagenet`."""
+    """A file, a folder of ours, or a release: `coco`, `objects365`, `person`, `imagenet`."""
     parts: Annotated[tuple[Part, ...], Field(min_length=1)] | None = None
     """Stages that are taken; the others start anew. Null for all that the file holds."""
     classes: Literal["auto", "by_name", "fresh", "same"] = "auto"

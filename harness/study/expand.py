@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from detectors.interface import WeightsError
-from harness import data, released
+from harness import data
 from harness.config import knobs
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.yaml_source import StudyError
 from harness.data import DataSet
 from harness.data.classes import Choice, ClassError
+from harness.released import resolve_auto
 from harness.study.code import Fingerprints
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
-from harness.study.start import Start, Starts
+from harness.study.start import Starts
 from harness.study.study import Study, at
 
 OpenData = Callable[[DataConfig], DataSet]
@@ -48,15 +49,14 @@ class Specs:
             self.opened[setup.data] = self.open_data(setup.data)
         dataset = self.opened[setup.data]
         setup = _with_classes(study, setup, overrides, dataset)
+        setup = resolve_auto(setup, _has_backbone(study, setup))
         counted = "detector.num_classes" not in {**study.fixed, **overrides}
         try:
             setup, start = self.starts.of(setup, dataset, self.choice, count=counted)
         except (ClassError, StudyError, WeightsError) as error:
             raise StudyError(f"{study.where('weights')}: {error}") from error
-        setup = released.resolve_auto(setup, _has_backbone(study, setup, start))
-        code = self._code_of(str(study.named(overrides)["detector"])).of(
-            setup.detector, study.measure
-        )
+        detector = str(study.named(overrides)["detector"])
+        code = self._code_of(detector).of(setup.detector, study.measure)
         spec = specify(study, setup, overrides, seed, dataset, code, start)
         return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
 
@@ -92,9 +92,10 @@ def expand(
     return list(specs.values())
 
 
-def _has_backbone(study: Study, setup: Setup, start: Start | None) -> bool:
+def _has_backbone(study: Study, setup: Setup) -> bool:
     """Say whether a trial's backbone is not to be trained from nothing."""
-    is_given = start is not None and (start.parts is None or "backbone" in start.parts)
+    given = setup.weights
+    is_given = given is not None and (given.parts is None or "backbone" in given.parts)
     return is_given or setup.recipe is None or "accuracy" not in study.measure
 
 

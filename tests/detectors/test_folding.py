@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import detectors
-from detectors import Convolution
+from detectors import Convolution, weights
 from detectors.interface import Detector, WeightsError
 
 SMALL = {"backbone.width_mult": 0.125, "num_classes": 2, "input.size": (64, 64)}
@@ -53,7 +53,7 @@ def trained() -> Detector:
 @pytest.fixture
 def folded(trained: Detector) -> Detector:
     model = detectors.create("rtmdet_nano", SMALL)
-    model.load_state_dict(detectors.unfold(model, exported(trained)))
+    weights.fill(model, detectors.unfold(model, exported(trained)))
     return model.eval()
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import detectors
+from detectors import weights
 from detectors.interface import Detector
 from harness import data
 from harness.config.data import DataConfig, ShapesConfig
@@ -42,7 +43,7 @@ def folded() -> Detector:
         )
         for conv in map(model.get_submodule, model.exported_convolutions())
     ]
-    model.load_state_dict(detectors.unfold(model, given))
+    weights.fill(model, detectors.unfold(model, given))
     return model.eval()
 
 
