@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ def _shares(content: Mapping[str, Any], parts: Sequence[str] | None) -> Iterator
     """Yield the share of tensors that fit each built-in detector, for any number of classes."""
     states: dict[type, Mapping[str, Any]] = {}  # by family, whose keys are alike
     for name, config in CONFIGS.items():
-        model = build_without_memory(config)
+        model = _built_in(name)
         if type(config) not in states:
             try:
                 states[type(config)] = unwrap(model, content, parts).state
@@ -115,6 +116,12 @@ def _shares(content: Mapping[str, Any], parts: Sequence[str] | None) -> Iterator
             free = model.class_tensors()
             fitting = sum(_fits(own.get(key), state.get(key), free.get(key)) for key in keys)
             yield fitting / len(keys), name
+
+
+@cache
+def _built_in(name: str) -> Detector:
+    """Return a detector for its keys and shapes; without memory, many may be kept."""
+    return build_without_memory(CONFIGS[name])
 
 
 def _fits(wanted: Tensor | None, given: Any, free: int | None) -> bool:

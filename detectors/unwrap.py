@@ -20,7 +20,10 @@ from detectors.unfused import unfused
 
 DEPTH = 4  # of mappings inside mappings, and of prefixes
 AVERAGED = re.compile(r"ema|averag|swa|teacher", re.IGNORECASE)
-ENOUGH = 0.5  # share of the detector's tensors below which a mapping is not worth a look
+ENOUGH = (
+    0.25  # share of the detector's tensors below which a mapping is none of weights; a deployed
+)
+# model has two tensors for six
 
 
 class Unwrapped(NamedTuple):
@@ -67,7 +70,7 @@ def unwrap(
         fitting = sum(key in state for key in wanted)
         found.append(_Candidate(place, _with_tensors(state, own), raw, fitting))
     best = max(found, key=lambda item: (item.fitting, _rank(item, content)), default=None)
-    if refused and (best is None or best.fitting < ENOUGH * len(wanted)):
+    if refused and (best is None or best.fitting < len(wanted) / 2):
         raise refused
     if best is None:
         return Unwrapped({}, {}, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -82,7 +83,9 @@ class _Noting:
 
 
 def read(folder: Path, identity: dict[str, str]) -> State | None:
-    """Return the state in a folder; None where there is none that can be read.
+    """Return the state in a folder; None where there is none, or where it is damaged.
+
+    torch writes a checksum of each of its records, and does not look at them when it reads.
 
     Raises:
         CheckpointError: it is that of another training.
@@ -91,6 +94,9 @@ def read(folder: Path, identity: dict[str, str]) -> State | None:
     if not file.is_file():
         return None
     try:
+        with zipfile.ZipFile(file) as archive:
+            if archive.testzip() is not None:
+                return None
         state: State = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # torch names no class for each of the ways in which a file can be damaged
         return None

@@ -89,7 +89,8 @@ class Loop:
     def keep_in(self, folder: Path) -> None:
         """Go on from the checkpoint in a folder, if there is one, and write further ones there.
 
-        Of several processes, which may name folders of their own, that of the first counts.
+        A damaged one is as good as none, and is told among the deviations. Of several processes,
+        which may name folders of their own, that of the first counts.
 
         Raises:
             CheckpointError: the checkpoint is that of another training.
@@ -99,6 +100,8 @@ class Loop:
         state = checkpoint.read(folder, self.identity)
         if state is not None:
             self._resume(state)
+        elif (folder / checkpoint.FILE).is_file():
+            self.deviations.append("began anew, since the checkpoint was damaged")
 
     def run_epoch(self, on_progress: OnProgress) -> dict[str, float]:
         """Train to the end of the epoch under way and return its row of the curves."""
