@@ -31,6 +31,7 @@ def facts(records: Sequence[Record]) -> list[Fact]:
         Fact("detector", _each(records, lambda record: record.detector)),
         Fact("input", _each(records, input_size)),
         Fact("recipe", _each(records, lambda record: _settings(record, "recipe", RECIPE))),
+        Fact("weights", _each(records, weights)),
         Fact("latency", _each(records, lambda record: _settings(record, "latency", LATENCY))),
         Fact("device", _each(records, device)),
         Fact("software", _each(records, software)),
@@ -69,6 +70,14 @@ def _mark(text: str) -> list[str]:
 def fingerprint(record: Record) -> str:
     """Return the fingerprint of a trial's data set."""
     return str(record.data.get("fingerprint", ""))
+
+
+def weights(record: Record) -> str:
+    """Say which weights a trial started from, or evaluates, and what was taken of them."""
+    start = record.details.get("start")
+    if start is None:
+        return ""
+    return f"{record.config.get('weights.from', '')} ({start.get('taken', '')})"
 
 
 def input_size(record: Record) -> str:

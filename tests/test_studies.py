@@ -35,7 +35,7 @@ NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 8: "e
 MINUTES = 5e13  # MACs; the quickstart's 2e13 take seven minutes on two cores
 SEARCHES = [name for name in library.names() if load_study(name).search]
 NAMES = [name for name in library.names() if name not in SEARCHES]
-ON_COCO = [name for name in NAMES if load_study(name).data == "coco2017"]
+ON_COCO = [name for name in NAMES if load_study(name).data == "coco2017" and name != "zoo"]
 RTMDET = [name for name in ON_COCO if name.startswith("rtmdet/")]
 RTDETR = [name for name in ON_COCO if name.startswith("rtdetr/")]
 
@@ -210,7 +210,9 @@ def test_every_trial_of_every_study_builds_for_coco(name: str) -> None:
         assert item.macs > 0
         assert item.spec.knobs["num_classes"] == 80
     assert study.source is None or table(name)
-    assert study.recipe in recipe.names()
+    given = [name for name in study.all_named("recipe") if name is not None]
+    assert set(given) <= set(recipe.names())
+    assert given or study.weights is not None
 
 
 @pytest.mark.parametrize("name", SEARCHES)

@@ -123,6 +123,7 @@ def _of_search(study: Study) -> Agenda:
 
     search, write = study.search, Specs(study)
     assert search is not None
+    write.check_weights()
 
     def suggest(trial: Trial) -> TrialSpec:
         run = plan.ask(study, trial)

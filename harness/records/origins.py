@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from harness.records.record import Record
 
+WITH_WEIGHTS = ("num_classes", "freeze_norm", "frozen_stages", "backbone_lr")
+"""Knobs that may follow from the weights that a detector starts from, and so from the detector."""
 STALE = "of other code: "
 """How the caveat of a result begins that is out of date and was kept."""
 
@@ -56,8 +58,10 @@ def edited(records: Sequence[Record]) -> list[str]:
 
 def _follows(path: str, swept: set[str], *, swapped: bool) -> bool:
     """Say whether a knob is swept, or may change with one that is."""
-    root = path.partition(".")[0]
+    root, last = path.partition(".")[0], path.rpartition(".")[2]
     if root in swept or (root == "detector" and swapped):
+        return True
+    if last in WITH_WEIGHTS and ("weights" in swept or swapped):
         return True
     if path == "detector.num_classes" and any(other.startswith("data") for other in swept):
         return True

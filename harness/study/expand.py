@@ -15,10 +15,11 @@ from harness.config.yaml_source import StudyError
 from harness.data import DataSet
 from harness.data.classes import Choice, ClassError
 from harness.released import resolve_auto
+from harness.study import fitting
 from harness.study.code import Fingerprints
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
-from harness.study.start import Starts
+from harness.study.start import Start, Starts
 from harness.study.study import Study, at
 
 OpenData = Callable[[DataConfig], DataSet]
@@ -43,6 +44,25 @@ class Specs:
             DataError: a data set that cannot be used.
         """
         study = self.study
+        setup, dataset, start = self._begun(overrides)
+        detector = str(study.named(overrides)["detector"])
+        code = self._code_of(detector).of(setup.detector, study.measure)
+        spec = specify(study, setup, overrides, seed, dataset, code, start)
+        return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
+
+    def check_weights(self) -> None:
+        """See that the weights of a search fit all detectors that it may give them to.
+
+        Raises:
+            StudyError: some do not.
+        """
+        for row in fitting.rows(self.study):
+            if self.study.named(row)["weights"] is not None:
+                self._begun(row)
+
+    def _begun(self, overrides: Mapping[str, Any]) -> tuple[Setup, DataSet, Start | None]:
+        """Return what a trial is made of, matched with its data set."""
+        study = self.study
         with study.placed(overrides):
             setup = study.setup(overrides)
         if setup.data not in self.opened:
@@ -55,10 +75,7 @@ class Specs:
             setup, start = self.starts.of(setup, dataset, self.choice, count=counted)
         except (ClassError, StudyError, WeightsError) as error:
             raise StudyError(f"{study.where('weights')}: {error}") from error
-        detector = str(study.named(overrides)["detector"])
-        code = self._code_of(detector).of(setup.detector, study.measure)
-        spec = specify(study, setup, overrides, seed, dataset, code, start)
-        return spec.model_copy(update={"cheap_latency": judge.needs_latency(study)})
+        return setup, dataset, start
 
     def _code_of(self, detector: str) -> Fingerprints:
         if detector not in self.fingerprints:

@@ -63,11 +63,6 @@ class Start(Settings):
         return told[0] if len(told) == 1 else told
 
     @property
-    def is_whole(self) -> bool:
-        """Whether no parameter starts anew."""
-        return self.fresh_parameters == 0
-
-    @property
     def title(self) -> str:
         """In one line, the weights and what became of them."""
         return "; ".join([f"from {self.weights.source}: {self.taken}", *self.notes])

@@ -36,6 +36,11 @@ def tags(record: Record) -> dict[str, str]:
         "detbench.data": str(record.data.get("name", "")),
         "detbench.protocol": record.protocol_hash,
     }
+    start = record.details.get("start")
+    if start is not None:
+        found["detbench.weights"] = str(record.config.get("weights.from", ""))
+        found["detbench.weights_digest"] = str(start.get("digest", ""))
+        found["detbench.weights_taken"] = str(start.get("taken", ""))
     if record.stopped:
         found["detbench.stopped"] = record.stopped
     if record.failure:

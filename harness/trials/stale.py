@@ -20,6 +20,7 @@ from harness.trials.folders import OTHER_CODE
 UNKNOWN = "code unknown"
 OTHER = "of other code"
 NOT_RESULT = {f"recipe.{name}" for name in LEAVES_RESULT}
+NEWER = ("recipe.frozen",)  # which older records lack; empty, it is as if it were not there
 MOST = 3  # files that a line names
 
 
@@ -157,7 +158,7 @@ def _key(trial: TrialSpec | Record) -> str:
     data = trial.dataset if isinstance(trial, TrialSpec) else trial.data
     key = {
         "detector": trial.detector,
-        "config": {k: v for k, v in trial.config.items() if _counts(k)},
+        "config": {k: v for k, v in trial.config.items() if _counts(k, v)},
         "protocol": trial.protocol,
         "data": data.get("fingerprint"),
         "seed": trial.seed,
@@ -169,6 +170,8 @@ def _key(trial: TrialSpec | Record) -> str:
     return digest(key if weights is None else {**key, "weights": weights})
 
 
-def _counts(path: str) -> bool:
+def _counts(path: str, value: Any) -> bool:
     """Say whether a knob determines a result; of data and latency, fingerprint and protocol do."""
+    if path in NEWER and not value:
+        return False
     return path not in NOT_RESULT and not path.startswith(("data.", "latency."))

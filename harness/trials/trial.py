@@ -251,6 +251,11 @@ def _evaluate(trial: Trial) -> None:
     fingerprint.check_unchanged(trial.dataset)
     trial.record.metrics |= trial.evaluation.metrics
     trial.record.details["accuracy"] = trial.evaluation.details
+    start = trial.spec.start
+    if start is not None and start.shared is not None:
+        total = len(trial.spec.dataset["classes"])
+        only = f"over {len(start.shared)} of the data set's {total} classes, which the weights know"
+        trial.record.caveats |= dict.fromkeys(trial.evaluation.metrics, only)
     names = {category.id: category.name for category in trial.dataset.val.categories}
     stored = detections.write(trial.evaluation.detections, trial.folder, names)
     trial.record.artifacts["detections"] = stored.name

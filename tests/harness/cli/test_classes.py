@@ -198,7 +198,7 @@ def test_training_goes_on_from_the_class_of_the_same_name(
     capfd.readouterr()
     arguments = ("tests.toy:TOY", "--data", animals, "--recipe", "smoke", "--weights", model)
     fresh = trained(tmp_path / "fresh", animals, model)
-    said = capfd.readouterr().err
+    said = " ".join(capfd.readouterr().err.split())
     assert "knows no class of data set animals" in said
     assert "what belongs to a class starts anew" in said
     assert fresh.details["start"]["labels"] == "fresh"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from harness import cli
 from harness.records import Record, latencies, record
 from tests.harness.studies import TOY, write
 from tests.harness.tracking.trackers import trials as tracked
+from tests.patience import HANG, wait_for
 from tests.toy import TOY as CONFIG
 from tests.toys import OTHER
 
@@ -81,7 +86,6 @@ def test_weights_without_a_recipe_make_a_table_of_what_there_is(
     models = run("--no-tracking", "--no-report")
     folders = [f"runs/toy/{item.trial}" for item in models]
     zoo = {"detector": BOTH, "weights": folders}
-    knobs = {k: v for k, v in OF_DATA.items() if k.startswith("data.")}
     write(tmp_path, name="zoo", set=OF_DATA, detector=None, recipe=None, sweep=zoo, design="zip")
     (plan,) = said(capfd, "check", "toy.yaml", "--device", "cpu")
     assert [row["fate"] for row in plan["trials"]] == ["evaluated"] * 2
@@ -101,7 +105,6 @@ def test_weights_without_a_recipe_make_a_table_of_what_there_is(
         held = weights.load(Path("runs", "zoo", item.trial), trusted=BOTH)
         assert held.config.num_classes == 6
     assert latencies.session(found[0]) == latencies.session(found[1]) is not None
-    assert knobs
     again = said(capfd, "run", "toy.yaml", "--device", "cpu", "--no-tracking", "--no-report")
     assert again["skipped"] == 2
 
@@ -117,6 +120,7 @@ def test_weights_that_know_some_classes_are_evaluated_over_those(tmp_path: Path)
     classes = found.protocol["classes"]
     assert 1 < len(classes) < 6
     assert set(found.details["accuracy"]["per_class"]) == set(classes)
+    assert found.caveats["mAP"].startswith(f"over {len(classes)} of the data set's 6 classes")
 
 
 def test_a_study_starts_from_weights_by_an_option(tmp_path: Path) -> None:
@@ -153,3 +157,46 @@ def test_optuna_searches_detectors_beside_a_learning_rate(tmp_path: Path) -> Non
         assert item.overrides["detector"] == item.detector
         assert ("detector.assigner.topk" in item.overrides) == (item.detector == BOTH[1])
     assert len(run("--no-tracking", "--no-report")) == 5
+
+
+THREE = {
+    "detector": ["rtmdet_tiny", "rtmdet_s", "rtdetr_r18"],
+    "recipe": ["rtmdet_tiny", "rtmdet_s", "rtdetr"],
+    "detector.head.num_queries": {"values": [20], "when": {"detector": "rtdetr_r18"}},
+    "detector.backbone.width_mult": {
+        "values": [0.125],
+        "when": {"detector": ["rtmdet_tiny", "rtmdet_s"]},
+    },
+    "detector.neck.out_channels": {
+        "values": [32],
+        "when": {"detector": ["rtmdet_tiny", "rtmdet_s"]},
+    },
+}
+
+
+@pytest.mark.slow
+def test_three_detectors_of_two_families_go_on_after_a_kill(tmp_path: Path) -> None:
+    fixed = {**FIXED, "detector.input.size": [64, 64]}
+    write(tmp_path, set=fixed, detector=None, recipe=None, sweep=THREE, design="zip")
+    command = [sys.executable, "-m", "harness.cli", "run", "toy.yaml", "--device", "cpu"]
+    command += ["--no-tracking", "--json"]
+    study = tmp_path / "runs" / "toy"
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: next(study.glob("*/record.json"), None), "the first trial")
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    done = {file.parent.name for file in study.glob("*/record.json")}
+    assert 1 <= len(done) < 3
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=HANG)
+    found = json.loads(ran.stdout)
+    assert found["skipped"] == len(done)
+    records = record.read_all(study)
+    assert [item["detector"] for item in found["trials"]] == THREE["detector"]
+    assert all(item.state == "done" for item in records), [item.failure for item in records]
+    assert len({latencies.session(item) for item in records}) == 1
+    first, *others = found["trials"]
+    assert all(item["metrics"]["latency_ratio"] > 0 for item in others)
+    assert "latency_ratio" not in first["metrics"]
+    page = (study / "report.html").read_text("utf-8")
+    assert all(name in page for name in THREE["detector"])
