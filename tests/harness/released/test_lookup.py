@@ -44,8 +44,8 @@ def test_of_two_files_the_one_with_a_published_hash_is_taken() -> None:
     assert official.url.endswith("v0.1/rtdetr_r50vd_m_6x_coco_from_paddle.pth")
 
 
-def test_every_detector_of_ours_has_a_backbone() -> None:
-    assert RELEASES["imagenet"].keys() == set(detectors.names())
+def test_every_detector_but_rtmdet_nano_has_a_backbone() -> None:
+    assert set(detectors.names()) - RELEASES["imagenet"].keys() <= {"rtmdet_nano"}
 
 
 @pytest.mark.parametrize(("source", "name"), CASES)
