@@ -216,8 +216,8 @@ def _taken(
     stages = dict.fromkeys(key.partition(".")[0] for key in own if key in state)
     text = f"taken: {', '.join(stages) or 'nothing'}"
     left = [key for key in of_classes if key not in state and key.partition(".")[0] in stages]
-    count = rows.count_labels(detector, given)
     if left:
+        count = rows.count_labels(detector, given)
         classes = f" of {count} classes" if count else " that follow the number of classes"
         text += f" without {len(left)} tensors{classes}"
     elif without:

@@ -147,6 +147,26 @@ def test_the_file_of_mmengines_own_runner_loads_with_its_average() -> None:
     assert detectors.class_names(file, CONFIG) == (("bolt", "nut", "washer"), False)
 
 
+def test_what_torchs_ddp_saves_loads_also_as_an_average(tmp_path: Path) -> None:
+    model, averaged = toy(), toy(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1
+    )
+    try:
+        ddp = nn.parallel.DistributedDataParallel(model)
+        mean = torch.optim.swa_utils.AveragedModel(nn.parallel.DistributedDataParallel(averaged))
+        torch.save({"model": ddp.state_dict(), "epoch": 3}, tmp_path / "ddp.pth")
+        both = {"model": ddp.state_dict(), "ema": mean.state_dict()}
+        torch.save(both, tmp_path / "ema.ckpt")
+    finally:
+        torch.distributed.destroy_process_group()
+    for name, source in (("ddp.pth", model), ("ema.ckpt", averaged)):
+        filled_one = toy(2)
+        fill(filled_one, tmp_path / name)
+        expected = source.state_dict()
+        assert all(torch.equal(v, expected[k]) for k, v in filled_one.state_dict().items()), name
+
+
 def test_files_from_before_torch_used_zip_load(tmp_path: Path) -> None:
     source, model = toy(), toy(1)
     content = CONTAINERS["mmengine"](source.state_dict())
