@@ -85,7 +85,7 @@ def _remedy(
     content: Mapping[str, Any],
     parts: Sequence[str] | None,
 ) -> str:
-    """Say what the weights would fit; nothing where that is unknown."""
+    """Say what the weights would fit."""
     known = sum(key in given for key in wanted) >= NEAR * len(wanted)
     turned = _fitting_knob(detector, wanted, given) if known else None
     if turned is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from detectors.interface import Detector, WeightsError
 from detectors.unfused import unfused
+from detectors.unpickling import Opaque
 
 DEPTH = 4  # of mappings inside mappings, and of prefixes
 AVERAGED = re.compile(r"ema|averag|swa|teacher", re.IGNORECASE)
@@ -52,7 +53,7 @@ def unwrap(
         parts: stages that are looked for; weights of the one alone need not have its name in front.
 
     Raises:
-        WeightsError: `translate` refuses what fits best.
+        WeightsError: `translate` refuses what fits best, or there are objects and no weights.
     """
     own = detector.state_dict()
     wanted = {key for key in own if parts is None or key.partition(".")[0] in parts}
@@ -72,6 +73,13 @@ def unwrap(
     best = max(found, key=lambda item: (item.fitting, _rank(item, content)), default=None)
     if refused and (best is None or best.fitting < len(wanted) / 2):
         raise refused
+    objects = [(key, value) for key, value in content.items() if isinstance(value, Opaque)]
+    if objects and (best is None or not best.state):
+        key, value = objects[0]
+        raise WeightsError(
+            f"there are no weights, and {key!r} is an object of {value.name}, which is not loaded"
+            " for safety; save a state dict"
+        )
     if best is None:
         return Unwrapped({}, {}, "")
     return Unwrapped(best.state, best.raw, ".".join(best.place))

@@ -25,7 +25,7 @@ UNIT = {
     "harness/measure/latency": "limits statistics timer",
     "harness/released": "auto",
     "harness/records": "files fronts latencies least_squares origins record snapshot source",
-    "harness/study": "code constraints present sources study",
+    "harness/study": "code constraints fitting present sources start study",
     "harness/study/designs": "factorial racing",
     "harness/study/search": "checks judge objectives pruning space",
     "reports": "effects facts frontier points protocols ranking search tables",

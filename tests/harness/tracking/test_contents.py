@@ -62,3 +62,16 @@ def test_final_figures_come_last() -> None:
 
 def test_a_table_leaves_empty_what_a_row_lacks() -> None:
     assert contents.table([{"a": 1}, {"a": 2, "b": 3}]) == "a,b\r\n1,\r\n2,3\r\n"
+
+
+def test_weights_are_tags_with_what_was_taken() -> None:
+    start = {"digest": "ab12", "taken": "taken: backbone", "fresh_parameters": 3}
+    config = {"weights.from": "coco", "weights.parts": ["backbone"]}
+    found = record(config=config, details={"start": start}, overrides={"weights": "coco"})
+    tags, params = contents.tags(found), contents.params(found)
+    assert tags["detbench.weights"] == "coco"
+    assert tags["detbench.weights_digest"] == "ab12"
+    assert tags["detbench.weights_taken"] == "taken: backbone"
+    assert params["weights"] == "coco"
+    assert params["weights.parts"] == '["backbone"]'
+    assert not any("weights" in key for key in contents.tags(record()))
