@@ -12,7 +12,7 @@ from detectors.config import override
 from detectors.configs import CONFIGS, is_trusted, names, resolve
 from detectors.folding import Convolution, folded_norms, restore_norms, unfold
 from detectors.interface import Detector, DetectorConfig
-from detectors.labels import ClassNames, class_names, count_classes, with_labels
+from detectors.labels import ClassNames, class_names, count_classes
 from detectors.release import Release
 from detectors.releases import PARTS, RELEASES
 from detectors.weights import fill
@@ -33,7 +33,6 @@ __all__ = [
     "resolve",
     "restore_norms",
     "unfold",
-    "with_labels",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What the labels of weights mean, and weights with their classes in another order."""
+"""What the labels of weights mean: their names and their number."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from detectors import coco, rows
 from detectors.interface import DetectorConfig, WeightsError, build_without_memory
 from detectors.unwrap import unwrap
-from detectors.weights import CONFIG_FILE, fill, read
+from detectors.weights import CONFIG_FILE, read
 
 COUNTER = ".num_batches_tracked"  # of a norm, which detectors add where it is missing
 
@@ -69,25 +67,6 @@ def count_classes(weights: str | Path, config: DetectorConfig) -> int | None:
         return found if isinstance(found, int) else None
     model = build_without_memory(config)
     return rows.count_labels(model, unwrap(model, read(weights)).state)
-
-
-def with_labels(
-    config: DetectorConfig, weights: str | Path, labels: Sequence[int]
-) -> dict[str, Tensor]:
-    """Return the weights of a detector whose class k is that of label `labels[k]` in a file.
-
-    Args:
-        config: of the detector, for as many classes as there are labels.
-        weights: a path that `read` knows, of the same detector for any number of classes.
-        labels: each once.
-
-    Raises:
-        WeightsError: the weights do not fit, or the detector does not keep each class in rows of
-            its own.
-    """
-    model = config.build()
-    fill(model, weights, labels=labels)
-    return model.state_dict()
 
 
 def _described(path: Path) -> dict[str, Any]:

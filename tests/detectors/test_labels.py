@@ -14,7 +14,7 @@ import detectors
 from detectors import coco
 from detectors.config import override
 from detectors.interface import DenseOutputs, Detector
-from detectors.weights import CONFIG_FILE, WEIGHTS_FILE, WeightsError, load, save
+from detectors.weights import CONFIG_FILE, WEIGHTS_FILE, WeightsError, fill, load, save
 from tests.detectors import golden
 from tests.toy import TOY, Toy, ToyConfig, ToyHead
 
@@ -116,14 +116,16 @@ def test_classes_are_moved_with_all_that_is_theirs(tmp_path: Path, name: str) ->
             value += 0.05 * torch.randn(value.shape)
     save(model, tmp_path, name, "abcd")
     images = torch.rand(2, 3, 64, 64)
-    turned = detectors.create(config, weights=detectors.with_labels(config, tmp_path, (2, 0, 3, 1)))
+    turned = config.build()
+    fill(turned, tmp_path, labels=(2, 0, 3, 1))
     with torch.no_grad():
         before, after = (each.eval()(images) for each in (model, turned))
     assert (before.scores().std(dim=(0, 1)) > 0).all()
     torch.testing.assert_close(after.scores(), before.scores()[..., [2, 0, 3, 1]])
     torch.testing.assert_close(after.boxes, before.boxes)
     less = override(config, {"num_classes": 2})
-    part = detectors.create(less, weights=detectors.with_labels(less, tmp_path, (3, 0)))
+    part = less.build()
+    fill(part, tmp_path, labels=(3, 0))
     for key, value in part.state_dict().items():
         own = model.state_dict()[key]
         assert value.shape == own.shape or value.shape[0] == own.shape[0] - 2, key
@@ -162,4 +164,4 @@ def test_a_detector_whose_rows_are_not_its_classes_is_refused(tmp_path: Path) ->
     config = OtherConfig(num_classes=3)
     save(config.build(), tmp_path, "tests.detectors.test_labels:OTHER", NAMES)
     with pytest.raises(WeightsError, match="does not keep each in rows of its own"):
-        detectors.with_labels(config, tmp_path, (1, 0, 2))
+        fill(config.build(), tmp_path, labels=(1, 0, 2))
