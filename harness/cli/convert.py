@@ -8,6 +8,7 @@ from pathlib import Path
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
+from harness.cli.folders import refuse_taken
 from harness.cli.models import configured
 from harness.released.convert import convert as convert_file
 
@@ -30,7 +31,12 @@ def convert(
         sets: knobs of that detector, `PATH=VALUE`.
         classes: their names by label, with commas between; None for those that are known.
         as_json: whether to print JSON.
+
+    Raises:
+        StudyError: the folder holds something.
+        WeightsError: the file is no graph, or not of this detector.
     """
+    refuse_taken(out, "convert")
     config = configured(detector, studies.changes(sets)).detector
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     done = convert_file(file, detector, config, out, names)

@@ -15,6 +15,7 @@ from harness import study as studies
 from harness.cli import console
 from harness.cli.album import PICTURES, Album
 from harness.cli.console import print_json
+from harness.cli.folders import refuse_taken
 from harness.cli.models import (
     configured,
     counted,
@@ -109,7 +110,7 @@ def predict(
         DataError: there are no such photographs.
         ClassError: the classes of the weights are not those of the data set, or unknown.
     """
-    _refuse_taken(options.out)
+    refuse_taken(options.out, "predict")
     files = photographs.find(images) if data_name is None else []
     opened = [_open(model, models, options) for model in models]
     if data_name is None:
@@ -134,21 +135,6 @@ def predict(
     else:
         _show(album, counts, options.out)
     return 1 if album.unreadable else 0
-
-
-def _refuse_taken(out: Path) -> None:
-    """Refuse a folder that holds anything, so that nothing is written over.
-
-    Raises:
-        StudyError: it does.
-    """
-    if out.exists() and not out.is_dir():
-        raise StudyError(f"{out}: is a file; name a new folder with --out")
-    if out.is_dir() and next(out.iterdir(), None) is not None:
-        raise StudyError(
-            f"{out}: holds something already, and predict writes over nothing; name a new folder"
-            f" with --out, such as {out / 'boxes'}"
-        )
 
 
 def _open(model: Named, models: Sequence[Named], options: Options) -> Model:

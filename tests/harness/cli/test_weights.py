@@ -76,3 +76,17 @@ def test_the_table_says_how_much_of_a_hash_is_published(
         (row,) = [line for line in out.splitlines() if f" {name} " in line]
         assert f" {known} " in row
     assert f"they go to {cache.folder()}" in out
+
+
+def test_a_conversion_writes_over_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "training" / "weights.safetensors"
+    kept.parent.mkdir()
+    kept.write_bytes(b"finished")
+    command = ["weights", "convert", str(tmp_path / "graph.onnx"), "--detector", "rtmdet_nano"]
+    assert cli.main([*command, "--out", str(kept.parent)]) == 2
+    assert "training: holds something already, and convert writes over nothing" in (
+        "".join(capfd.readouterr().err.splitlines())
+    )
+    assert kept.read_bytes() == b"finished"
