@@ -7,10 +7,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from detectors.interface import Detector, WeightsError
-from detectors.layers import ConvNormAct, SepBN
+from detectors.layers import ConvNormAct, FrozenBatchNorm2d, SepBN
 from detectors.rtdetr.encoder_layers import RepVGGBlock
 
 ALIKE = 1e-3  # of the largest weight: how far levels may differ that share a convolution

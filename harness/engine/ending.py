@@ -21,6 +21,8 @@ from harness.trials.together import Group
 
 TURN = ".together.lock"  # held by the run that times a study's trials together
 
+ALONE = "latencies are those of each trial alone"
+
 Watch: TypeAlias = Callable[[str], AbstractContextManager[OnProgress]]
 """Shows something by its title as long as it lasts, and gives what to call at every step."""
 
@@ -85,15 +87,17 @@ def time_together(
         return []
     hindrance = _hindrance(summary, device, all_over=all_over)
     if hindrance is not None or device is None:
-        say(f"latencies are those of each trial alone: {hindrance}")
+        say(f"{ALONE}: {hindrance}")
         return []
     with FileLock(folder / TURN):
         current = [folders.read(folder, item.trial) or item for item in timed]
         found = together.groups(study, current, folder, device)
-        chosen = [item for item in found if len(item.trials) >= fewest]
-        chosen = [item for item in chosen if again or not together.share_rounds(item.trials)]
-        if again and not chosen:
+        alike = [item for item in found if len(item.trials) >= fewest]
+        if not alike and again:
             raise StudyError(f"{folder}: no trial was timed on this machine, on such a device")
+        if not alike:
+            say(f"{ALONE}: no two of them were timed in one way on this machine as it is now")
+        chosen = [item for item in alike if again or not together.share_rounds(item.trials)]
         return [item for group in chosen for item in _renewed(group, folder, device, watch, say)]
 
 
@@ -119,7 +123,7 @@ def _renewed(
             made = together.measure(group, folder, device, on_progress)
     except Exception as error:  # whatever it is, the study's results stand without it
         text = " ".join(str(error).split()) or type(error).__name__
-        say(f"latencies are those of each trial alone: {text}")
+        say(f"{ALONE}: {text}")
         return []
     with interrupt.heeded() as asked, folders.lock(folder):
         written = together.write(made, folder)

@@ -46,8 +46,8 @@ def test_the_password_of_a_given_url_may_hold_any_letter(password: str) -> None:
 
 
 def test_pieces_of_a_password_that_a_library_shows_are_masked() -> None:
-    url = "postgresql://u:FIRST/SEC@OND@host/db"
-    assert masked("no host SEC@OND@host", url) == "no host ***@host"
+    url = "postgresql://u:FIRST/NEXT@LAST@host/db"
+    assert masked("no host NEXT@LAST@host", url) == "no host ***@host"
     assert masked("'FIRST' is no port", url) == "'***' is no port"
 
 

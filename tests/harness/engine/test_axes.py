@@ -16,7 +16,7 @@ import pytest
 from detectors import weights
 from harness import cli
 from harness.records import Record, latencies, record
-from tests.harness.studies import TOY, write
+from tests.harness.studies import TOGETHER, write
 from tests.harness.tracking.trackers import trials as tracked
 from tests.patience import HANG, wait_for
 from tests.toy import TOY as CONFIG
@@ -28,8 +28,8 @@ FAMILIES = {
     "recipe": ["smoke", "short"],
     "detector.assigner.topk": {"values": [3], "when": {"detector": BOTH[1]}},
 }
-FIXED = {**TOY["set"], "recipe.epochs": 1, "recipe.last_epochs": 0, "recipe.accumulate": 1}
-OF_DATA = {k: v for k, v in TOY["set"].items() if not k.startswith("recipe.")}
+FIXED = {**TOGETHER, "recipe.epochs": 1, "recipe.last_epochs": 0, "recipe.accumulate": 1}
+OF_DATA = {k: v for k, v in TOGETHER.items() if not k.startswith("recipe.")}
 
 
 @pytest.fixture(autouse=True)

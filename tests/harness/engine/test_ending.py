@@ -107,6 +107,19 @@ def test_where_it_cannot_be_that_is_said(
     assert end.said == []  # it is done already
 
 
+def test_trials_that_were_not_timed_alike_are_told(
+    end: End, study: Study, tmp_path: Path, clockwork: Clockwork
+) -> None:
+    for trial, host in (("d", "elsewhere"), ("e", "elsewhere")):
+        made(tmp_path, study, trial, environment={"host": host})
+    assert end("d", "e") == []
+    assert clockwork.calls == []
+    assert end.said == [
+        "latencies are those of each trial alone: no two of them were timed in one way on this"
+        " machine as it is now"
+    ]
+
+
 def test_one_trial_alone_or_none_is_not_timed_again(end: End, clockwork: Clockwork) -> None:
     assert end("a") == end() == []
     assert (clockwork.calls, end.said) == ([], [])

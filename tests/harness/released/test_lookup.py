@@ -92,7 +92,7 @@ def test_a_part_has_to_fit_by_itself_alone() -> None:
         (TOY, "coco", "none are released for this ToyConfig; there are some for rtmdet_tiny"),
         (TOY, "imagenet", "none are released for this ToyConfig"),
         (TOY, "coc", r"weights coc: no such file or folder; did you mean coco\?"),
-        (TOY, "mine.pth", "weights mine.pth: no such file or folder, and no coco, objects365, im"),
+        (TOY, "mine.pth", "weights mine.pth: no such file or folder, and no coco, objects365, pe"),
     ],
 )
 def test_what_does_not_exist_is_one_line(detector: Any, source: str, message: str) -> None:

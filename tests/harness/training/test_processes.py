@@ -53,7 +53,7 @@ def test_two_processes_have_the_curve_and_the_accuracy_of_one(
     recipe.write_text(json.dumps({**RECIPE, "frozen": frozen}), "utf-8")
     one, two = tmp_path / "one", tmp_path / "two"
     plan = study.single("tests.toy:TOY", str(recipe), "shapes", SETS, 3)
-    assert trained.train(plan, None, one, "cpu", as_json=False) == 0
+    assert trained.train(plan, one, "cpu", as_json=False) == 0
     options = ["--data", "shapes", "--recipe", recipe, "--seed", 3, "--out", two, "--json"]
     options += [word for change in SETS for word in ("--set", change)]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
