@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+"""As the command sets it: else workers that were started before the first command lack it, and a
+latency of theirs is taken for one of another machine."""
 TESTS = Path(__file__).parent
 UNIT = {
     "detectors": """
