@@ -110,7 +110,9 @@ def _trade_offs(records: Sequence[Record], ranking: Ranking, goal: Goal | None) 
         metric = (ranking.metric or key) if key == "latency_ms" else key
         cost = points.METRICS[metric]
         if len(dots) > 1:
-            note = _bars_note(metric, several, any(dot.ranked for dot in dots))
+            note = _bars_note(
+                metric, several, any(dot.ranked for dot in dots), beside=ranking.beside
+            )
             note += "" if several else ONE_SEED
             note += "" if all(dot.ranked for dot in dots) else UNRANKED
             figure = figures.trade_off_figure(dots, cost, gain)
@@ -118,20 +120,17 @@ def _trade_offs(records: Sequence[Record], ranking: Ranking, goal: Goal | None) 
     return found
 
 
-def _bars_note(cost: str, several: bool, ranked: bool) -> str:
+def _bars_note(cost: str, several: bool, ranked: bool, *, beside: bool) -> str:
     front = f" {FRONT}" if ranked else ""
     if several:
         drift = f" {WITHOUT_DRIFT}" if cost == "latency_adjusted_ms" else ""
         means = "the mean over its seeds, bars from least to greatest"
         return f"One dot a variant: {means}.{drift}{front}"
     ties = " Dots whose bars overlap may be ties." if ranked else ""
-    if cost == "latency_adjusted_ms":
-        return (
-            f"One dot a trial; bars are the 95 % interval of its ratio to the first. "
-            f"{WITHOUT_DRIFT}{front}{ties}"
-        )
-    if cost == "latency_ms":
-        return f"One dot a trial; bars are the 95 % interval of the median.{front}{ties}"
+    bars = "its ratio to the first, which has none" if beside else "the median"
+    if cost in ("latency_ms", "latency_adjusted_ms"):
+        drift = f" {WITHOUT_DRIFT}" if cost == "latency_adjusted_ms" else ""
+        return f"One dot a trial; bars are the 95 % interval of {bars}.{drift}{front}{ties}"
     return f"One dot a trial.{front}"
 
 

@@ -22,19 +22,21 @@ class Ranking(NamedTuple):
     records: list[Record]  # all, in order; figures that may not be ranked are taken out
     metric: str | None  # which latency is ranked: PLAIN or ADJUSTED; None for none
     reasons: list[str]  # why figures are not ranked, a line each
+    beside: bool = False  # whether intervals of latency are those of the ratio to one trial
 
 
 def rank(records: Sequence[Record]) -> Ranking:
     """Take out of records what may not be ranked.
 
     Where latencies are ranked by their ratio to one trial, `latency_ms` is that trial's own times
-    the ratio, and stands as `latency_adjusted_ms`, too.
+    the ratio, and stands as `latency_adjusted_ms`, too; of shared rounds it is that already. Either
+    way its interval is the ratio's, which says what the order hangs on, and that trial has none.
     """
     mixed = _unlike(records)
     if mixed is not None:
         return Ranking([_with(record, {}) for record in records], None, [mixed])
     metric, reason = _latency(records)
-    named = turns.reference(_fresh(records)) if metric == ADJUSTED else None
+    named = turns.reference(_fresh(records)) if metric else None
     first = next((record for record in records if record.trial == named), None)
     shown = [_ranked(record, metric, first) for record in records]
     reasons = [] if reason is None else [reason]
@@ -45,7 +47,7 @@ def rank(records: Sequence[Record]) -> Ranking:
             f"Accuracy is not ranked: the trials are of {len(sets)} data sets, and images can only"
             " be compared with themselves."
         )
-    return Ranking(shown, metric, reasons)
+    return Ranking(shown, metric, reasons, first is not None)
 
 
 def in_turns(record: Record, first: Record) -> Record | None:
@@ -115,14 +117,22 @@ def _ranked(record: Record, metric: str | None, first: Record | None) -> Record:
     bare = _with(record, {k: v for k, v in record.metrics.items() if not _is_timed(k)})
     if record.state != "done" or metric is None or latencies.rough(record) is not None:
         return bare
-    if first is None:  # all times are of the same rounds
-        return record
+    if metric == PLAIN:  # all times are of the same rounds
+        return record if first is None else _beside(record, first)
+    assert first is not None
     if record is first:  # what the others are measured by
         figures = dict.fromkeys((PLAIN, ADJUSTED), record.metrics[PLAIN])
     else:
         found = in_turns(record, first)
         figures = {} if found is None else {k: found.metrics[k] for k in (PLAIN, *ENDS, ADJUSTED)}
     return _with(bare, bare.metrics | figures)
+
+
+def _beside(record: Record, first: Record) -> Record:
+    """Give a trial of shared rounds the interval of its ratio in place of its median's."""
+    found = in_turns(record, first)
+    ends = {} if found is None else {name: found.metrics[name] for name in ENDS}
+    return _with(record, {k: v for k, v in record.metrics.items() if k not in ENDS} | ends)
 
 
 def _is_timed(name: str) -> bool:

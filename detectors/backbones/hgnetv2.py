@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detectors.backbones.freezing import Freezing
 from detectors.interface import Tuning
 from detectors.layers import ConvNormAct
 
@@ -19,7 +20,7 @@ BLOCKS_OF_L = 6  # deeper ones learn slower
 
 
 @dataclass(frozen=True)
-class HGNetv2Config:
+class HGNetv2Config(Freezing):
     """Depth and width of HGNetv2, and what of it learns."""
 
     stem_channels: tuple[int, int] = (32, 48)
@@ -94,20 +95,6 @@ class HGNetv2Config:
         """
         lr = 0.05 if sum(self.blocks) <= BLOCKS_OF_L else 0.01
         return Tuning(freeze_norm=True, frozen_stages=1, lr=lr)
-
-    @property
-    def all_norms_frozen(self) -> bool:
-        """Whether no norm learns; what is left `auto` is as published."""
-        return self.tuning.freeze_norm if self.freeze_norm == "auto" else self.freeze_norm
-
-    @property
-    def parts_frozen(self) -> int:
-        """Number of parts that don't learn; what is left `auto` is as published."""
-        return self.tuning.frozen_stages if self.frozen_stages == "auto" else self.frozen_stages
-
-    def freezes_norms(self, part: int) -> bool:
-        """Return whether the norms of a part are frozen: 0 the stem, 1 the first stage, ..."""
-        return self.all_norms_frozen or part < self.parts_frozen
 
     def build(self) -> HGNetv2:
         """Make the backbone."""

@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
+from detectors.backbones.freezing import Freezing
 from detectors.interface import Tuning
 from detectors.layers import ConvNormAct
 
@@ -17,7 +18,7 @@ BLOCKS_OF_R50 = 16  # deeper ones learn slower
 
 
 @dataclass(frozen=True)
-class PResNetConfig:
+class PResNetConfig(Freezing):
     """Depth, width and blocks of PResNet, and what of it learns."""
 
     block: Literal["basic", "bottleneck"] = "basic"
@@ -80,20 +81,6 @@ class PResNetConfig:
         bottlenecks = self.block == "bottleneck"
         lr = 0.1 if sum(self.blocks) <= BLOCKS_OF_R50 else 0.01
         return Tuning(freeze_norm=bottlenecks, frozen_stages=int(bottlenecks), lr=lr)
-
-    @property
-    def all_norms_frozen(self) -> bool:
-        """Whether no norm learns; what is left `auto` is as published."""
-        return self.tuning.freeze_norm if self.freeze_norm == "auto" else self.freeze_norm
-
-    @property
-    def parts_frozen(self) -> int:
-        """Number of parts that don't learn; what is left `auto` is as published."""
-        return self.tuning.frozen_stages if self.frozen_stages == "auto" else self.frozen_stages
-
-    def freezes_norms(self, part: int) -> bool:
-        """Return whether the norms of a part are frozen: 0 the stem, 1 the first stage, ..."""
-        return self.all_norms_frozen or part < self.parts_frozen
 
     def build(self) -> PResNet:
         """Make the backbone."""

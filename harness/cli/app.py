@@ -199,13 +199,8 @@ def measure(
     from harness.engine import devices
 
     sets = sized(set_, size)
-    at_most_one(
-        {
-            "--runtimes": runtimes is not None,
-            "--nms-frontier": nms_frontier,
-            "--count-only": count_only,
-        }
-    )
+    ways = {"--nms-frontier": nms_frontier, "--count-only": count_only}
+    at_most_one({"--runtimes": runtimes is not None, **ways})
     if exported and not count_only:
         raise typer.BadParameter("--exported goes with --count-only")
     if (classes or shared_classes) and not nms_frontier:

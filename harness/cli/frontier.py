@@ -54,11 +54,7 @@ def frontier(
     """
     if len(models) != 1:
         raise FrontierError(f"--nms-frontier goes with one MODEL, got {len(models)}")
-    name, changes = models[0], studies.changes(sets)
-    own = {
-        path.removeprefix(ROOT): value for path, value in changes.items() if path.startswith(ROOT)
-    }
-    others = {path: value for path, value in changes.items() if not path.startswith(ROOT)}
+    name, (own, others) = models[0], _parted(studies.changes(sets))
     choice = read_choice(classes, shared=shared)
     detector, dataset, setup, remarks, known = opened(
         name, data_name, others, weights, choice, trust=trust, split=split
@@ -80,25 +76,21 @@ def frontier(
     found = found._replace(caveats={**said, **found.caveats})
     result = {
         "model": name,
-        "data": {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            **over(known, split),
-        },
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, **over(known, split)},
         "environment": environment.capture(device),
         "latency": knobs.flatten(setup.latency),
         **found.plain(),
     }
     page = write(result, out) if write is not None and out is not None else None
-    if as_json:
-        print_json(result)
-    else:
-        _show(
-            found,
-            f"{name} on {device}, {len(found.rows)} settings, {place(dataset.name, split)}",
-            page,
-        )
+    title = f"{name} on {device}, {len(found.rows)} settings, {place(dataset.name, split)}"
+    print_json(result) if as_json else _show(found, title, page)
     return 0
+
+
+def _parted(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the axes of the grid that are replaced, and the knobs that are turned."""
+    own = {path.removeprefix(ROOT): v for path, v in changes.items() if path.startswith(ROOT)}
+    return own, {path: v for path, v in changes.items() if not path.startswith(ROOT)}
 
 
 COLUMNS = {

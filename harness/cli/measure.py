@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import detectors
+from detectors import RELEASES
 from harness import data
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
 from harness.cli.models import configured, one_line, place, trusted_names, weights_of
 from harness.config import knobs
+from harness.config.knobs import Setup
 from harness.config.runtime import Name
 from harness.machine import environment, locks
 from harness.measure import complexity, latency
@@ -55,7 +57,8 @@ def measure(
         models: names of detectors, or folders of saved ones.
         data_name: where the images come from.
         sets: knobs, `PATH=VALUE`.
-        weights: of the only model; None for those beside a saved one, or an untrained one.
+        weights: of the only model, or the name of a release that all have; None for those beside a
+            saved one, or an untrained one.
         device: as torch spells it.
         runtimes: names; none for that of the knobs.
         out: folder for the figures and the raw samples; None for neither.
@@ -63,20 +66,12 @@ def measure(
         trust: whether folders may name detectors that are not built in; see `trusted_names`.
         as_json: whether to print JSON.
     """
-    if weights is not None and len(models) > 1:
-        raise StudyError("--weights goes with one MODEL")
-    changes = studies.changes(sets)
+    if weights not in (None, *RELEASES) and len(models) > 1:
+        raise StudyError("--weights goes with one MODEL, unless it is the name of a release")
     by = _runtimes(runtimes)
     trusted = trusted_names(models, trust=trust)
-    setups = [configured(model, changes, trusted) for model in models]
-    for setup in setups:
-        studies.check_size(setup.detector)
-    subjects = {
-        _unlike(models, index): _subject(
-            setup.detector, weights_of(models[index], weights, setup.detector)
-        )
-        for index, setup in enumerate(setups)
-    }
+    setups = [configured(model, studies.changes(sets), trusted) for model in models]
+    subjects = _subjects(models, setups, weights)
     where = setups[0].data.model_copy(update={"source": data_name})
     dataset = data.load_split(where, split)
     with locks.working(device):
@@ -139,8 +134,18 @@ def _by(model: str, runtime: str | None) -> str:
     return model if runtime in (None, "eager") else f"{model}, {runtime}"
 
 
-def _subject(config: Any, source: str | None) -> Subject:
-    return Subject(detectors.create(config, weights=source), trained=source is not None)
+def _subjects(
+    models: Sequence[str], setups: Sequence[Setup], weights: str | None
+) -> dict[str, Subject]:
+    """Make the detectors, by names that tell them apart."""
+    for setup in setups:
+        studies.check_size(setup.detector)
+    found = {}
+    for index, (model, setup) in enumerate(zip(models, setups, strict=True)):
+        source = weights_of(model, weights, setup.detector)
+        made = detectors.create(setup.detector, weights=source)
+        found[_unlike(models, index)] = Subject(made, trained=source is not None)
+    return found
 
 
 def _show_measured(

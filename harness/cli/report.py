@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.cli import verdicts, versions
 from harness.cli.console import print_json
@@ -55,15 +56,7 @@ def report(
     pages, lines = [], []
     for name in names:
         folder, asked = _asked(name, runs)
-        records = record.read_all(folder) if folder.is_dir() else []
-        if not records:
-            raise StudyError(f"{folder}: no records there; run the study first")
-        shown, others = asked.split(records)
-        apart = list(others)
-        if keep_stale:
-            shown += [item.stand_in() for item in asked.out_of_date]
-        else:
-            apart += [item.record for item in asked.out_of_date]
+        records, shown, others, apart = _sorted_out(folder, asked, keep_stale=keep_stale)
         if not shown and not earlier:
             option = "--keep-stale" if asked.out_of_date else "--earlier"
             raise StudyError(
@@ -94,6 +87,32 @@ def report(
             print(visible(text), file=sys.stderr)
     print_json(pages) if as_json else say("\n".join(lines))
     return 0
+
+
+class _Sorted(NamedTuple):
+    """The records of a study's folder."""
+
+    records: list[Record]  # all of them
+    shown: list[Record]  # that the study asks for
+    others: list[Record]  # of earlier versions of its file
+    apart: list[Record]  # these, and those that are out of date: for a table of their own
+
+
+def _sorted_out(folder: Path, asked: Asked, *, keep_stale: bool) -> _Sorted:
+    """Read a folder's records, and tell those that a study asks for from the others.
+
+    Raises:
+        StudyError: there are none.
+    """
+    records = record.read_all(folder) if folder.is_dir() else []
+    if not records:
+        raise StudyError(f"{folder}: no records there; run the study first")
+    shown, others = asked.split(records)
+    if keep_stale:
+        stand_ins = [item.stand_in() for item in asked.out_of_date]
+        return _Sorted(records, [*shown, *stand_ins], others, list(others))
+    out_of_date = [item.record for item in asked.out_of_date]
+    return _Sorted(records, shown, others, [*others, *out_of_date])
 
 
 def _asked(name: str, runs: Path) -> tuple[Path, Asked]:

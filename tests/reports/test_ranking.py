@@ -53,6 +53,16 @@ def test_latencies_of_one_session_are_ranked_as_they_are() -> None:
     assert shown["Pareto-optimal"] == ["#2", "#1", "#3"]
 
 
+def test_bars_of_shared_rounds_are_those_of_the_ratio_that_the_order_hangs_on() -> None:
+    records = by_session()
+    first, second, _ = rank(records).records
+    assert not any(end in first.metrics for end in ranking.ENDS)
+    low, high = (records[1].metrics[f"latency_ratio_{end}"] for end in ("low", "high"))
+    assert [second.metrics[end] for end in ranking.ENDS] == pytest.approx([10 * low, 10 * high])
+    assert "interval of its ratio to the first" in latency_panel(records).note
+    assert all(end in records[1].metrics for end in ranking.ENDS)  # tables show the median's own
+
+
 def test_latencies_timed_in_turns_with_one_trial_are_ranked_by_their_ratio(make: Make) -> None:
     records = [make("first"), in_turns(make, "b", 0.8), make("c", metrics={"latency_ms": None})]
     found = rank(records)
@@ -209,6 +219,6 @@ def test_a_variant_of_which_all_is_rough_is_drawn_hollow_and_has_no_mean(make: M
 
 
 def test_nothing_and_one_trial_need_no_reason(make: Make) -> None:
-    assert rank([]) == ([], "latency_ms", [])
+    assert rank([]) == ([], "latency_ms", [], False)
     assert rank([make()]).reasons == []
     assert ranking.PLAIN in rank([make()]).records[0].metrics

@@ -15,6 +15,7 @@ from harness.measure.accuracy import detections
 from harness.records import Record, record
 from harness.study import single
 from tests.harness import colours
+from tests.harness.cli.refusals import refusal
 
 TURNED = {"bolt": 3, "nut": 1, "washer": 2}
 ANIMALS = {"bolt": "cat", "nut": "dog", "washer": "bird"}
@@ -50,14 +51,6 @@ def evaluated(
     return found
 
 
-def refusal(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert detbench(*arguments) == 2
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
-
-
 def test_another_order_gives_the_same_figures_and_is_said(
     model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,7 +72,7 @@ def test_other_names_are_refused_unless_they_are_mapped(
 ) -> None:
     right = evaluated(capfd, model, colours.write(tmp_path / "right"))
     data = colours.write(tmp_path / "animals", TURNED, ANIMALS)
-    said = refusal(capfd, "evaluate", model, "--data", data)
+    said = refusal(capfd, detbench("evaluate", model, "--data", data))
     assert "knows no class of data set animals: that has dog, bird, cat, the model has bolt" in said
     mapped = evaluated(capfd, model, data, "--classes", MAPPED)
     assert mapped["metrics"] == same(right["metrics"])
@@ -95,7 +88,7 @@ def test_some_shared_classes_are_refused_unless_they_are_asked_for(
 ) -> None:
     right = evaluated(capfd, model, colours.write(tmp_path / "right"))
     data = colours.write(tmp_path / "mixed", names={"nut": "dog"})
-    said = refusal(capfd, "evaluate", model, "--data", data)
+    said = refusal(capfd, detbench("evaluate", model, "--data", data))
     assert "does not know 1 of the 3 classes of data set mixed: dog; it knows bolt, nut" in said
     assert "--shared-classes" in said
     shared = evaluated(capfd, model, data, "--shared-classes")
@@ -128,9 +121,9 @@ def test_weights_without_names_are_refused_unless_something_tells(
     data, old = colours.write(tmp_path / "right"), colours.save(tmp_path / "old", named=False)
     torch.save(colours.finder().state_dict(), tmp_path / "own.pth")
     own = ("tests.toy:TOY", data, "--weights", tmp_path / "own.pth", "--set=detector.width=4")
-    said = refusal(capfd, "evaluate", own[0], "--data", *own[1:])
+    said = refusal(capfd, detbench("evaluate", own[0], "--data", *own[1:]))
     assert "own.pth does not say which classes its 3 labels are." in said
-    assert "--classes in-order" in refusal(capfd, "evaluate", old, "--data", data)
+    assert "--classes in-order" in refusal(capfd, detbench("evaluate", old, "--data", data))
     right = evaluated(capfd, old, data, "--classes", "in-order")["metrics"]
     assert right["mAP"] > 0.1
     assert evaluated(capfd, *own, "--classes", "in-order")["metrics"] == right
@@ -159,8 +152,10 @@ def test_settings_of_nms_are_tried_on_the_classes_of_the_same_names(
     assert found["caveats"]["classes"] == said
     assert said in (tmp_path / "page.html").read_text("utf-8")
     other = colours.write(tmp_path / "animals", names=ANIMALS)
-    assert "knows no class" in refusal(capfd, "measure", model, *options, other, *grid)
-    assert "go with --nms-frontier" in refusal(capfd, "measure", model, "--shared-classes")
+    assert "knows no class" in refusal(capfd, detbench("measure", model, *options, other, *grid))
+    assert "go with --nms-frontier" in refusal(
+        capfd, detbench("measure", model, "--shared-classes")
+    )
 
 
 def trained(folder: Path, data: Path, start: Path, *classes: str, **knobs: Any) -> Record:
@@ -204,7 +199,9 @@ def test_training_goes_on_from_the_class_of_the_same_name(
     assert fresh.details["start"]["labels"] == "fresh"
     assert 0 < fresh.details["start"]["fresh_parameters"] < fresh.details["start"]["parameters"]
     untrained = (*arguments[:-2], "--out", tmp_path / "e", "--classes", MAPPED)
-    assert "--classes goes with --weights" in refusal(capfd, "train", *untrained)
+    assert "--classes goes with --weights" in refusal(capfd, detbench("train", *untrained))
     assert not (tmp_path / "e").exists()
-    said = refusal(capfd, "evaluate", "tests.toy:TOY", "--data", animals, "--classes", MAPPED)
+    said = refusal(
+        capfd, detbench("evaluate", "tests.toy:TOY", "--data", animals, "--classes", MAPPED)
+    )
     assert "tests.toy:TOY is untrained" in said

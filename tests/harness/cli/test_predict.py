@@ -19,6 +19,7 @@ from harness.data import load, load_split
 from harness.machine import locks
 from harness.measure.accuracy.evaluate import evaluate
 from tests.harness import colours
+from tests.harness.cli.refusals import refusal
 from tests.harness.data.folders import jpeg_on_its_side
 
 SCORE = 0.2  # below the best boxes of the detector made by hand
@@ -62,14 +63,6 @@ def predicted(capfd: pytest.CaptureFixture[str], *arguments: object) -> dict[str
     assert detbench("predict", *arguments, "--json") == 0
     found: dict[str, Any] = json.loads(capfd.readouterr().out)
     return found
-
-
-def refusal(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert detbench(*arguments) == 2
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def read(file: Path) -> Any:
@@ -244,7 +237,9 @@ def test_classes_that_weights_do_not_name_are_numbered(
     assert said["classes"] == ["0", "1", "2"]
     assert said["notes"] == [f"{nameless} does not name its 3 classes: they are numbered"]
     out = ("--out", tmp_path / "split")
-    assert "--classes in-order" in refusal(capfd, "predict", nameless, "--data", pets, *out)
+    assert "--classes in-order" in refusal(
+        capfd, detbench("predict", nameless, "--data", pets, *out)
+    )
     assert detbench("predict", nameless, "--data", pets, *out, "--classes", "in-order") == 0
 
 
@@ -283,7 +278,7 @@ def test_bad_input_is_refused_before_anything_is_written(
         "no.pth: no such file": ("tests.toy:TOY", photographs, "--weights", "no.pth", *to),
     }  # fmt: skip
     for part, arguments in cases.items():
-        assert part in refusal(capfd, "predict", *arguments)
+        assert part in refusal(capfd, detbench("predict", *arguments))
         assert not out.exists()
 
 
@@ -293,15 +288,17 @@ def test_nothing_is_written_over(
     out = tmp_path / "out"
     before = {file: file.read_bytes() for file in pets.rglob("*") if file.is_file()}
     for taken in (pets / "val", pets):  # photographs inside, too
-        said = refusal(capfd, "predict", model, pets / "val", "--out", taken)
+        said = refusal(capfd, detbench("predict", model, pets / "val", "--out", taken))
         assert "holds something already" in said
     file = pets / "val" / "0.png"
-    assert "is a file" in refusal(capfd, "predict", model, pets / "val", "--out", file)
+    assert "is a file" in refusal(capfd, detbench("predict", model, pets / "val", "--out", file))
     assert {file: file.read_bytes() for file in pets.rglob("*") if file.is_file()} == before
     out.mkdir()
     assert detbench("predict", model, pets / "val", "--out", out) == 0
     capfd.readouterr()
-    assert "holds something already" in refusal(capfd, "predict", model, pets / "val", "--out", out)
+    assert "holds something already" in refusal(
+        capfd, detbench("predict", model, pets / "val", "--out", out)
+    )
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -329,7 +326,7 @@ def test_one_split_is_enough(
     assert detbench("measure", model, *where, *sets, "--json") == 0
     assert json.loads(capfd.readouterr().out)["models"][0]["metrics"]["latency_ms"] > 0
     for command in ("evaluate", "measure"):
-        said = refusal(capfd, command, model, "--data", pets, "--split", "none")
+        said = refusal(capfd, detbench(command, model, "--data", pets, "--split", "none"))
         assert f"no split 'none'; it has {split}." in said
     to = ("--recipe", "smoke", "--out", tmp_path / "trained", "--device", "cpu")
     arguments = ("train", "tests.toy:TOY", "--data", pets, *to)
