@@ -13,9 +13,9 @@ from harness.cli.console import print_json
 from harness.config import knobs
 
 
-def check(path: str, *, as_json: bool) -> int:
-    """Print what is wrong with a data set; exit status 1 when a study would refuse it."""
-    found = data.check(path)
+def check(path: str, split: str | None = None, *, as_json: bool) -> int:
+    """Print what is wrong with a data set or a split of it; exit status 1 where it is refused."""
+    found = data.check(path, split)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return 0 if found.ok else 1
@@ -27,14 +27,15 @@ def check(path: str, *, as_json: bool) -> int:
     out = console.stdout()
     if rows:
         out.print(console.table({key: key for key in keys}, rows, path))
-    out.print("usable" if found.ok else "a study would refuse it", markup=False)
+    refused = f"{'a study' if split is None else 'an evaluation'} would refuse it"
+    out.print("usable" if found.ok else refused, markup=False)
     return 0 if found.ok else 1
 
 
-def show(name: str, sets: Sequence[str], *, as_json: bool) -> int:
-    """Print the figures of a data set."""
+def show(name: str, sets: Sequence[str], split: str | None = None, *, as_json: bool) -> int:
+    """Print the figures of a data set, or of one split."""
     config = knobs.turn(knobs.start(None, None, name), studies.changes(sets)).data
-    found = data.describe(data.load(config))
+    found = data.describe(data.load(config) if split is None else data.load_split(config, split))
     if as_json:
         print_json(found)
         return 0

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Json, Sets
+from harness.cli.options import Json, OnlySplit, Sets
 
 list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
 data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
@@ -56,24 +56,27 @@ def list_knobs(
 
 @data_app.command("check")
 def data_check(
-    path: Annotated[str, typer.Argument(help="A folder in COCO layout.")], as_json: Json = False
+    path: Annotated[str, typer.Argument(help="A folder in COCO layout.")],
+    split: OnlySplit = None,
+    as_json: Json = False,
 ) -> int:
     """Report what is wrong with a data set, before anything trains."""
     from harness.cli import data as command
 
-    return command.check(path, as_json=as_json)
+    return command.check(path, split, as_json=as_json)
 
 
 @data_app.command("show")
 def data_show(
     name: Annotated[str, typer.Argument(metavar="D", help="shapes, coco2017 or a folder.")],
+    split: OnlySplit = None,
     set_: Sets = None,
     as_json: Json = False,
 ) -> int:
     """Describe a data set: images, classes, sizes, fingerprint."""
     from harness.cli import data as command
 
-    return command.show(name, set_ or [], as_json=as_json)
+    return command.show(name, set_ or [], split, as_json=as_json)
 
 
 @weights_app.command("list")

@@ -17,6 +17,10 @@ Data = Annotated[
 Split = Annotated[
     str, typer.Option(help="Of the data set: val, test, ...; no other need exist.", metavar="S")
 ]
+OnlySplit = Annotated[
+    str | None,
+    typer.Option("--split", help="Look at this split alone: train, val, test, ...", metavar="S"),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Turn a knob; may be repeated."),

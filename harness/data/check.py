@@ -77,9 +77,17 @@ class _File(NamedTuple):
     size: tuple[int, int] | None  # (h, w); None if it cannot be decoded
 
 
-def check(path: str | os.PathLike[str]) -> Report:
-    """Examine a folder in COCO layout, every image included; never raises for a bad one."""
+def check(path: str | os.PathLike[str], split: str | None = None) -> Report:
+    """Examine a folder in COCO layout, every image included; never raises for a bad one.
+
+    Args:
+        path: the folder.
+        split: the only one to look at, as an evaluation does; None for `train` and `val`, as a
+            study needs them.
+    """
     folder = Path(path).expanduser()
+    if split is not None:
+        return _report(path, _check_split(folder, split).findings)
     train, val = (_check_split(folder, name) for name in ("train", "val"))
     findings = train.findings + val.findings
     if train.findings and train.findings == [
@@ -89,6 +97,10 @@ def check(path: str | os.PathLike[str]) -> Report:
     findings += _leaks(train.contents, val.contents)
     if train.split is not None and val.split is not None:
         findings += _classes(train.split, val.split)
+    return _report(path, findings)
+
+
+def _report(path: str | os.PathLike[str], findings: list[Finding]) -> Report:
     order: dict[str, int] = {"error": 0, "warning": 1, "info": 2}
     return Report(path=str(path), findings=sorted(findings, key=lambda item: order[item.severity]))
 

@@ -223,7 +223,7 @@ class OneSplit:
 AREAS = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, float("inf"))}
 
 
-def describe(dataset: DataSet) -> dict[str, Any]:
+def describe(dataset: DataSet | OneSplit) -> dict[str, Any]:
     """Return the figures of a data set: the summary, boxes by class and by COCO's three sizes."""
     result = dataset.summary()
     for split in dataset.splits:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -360,6 +361,13 @@ def test_data_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
     folder = coco_folder(tmp_path / "data")
     assert detbench("data", "check", folder) == 1
     assert "a study would refuse it" in capfd.readouterr().out
+    (folder / "annotations/instances_train.json").unlink()
+    cv2.imwrite(str(folder / "val/a.jpg"), np.zeros((64, 64, 3), np.uint8))
+    assert detbench("data", "check", folder) == 1
+    assert detbench("data", "check", folder, "--split", "val") == 0
+    assert "usable" in capfd.readouterr().out
+    assert detbench("data", "show", folder, "--split", "val", "--json") == 0
+    assert sorted(json.loads(capfd.readouterr().out))[-1] == "val"
     shapes = [f"--set={key}={value}" for key, value in TOY["set"].items() if "shapes" in key]
     assert detbench("data", "show", "shapes", *shapes, "--json") == 0
     assert json.loads(capfd.readouterr().out)["train"]["images"] == 8

@@ -159,6 +159,28 @@ def test_optuna_searches_detectors_beside_a_learning_rate(tmp_path: Path) -> Non
     assert len(run("--no-tracking", "--no-report")) == 5
 
 
+def test_optuna_searches_what_to_start_from(tmp_path: Path) -> None:
+    weights.save(OTHER.build(), tmp_path / "w", BOTH[1], None)
+    space = {
+        "weights": [None, "w", {"from": "w", "parts": ["backbone"]}],
+        "recipe.lr": {"low": 1e-3, "high": 1e-1, "log": True},
+    }
+    sampler = {"type": "random"}
+    search = {"space": space, "objectives": {"mAP": "maximize"}, "sampler": sampler, "trials": 6}
+    fixed = {**FIXED, "detector.width": 12}
+    write(tmp_path, set=fixed, sweep=None, search=search, measure=["accuracy"])
+    found = run("--no-tracking")
+    assert len({item.trial for item in found}) == 6
+    kinds = {json.dumps(item.overrides["weights"]) for item in found}
+    assert len(kinds) > 1
+    for item in found:
+        assert item.state == "done", item.failure
+        if item.overrides["weights"] is None:
+            assert "start" not in item.details
+        else:
+            assert item.details["start"]["taken"].startswith("taken: backbone")
+
+
 THREE = {
     "detector": ["rtmdet_tiny", "rtmdet_s", "rtdetr_r18"],
     "recipe": ["rtmdet_tiny", "rtmdet_s", "rtdetr"],
