@@ -12,7 +12,7 @@ import torch
 
 from detectors.interface import Detector
 from harness.config.recipe import Recipe
-from harness.data import Batch, DataSet, train_loader
+from harness.data import Batch, DataSet, loading_processes, train_loader
 from harness.records.progress import OnProgress, Progress
 from harness.training import checkpoint, memory, norms, optimize, processes
 from harness.training.checkpoint import State
@@ -28,7 +28,13 @@ class Loop:
     """One training under way."""
 
     def __init__(
-        self, detector: Detector, data: DataSet, recipe: Recipe, seed: int, device: torch.device
+        self,
+        detector: Detector,
+        data: DataSet,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        share: int = 1,
     ) -> None:
         self.detector, self.data, self.recipe = detector, data, recipe
         place = processes.launch(device, recipe)
@@ -37,6 +43,8 @@ class Loop:
             detector.config, data.fingerprint, recipe, seed, self.device
         )
         rank, count = processes.rank(), processes.count()
+        self.loading = loading_processes(recipe.workers, self.device.type, share)
+        recipe = recipe.model_copy(update={"workers": self.loading})
         self.loader = train_loader(data.train, detector.config.input, recipe, seed, rank, count)
         self.accumulate = min(recipe.accumulate, len(self.loader))
         self.steps_per_epoch = len(self.loader) // self.accumulate
@@ -137,6 +145,7 @@ class Loop:
             "memory_bytes": memory.peak_bytes(self.device),
             "lr": self.recipe.scaled_lr,
             "processes": processes.count(),
+            "loading_processes": self.loading,
             "resumed": self.resumed,
             "deviations": self.deviations,
             "data": self.loader.stats(),

@@ -34,7 +34,7 @@ class Training(NamedTuple):
     """Of all steps: `images_per_second`; `waiting_share` and `device_share` of their time, spent on
     waiting for data and, on a GPU, from the first to the last of a step's kernels; `memory_bytes`,
     the most that tensors took on a GPU, or the process on a CPU; `lr` after warm-up, as scaled;
-    `processes`; `resumed`, how often it went on from a checkpoint; `deviations`, in words, from the
+    `processes`; `loading_processes`, those that loaded images beside each; `resumed`, how often it went on from a checkpoint; `deviations`, in words, from the
     recipe; `data`, what the loader tells; `norms_restored`, how many norms came folded into
     convolutions, where there were any.
     """
@@ -50,6 +50,7 @@ def train(
     on_progress: OnProgress = ignore,
     validate: Validate | None = None,
     checkpoint: Path | None = None,
+    share: int = 1,
 ) -> Training:
     """Train a detector, in place.
 
@@ -80,6 +81,7 @@ def train(
             raises ends the training. After a resume that of the last epoch may be called again.
         checkpoint: folder that training resumes from if it holds a checkpoint, and writes one to at
             the end of each epoch, before it is validated, and every `checkpoint_minutes`.
+        share: number of trainings that run at a time, and share the cores with this one.
 
     Raises:
         NotFiniteError: a loss or the final weights are not finite.
@@ -87,7 +89,7 @@ def train(
         CheckpointError: the checkpoint is that of another training.
     """
     torch.manual_seed(seed + processes.rank())
-    loop = Loop(detector, data, recipe, seed, torch.device(device))
+    loop = Loop(detector, data, recipe, seed, torch.device(device), share)
     if checkpoint is not None:
         loop.keep_in(checkpoint)
     while loop.epoch <= recipe.epochs:

@@ -75,6 +75,7 @@ def run(
         judge=judge,
         on_progress=on_progress,
         all_threads=threads,
+        share=share,
     )
     torch.set_num_threads(max(1, threads // share))
     folder.mkdir(parents=True, exist_ok=True)
@@ -199,6 +200,7 @@ def _train(trial: Trial) -> None:
         judge=trial.judge,
         measured=trial.record.metrics,
         environment=trial.record.environment,
+        share=trial.share,
     )
 
     def make(folder: Path) -> Story:
@@ -246,7 +248,9 @@ def _evaluate(trial: Trial) -> None:
     """Keep the training's last validation, if it was made with the trial's own knobs."""
     if trial.evaluation is None:
         with sharing(trial.device, trial.on_progress) as on_progress:
-            learner = Learner(trial.spec, trial.dataset, trial.device, on_progress)
+            learner = Learner(
+                trial.spec, trial.dataset, trial.device, on_progress, share=trial.share
+            )
             trial.evaluation = learner.look(trial.detector)
     fingerprint.check_unchanged(trial.dataset)
     trial.record.metrics |= trial.evaluation.metrics
