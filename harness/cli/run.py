@@ -12,7 +12,8 @@ from pathlib import Path
 
 from harness import study as studies
 from harness.cli import console, verdicts, versions
-from harness.cli.console import Board, print_json
+from harness.cli.board import Board
+from harness.cli.console import print_json
 from harness.cli.models import get_weights
 from harness.cli.report import goal_of
 from harness.config.secrets import masked

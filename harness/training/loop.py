@@ -16,6 +16,7 @@ from harness.data import Batch, DataSet, loading_processes, train_loader
 from harness.records.progress import OnProgress, Progress
 from harness.training import checkpoint, memory, norms, optimize, processes
 from harness.training.checkpoint import State
+from harness.training.doubt import doubt
 from harness.training.ema import MovingAverage
 from harness.training.freezing import Frozen
 from harness.training.meters import Clock, Meter, NotFiniteError
@@ -64,6 +65,7 @@ class Loop:
         self.resumed = 0
         self.lr = 0.0
         self.curves: list[dict[str, float]] = []
+        self.doubted = ""  # what was said of a training that does not learn
         self.keeper = checkpoint.Keeper(None, recipe.checkpoint_minutes)
 
     def _join_norms(self) -> Callable[[], None]:
@@ -138,6 +140,14 @@ class Loop:
         self.position, self.meter = 0, Meter(self.epoch)
         self.clock.end_epoch()
 
+    def tell_doubt(self, on_progress: OnProgress, *, from_weights: bool) -> None:
+        """Say once if the training learns nothing."""
+        found = None if self.doubted else doubt(self.curves, self.recipe, from_weights=from_weights)
+        if found is not None:
+            self.doubted = found
+            told, steps = f"learns nothing so far: {found}", self.clock.steps
+            on_progress(Progress("train", self.clock.step, steps, self.meter.latest, told))
+
     def details(self) -> dict[str, Any]:
         """Say how fast the training was, what it took, and how it differs from its recipe."""
         return {
@@ -149,6 +159,7 @@ class Loop:
             "resumed": self.resumed,
             "deviations": self.deviations,
             "data": self.loader.stats(),
+            **({"doubted": self.doubted} if self.doubted else {}),
             **({"norms_restored": self.norms_restored} if self.norms_restored else {}),
         }
 
@@ -226,6 +237,7 @@ class Loop:
             "deviations": self.deviations,
             "resumed": self.resumed,
             "curves": self.curves,
+            "doubted": self.doubted,
             "loader": self.loader.state(),
             "random": processes.gather(memory.random_state(self.device)),
             "model": self.detector.state_dict(),
@@ -242,6 +254,7 @@ class Loop:
         self.meter = Meter(self.epoch, **state["meter"])
         self.lr, stepper.parts = state["lr"], state["parts"]
         self.deviations, self.curves = state["deviations"], state["curves"]
+        self.doubted = state.get("doubted", "")  # older checkpoints lack it
         self.resumed = state["resumed"] + 1
         self.loader.restore(state["loader"])
         self.detector.load_state_dict(state["model"])

@@ -115,6 +115,7 @@ class Learner:
             validate=follower.validate,
             checkpoint=checkpoint,
             share=self.share,
+            from_weights=spec.start is not None,
         )
         if processes.is_first():
             fingerprint.check_unchanged(self.dataset)

@@ -20,6 +20,7 @@ from harness.machine.locks import sharing
 from harness.measure import complexity
 from harness.measure.accuracy import detections
 from harness.records import Record
+from harness.records.learning import NOTHING
 from harness.records.progress import Judge, OnProgress, Progress, ignore
 from harness.study.specification import TrialSpec
 from harness.training import processes
@@ -259,7 +260,18 @@ def _evaluate(trial: Trial) -> None:
     if start is not None and start.shared is not None:
         total = len(trial.spec.dataset["classes"])
         only = f"over {len(start.shared)} of the data set's {total} classes, which the weights know"
-        trial.record.caveats |= dict.fromkeys(trial.evaluation.metrics, only)
+        _caution(trial, only)
+    learnt = trial.record.details.get("training", {}).get("details", {})
+    if "doubt" in learnt:
+        _caution(trial, f"{NOTHING}{learnt['doubt']}")
     names = {category.id: category.name for category in trial.dataset.val.categories}
     stored = detections.write(trial.evaluation.detections, trial.folder, names)
     trial.record.artifacts["detections"] = stored.name
+
+
+def _caution(trial: Trial, caveat: str) -> None:
+    """Have a caveat stand beside all that was evaluated."""
+    assert trial.evaluation is not None
+    for name in trial.evaluation.metrics:
+        known = trial.record.caveats.get(name)
+        trial.record.caveats[name] = "; ".join(filter(None, (known, caveat)))
