@@ -37,6 +37,7 @@ class Board:
         self.console, self.total = console, total
         self.states: Counter[str] = Counter()
         self.rows: dict[str, _Row] = {}
+        self.noted: set[str] = set()
         self.live = Live(
             console=console, transient=True, refresh_per_second=4, get_renderable=self.table
         )
@@ -88,7 +89,8 @@ class Board:
     def update(self, key: str, step: Step) -> None:
         """Show how far it is."""
         row = self.rows[key]
-        if step.note:
+        if step.note and step.note not in self.noted:  # of all trials that have the same to say
+            self.noted.add(step.note)
             self.say(f"{row.title}: {step.note}")
         due = row.take(step)
         if due and not self.console.is_terminal:

@@ -12,7 +12,7 @@ from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
 from harness.config.axes import short
-from harness.machine import environment
+from harness.machine import arithmetic, environment
 from harness.study import Study, StudyError
 from harness.study.specification import TrialSpec
 from harness.study.study import NAMED
@@ -108,8 +108,17 @@ def summary(study: Study, planned: Sequence[Planned], options: Options) -> dict[
         "training_seconds": cost.seconds,
         "latency_seconds": plan.latency_seconds(planned),
         "basis": cost.basis,
+        "slow_arithmetic": _slow(planned, options.device),
         "disk": plan.disk(planned, options.out)._asdict(),
     }
+
+
+def _slow(planned: Sequence[Planned], device: str) -> list[str]:
+    """Say which arithmetic that trials ask for is slower than float32; each once."""
+    asked = {
+        pair: None for item in planned if not item.stands for pair in item.spec.arithmetic.items()
+    }
+    return list(filter(None, (arithmetic.warning(*pair, device) for pair in asked)))
 
 
 def _weights(specs: Iterable[TrialSpec]) -> list[str]:
@@ -196,6 +205,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"an epoch, {found['steps']} steps",
         f"training: {found['training_macs']:.3g} MACs (forward, and twice that backward)",
         f"time: {_time(found)}",
+        *(f"slow: {text}" for text in found["slow_arithmetic"]),
         *stale.lines(found["out_of_date"]),
         *found["other_versions"],
         f"disk: {_disk(found['disk'])}\n",

@@ -15,7 +15,7 @@ from detectors.config import canonical
 from harness import data
 from harness.config.data import DataError
 from harness.data import fingerprint
-from harness.machine import environment, locks
+from harness.machine import arithmetic, environment, locks
 from harness.machine.locks import sharing
 from harness.measure import complexity
 from harness.measure.accuracy import detections
@@ -144,10 +144,22 @@ def _open_data(trial: Trial) -> None:
             f"data set {trial.dataset.name} changed since the study was started: fingerprint "
             f"{trial.dataset.fingerprint}, planned {planned}; run the study again"
         )
+    _look_at_arithmetic(trial)
     out = trial.shelf.parent
     earlier = reuse.find(trial.spec, out, trial.record.environment) if trial.shared else None
     if earlier is not None:
         reuse.adopt(earlier, trial.record, trial.folder, trial.reference)
+
+
+def _look_at_arithmetic(trial: Trial) -> None:
+    """Say of an arithmetic that a trial asks for how much slower than float32 it is here."""
+    for knob, precision in trial.spec.arithmetic.items():
+        found = arithmetic.slowdown(precision, trial.device, training=knob == arithmetic.RECIPE)
+        if found is not None:
+            trial.record.environment.setdefault("slowdown", {})[f"{knob} {precision}"] = found
+        told = arithmetic.warning(knob, precision, trial.device)
+        if told is not None:
+            trial.on_progress(Progress("data", 0, 1, {}, told))
 
 
 def _build(trial: Trial) -> None:

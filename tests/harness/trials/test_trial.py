@@ -9,7 +9,7 @@ import torch
 
 from detectors import weights
 from harness import data
-from harness.machine import locks
+from harness.machine import arithmetic, locks
 from harness.measure.accuracy import detections
 from harness.measure.latency import bench, samples
 from harness.measure.runtimes import Verdict
@@ -53,6 +53,25 @@ def test_what_learnt_nothing_is_told_to_every_reader(tmp_path: Path) -> None:
     assert all(learning.NOTHING in found.caveats[name] for name in found.metrics)
     assert contents.tags(found)["detbench.learnt_nothing"] == told
     assert [row["learnt_nothing"] for row in tables.trial_rows([found])] == [told]
+
+
+def test_arithmetic_that_is_slower_here_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowdown(precision: str, device: str, *, training: bool = False) -> float | None:
+        return (9.0 if training else 25.0) if precision == "bf16" else None
+
+    monkeypatch.setattr(arithmetic, "slowdown", slowdown)
+    changes = {**TOY["set"], "recipe.precision": "bf16", "latency.precision": "bf16"}
+    seen: list[Progress] = []
+    (spec, _) = expand(load(write(tmp_path, set=changes)))
+    found = trial.run(spec, tmp_path / "first", on_progress=seen.append)
+    asked = {"recipe.precision bf16": 9.0, "latency.precision bf16": 25.0}
+    assert found.environment["slowdown"] == asked
+    notes = [step.note for step in seen if step.note and "precision" in step.note]
+    assert [note.partition(":")[0] for note in notes] == list(asked)
+    if "latency_ms" in found.metrics:  # else bf16 finds other objects than float32
+        assert "25 times" in found.caveats["latency_ms"]
 
 
 def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -> None:
