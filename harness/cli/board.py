@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.console import clock, latency, plain_text
+from harness.cli.forecast import Forecast
 from harness.config.recipe import Recipe
 from harness.records import latencies, learning
 from harness.records.progress import OnProgress
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 15.0
 _NOTHING = Step("", 0, 1, {})
-NUMERIC = ("epoch", "loss", "mAP", "ETA")
+NUMERIC = ("epoch", "step", "loss", "mAP", "images/s", "ETA")
 
 
 class Board:
     """One row a running trial: live on a terminal, else a line printed now and then."""
 
-    def __init__(self, console: Console, total: int = 1) -> None:
-        self.console, self.total = console, total
+    def __init__(self, console: Console, total: int = 1, forecast: Forecast | None = None) -> None:
+        self.console, self.total, self.forecast = console, total, forecast
         self.states: Counter[str] = Counter()
         self.rows: dict[str, _Row] = {}
         self.noted: set[str] = set()
@@ -64,6 +65,8 @@ class Board:
     def handle(self, event: Event) -> None:
         """Show what happened to a trial of a study."""
         spec, result = event.spec, event.record
+        if self.forecast is not None:
+            self.forecast.handle(event)
         if event.kind == "started" and spec is not None:
             self.begin(spec.trial, spec.title, spec.recipe)
         elif event.kind == "progress" and event.progress is not None:
@@ -94,7 +97,8 @@ class Board:
             self.say(f"{row.title}: {step.note}")
         due = row.take(step)
         if due and not self.console.is_terminal:
-            shown = (row.step.phase, row.epoch, row.loss, row.accuracy, row.left)
+            shown = [row.step.phase, row.epoch, row.done, row.loss, row.accuracy, row.speed]
+            shown += [row.left, self.left]
             self.say(f"{row.title}: {'  '.join(text for text in shown if text)}")
 
     def end(self, key: str) -> None:
@@ -113,18 +117,26 @@ class Board:
     def table(self) -> Table:
         """Lay out what runs; the last line counts the trials that are over."""
         result = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("trial", "state", "", "epoch", "loss", "mAP", "ETA"):
+        for heading in ("trial", "state", "", *NUMERIC):
             result.add_column(heading, justify="right" if heading in NUMERIC else "left")
         for row in self.rows.values():
             done, total = row.step.done, max(row.step.total, 1)
             bar = ProgressBar(total, done, width=20)
-            cells = (row.epoch, row.loss, row.accuracy, row.left)
+            cells = (row.epoch, row.done, row.loss, row.accuracy, row.speed, row.left)
             numbers = (Text(text.rpartition(" ")[2]) for text in cells)
             result.add_row(plain_text(row.title), plain_text(row.step.phase), bar, *numbers)
-        if self.states:
-            over = ", ".join(f"{count} {state}" for state, count in self.states.items())
-            result.add_row(Text(f"{over} of {self.total}", style="dim"))
+        over = ", ".join(f"{count} {state}" for state, count in self.states.items())
+        told = [f"{over} of {self.total}"] if over else []
+        told += [self.left] if self.left else []
+        if told:
+            result.add_row(Text(", ".join(told), style="dim"))
         return result
+
+    @property
+    def left(self) -> str:
+        """Say how long the whole study will take yet, where that is known."""
+        found = None if self.forecast is None else self.forecast.left()
+        return "" if found is None else f"study {clock(found)} left"
 
 
 class _Row:
@@ -152,6 +164,17 @@ class _Row:
             return ""
         epoch = max(self.step.done - 1, 0) * self.epochs // max(self.step.total, 1) + 1
         return f"epoch {epoch}/{self.epochs}"
+
+    @property
+    def done(self) -> str:
+        """Say which step of the training is done."""
+        return f"step {self.step.done}/{self.step.total}" if self.epoch else ""
+
+    @property
+    def speed(self) -> str:
+        """Say how many images a second the training takes."""
+        found = self.step.values.get("images_per_second")
+        return "" if found is None else f"images/s {found:.3g}"
 
     @property
     def loss(self) -> str:

@@ -131,8 +131,8 @@ class ValLoader:
         recipe = Recipe(epochs=1, batch_size=1, lr=1, augment=Augment(flip=0))
         maker = Maker(split, input, recipe, 0, Store(0), Store(0))
         self._batches = _InOrder(len(split), batch_size)
-        workers = min(loading_processes(workers), len(self._batches))
-        self._loader = _loader(maker, self._batches, workers, persistent=False)
+        processes = min(loading_processes(workers), len(self._batches))
+        self._loader = _loader(maker, self._batches, processes, persistent=False)
 
     def __len__(self) -> int:
         """Return the number of batches."""

@@ -96,8 +96,8 @@ def ratio(
 
 def _pass(dtype: torch.dtype, device: str) -> Callable[[], None]:
     """Return what runs a network of an arithmetic once."""
-    network, pixels = (part.to(dtype) for part in _network(device))
-    network.eval()
+    network, pixels = _network(device)
+    network, pixels = network.eval().to(dtype), pixels.to(dtype)
 
     def call() -> None:
         with torch.inference_mode():

@@ -23,11 +23,13 @@ def test_the_line_of_a_trial_says_where_it_is(capsys: pytest.CaptureFixture[str]
     board = Board(stderr())
     with board:
         board.begin("a", "width=4", Recipe(epochs=12, batch_size=4, lr=0.1))
-        board.update("a", Progress("train", 30, 60, {"loss": 1.5, "mAP": 0.25, "eta_s": 61.0}))
+        values = {"loss": 1.5, "mAP": 0.25, "eta_s": 61.0, "images_per_second": 41.25}
+        board.update("a", Progress("train", 30, 60, values))
         board.update("a", Progress("train", 31, 60, {"loss": 1.4}))
         board.end("a")
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["width=4: train  epoch 6/12  loss 1.500  mAP 0.250  ETA 1:01"]
+    told = "train  epoch 6/12  step 30/60  loss 1.500  mAP 0.250  images/s 41.2  ETA 1:01"
+    assert lines == [f"width=4: {told}"]
 
 
 def test_differences_are_shown_with_their_interval() -> None:
