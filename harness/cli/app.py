@@ -154,7 +154,11 @@ def check(
     out: Out = Path("runs"),
     device: Device = None,
     probe: Annotated[
-        bool, typer.Option(help="Train for some seconds, to tell hours where no record does.")
+        bool,
+        typer.Option(
+            help="Train for some seconds, to tell hours where no record of this machine does;"
+            " what is refused is refused before."
+        ),
     ] = True,
     as_json: Json = False,
 ) -> int:
