@@ -6,7 +6,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
+
+import torch
 
 from detectors.config import canonical
 from detectors.interface import Detector
@@ -25,7 +28,9 @@ from harness.trials.plan import PASSES, Planned, kind_of
 SECONDS = 4.0  # of steps that are timed, of all variants together
 MOST = 4  # variants that are tried
 APART = 1.3  # times the operations, from which a second variant of a kind is worth a try
-FEWEST_STEPS = 2  # that are timed, however long they take
+FEWEST_STEPS = 3  # that are timed, however long they take
+MANY = 10  # steps, of which a mean is taken
+BUSY = 0.6  # of the cores it could have, below which a probe says that others use them
 CPU_STEP_MACS = 2e10  # of a step on a CPU, about a second: the batch is cut, then the input
 
 
@@ -52,6 +57,7 @@ def probe(left: Sequence[Planned], device: str, seconds: float = SECONDS) -> Pro
         What was found; where the steps could not be taken, why.
     """
     chosen, found, told = _chosen(left), list[Pace](), list[str]()
+    used, began = time.process_time(), time.perf_counter()
     for item in chosen:
         try:
             pace, steps = _look(item, device, seconds / len(chosen))
@@ -61,6 +67,9 @@ def probe(left: Sequence[Planned], device: str, seconds: float = SECONDS) -> Pro
             return "the training is too short for a probe"
         found.append(pace)
         told.append(f"{item.spec.title}: {steps} steps at {1 / pace.train:.3g} images a second")
+    used = (time.process_time() - used) / (time.perf_counter() - began)
+    busy = device == "cpu" and used < BUSY * torch.get_num_threads()
+    told += ["others used this machine meanwhile, so that alone it will take less"] if busy else []
     return Probe(found, f"just tried on {device}: {', '.join(told)}")
 
 
@@ -93,12 +102,21 @@ def _look(item: Planned, device: str, seconds: float) -> tuple[Pace | None, int]
     with locks.working(device):
         with suppress(_Enough):
             train(detector, dataset, recipe, seed=0, device=device, on_progress=look)
-        steps = len(times) - 1
-        if steps < 1 or times[-1] <= times[0]:
+        steps = [after - before for before, after in pairwise(times)]
+        if not steps:
             return None, 0
         validated = _validation(detector, dataset, device, seconds / 2) * share
-    trained = (times[-1] - times[0]) / (steps * recipe.batch_size) * share
-    return Pace(kind_of(item), item.trained_macs, trained, validated), steps
+    trained = typical(steps) / recipe.batch_size * share
+    return Pace(kind_of(item), item.trained_macs, trained, validated), len(steps)
+
+
+def typical(seconds: Sequence[float]) -> float:
+    """Return how long a step takes: of few the fastest, which the least disturbed; else a mean.
+
+    The slowest tenth of many is left out: what disturbed it does not last.
+    """
+    kept = sorted(seconds)[: max(1, len(seconds) * 9 // 10)]
+    return kept[0] if len(seconds) < MANY else sum(kept) / len(kept)
 
 
 def _validation(detector: Detector, dataset: DataSet, device: str, seconds: float) -> float:

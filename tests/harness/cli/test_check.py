@@ -213,6 +213,11 @@ def test_a_probe_trains_for_a_moment(tmp_path: Path) -> None:
     assert cost.seconds == pytest.approx(wanted)
 
 
+def test_a_step_that_was_disturbed_does_not_count() -> None:
+    assert probe.typical([4.0, 0.2, 9.0]) == 0.2
+    assert probe.typical([0.1, 0.2] * 9 + [50.0, 60.0]) == pytest.approx(0.15)
+
+
 def test_a_probe_tries_the_ends_of_each_kind(tmp_path: Path) -> None:
     (item, _) = planned_of(tmp_path)
     apart = [item._replace(trained_macs=macs) for macs in (300, 100, 200)]
