@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -53,6 +54,11 @@ def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] =
     """
     if is_saved(name):
         config = detector_weights.load(Path(name), trusted).config
+    elif os.path.isdir(name) and name not in detectors.names():
+        raise StudyError(
+            f"{name}: a folder without {detector_weights.CONFIG_FILE}; name one that train left, or"
+            " a detector and its --weights"
+        )
     else:
         config = detectors.resolve(name)
     return knobs.turn(knobs.start(config, None, "shapes"), changes)
@@ -77,7 +83,9 @@ def weights_of(name: str, weights: str | None, config: Any) -> str | None:
         WeightsError: there is no such release, or it cannot be had.
     """
     if weights is None or weights not in RELEASES:
-        return weights or (name if is_saved(name) else None)
+        if weights is not None:
+            return os.path.expanduser(weights)
+        return name if is_saved(name) else None
     with one_line(f"{name} {weights}", None) as on_progress:
         found = released.find(config, weights, fetch=True, on_progress=on_progress)
     if found.parts is not None:
@@ -184,7 +192,7 @@ def note(out: Console, notes: Iterable[str]) -> None:
 
 def is_saved(name: str) -> bool:
     """Say whether a name is that of a folder that a training saved a detector in."""
-    return Path(name, detector_weights.CONFIG_FILE).is_file()
+    return os.path.isfile(Path(name, detector_weights.CONFIG_FILE))  # False also if it is too long
 
 
 def show_metrics(metrics: Mapping[str, float], title: str) -> None:

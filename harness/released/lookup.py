@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,10 +84,13 @@ def _own(source: str) -> Found:
     Raises:
         WeightsError: there is none.
     """
-    path = Path(source)
-    file = path / WEIGHTS_FILE if path.is_dir() else path
-    if file.is_file():
-        return Found(path, None, cache.digest(file), None, source)
+    path = Path(os.path.expanduser(source))
+    try:
+        file = path / WEIGHTS_FILE if path.is_dir() else path
+        if file.is_file():
+            return Found(path, None, cache.digest(file), None, source)
+    except OSError as error:  # such as a folder that is not this user's
+        raise WeightsError(f"weights {source}: cannot be read: {error.strerror}") from error
     if path.is_dir():
         raise WeightsError(f"{file}: no such file; a folder of weights is one that train left")
     nearest = difflib.get_close_matches(source, RELEASES, n=1)
