@@ -65,7 +65,7 @@ def find(
     name = _variant(config, source, parts or there or STAGES)
     release = RELEASES[source][name]
     file = cache.place(release.url)
-    if not fetch and not file.is_file():
+    if not fetch and not os.path.isfile(file):
         return Found(None, release.url, _promised(release), there, source)
     return Found(file, release.url, download.get(release, file, on_progress), there, source)
 

@@ -229,7 +229,7 @@ def _recorded(source: Path, count: int) -> tuple[str, ...] | None:
 def _fill(detector: Detector, path: Path, start: Start) -> Taken:
     if start.labels == "auto" or start.labels == "by_name":
         raise WeightsError(
-            f"{start.weights.source}: was not at hand when the study was planned, so no class could be"
+            f"{start.weights.source}: was not at hand when the study was planned, so no class was"
             " matched; it is now, so run the study again"
         )
     labels = None if start.evaluated else start.labels

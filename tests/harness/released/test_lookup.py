@@ -17,7 +17,7 @@ from harness.released import cache, catalogue, find, lookup
 from tests.harness.released.serving import Site
 from tests.toy import TOY
 
-CONTENT = b"weights"
+CONTENT = b"\0weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 CASES = [(source, name) for source, table in RELEASES.items() for name in table]
 
