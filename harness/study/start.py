@@ -272,7 +272,7 @@ def _matched(
     elif word == "same":
         if not start.evaluated:
             return _Matched(None, known.names, ())
-        found = classes.match(known, dataset.name, wanted, Choice(in_order=True))
+        found = _in_order(known, dataset, len(wanted))
     elif word == "fresh" and not start.evaluated:
         return _Matched("fresh", known.names, ())
     else:
@@ -292,6 +292,17 @@ def _matched(
         return _Matched(kept, known.names, found.notes, None if found.is_whole else tuple(shared))
     labels = _labels(found, known, setup.detector.num_classes)
     return _Matched(labels, known.names, found.notes)
+
+
+def _in_order(known: Known, dataset: DataSet, count: int) -> Matched:
+    """Take labels for the classes of a data set in its order, as `classes: same` says."""
+    if known.num_labels != count:
+        raise StudyError(
+            f"`classes: same`: {known.owner} tells {known.num_labels} classes apart, data set"
+            f" {dataset.name} has {count}; `classes: by_name` evaluates over those that both have"
+        )
+    said = f"classes are taken to be those of {dataset.name} in its order, as `classes: same` says"
+    return Matched(tuple(range(count)), (said,))
 
 
 def _labels(found: Matched, known: Known, num_classes: int) -> Labels:

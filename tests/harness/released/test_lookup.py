@@ -135,7 +135,7 @@ def test_a_release_is_fetched_if_wanted_and_then_at_hand(
     assert steps
     assert find(tiny, "coco", fetch=False) == found
     assert len(site.asked) == 1
-    found.path.write_bytes(b"damaged")
+    found.path.write_bytes(b"\0damaged")
     with pytest.raises(WeightsError, match="is not the released file: .* that of its first use"):
         find(tiny, "coco", fetch=False)
 

@@ -333,3 +333,13 @@ def test_a_condition_without_values_is_refused(tmp_path: Path, names: tuple[str,
         "detector.width": {"values": [8], "when": {"weights": []}},
     }
     assert "when.weights: expected one at least" in refused(tmp_path, None, sweep=sweep)
+
+
+def test_classes_that_are_the_same_are_evaluated_in_the_words_of_the_study(tmp_path: Path) -> None:
+    fixed = {k: v for k, v in STUDY["set"].items() if not k.startswith("recipe.")}
+    six, two = saved(tmp_path / "six", None), saved(tmp_path / "two", ("a", "b"))
+    given = {"from": six, "classes": "same"}
+    (note,) = start(specs(tmp_path, given, recipe=None, set=fixed)[0]).notes
+    assert note.endswith("in its order, as `classes: same` says")
+    message = refused(tmp_path, {"from": two, "classes": "same"}, recipe=None, set=fixed)
+    assert f"`classes: same`: {two} tells 2 classes apart, data set shapes has 6" in message
