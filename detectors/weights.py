@@ -118,8 +118,12 @@ def read(path: str | Path) -> dict[str, Any]:
         WeightsError: there is no such file, or it is damaged or none of weights.
     """
     file = Path(path)
-    file = file / WEIGHTS_FILE if file.is_dir() else file
-    if not file.is_file():
+    try:
+        file = file / WEIGHTS_FILE if file.is_dir() else file
+        is_there = file.is_file()
+    except OSError as error:  # such as a folder that is not this user's
+        raise WeightsError(f"{file}: cannot be read: {error.strerror}") from error
+    if not is_there:
         raise WeightsError(f"{file}: no such file")
     if file.suffix == ".onnx":
         raise WeightsError(f"{file}: a graph; `detbench weights convert` makes weights of it")

@@ -136,6 +136,7 @@ def status(
     study: StudyName,
     data: Data = None,
     set_: Sets = None,
+    weights: StartWeights = None,
     out: Out = Path("runs"),
     storage: Storage = None,
     as_json: Json = False,
@@ -143,7 +144,8 @@ def status(
     """Say how far a study is, who runs what, and what failed."""
     from harness.cli import status as command
 
-    return command.status(study, data, set_ or [], out, storage, as_json=as_json)
+    sets = with_weights(set_, weights)
+    return command.status(study, data, sets, out, storage, as_json=as_json)
 
 
 @app.command()
@@ -151,6 +153,7 @@ def check(
     studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Files or names.")],
     data: Data = None,
     set_: Sets = None,
+    weights: StartWeights = None,
     out: Out = Path("runs"),
     device: Device = None,
     probe: Annotated[
@@ -167,7 +170,7 @@ def check(
     from harness.engine import devices
 
     options = command.Options(devices.device(device), out, probe)
-    return command.check(studies, data, set_ or [], options, as_json=as_json)
+    return command.check(studies, data, with_weights(set_, weights), options, as_json=as_json)
 
 
 @app.command()

@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import detectors
 from detectors import RELEASES
 from harness import data
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import configured, note, one_line, place, trusted_names, weights_of
+from harness.cli.models import (
+    configured,
+    created,
+    note,
+    one_line,
+    place,
+    trusted_names,
+    weights_of,
+)
 from harness.config import knobs
 from harness.config.knobs import Setup
 from harness.config.runtime import Name
@@ -145,7 +152,7 @@ def _subjects(
     found = {}
     for index, (model, setup) in enumerate(zip(models, setups, strict=True)):
         source = weights_of(model, weights, setup.detector)
-        made = detectors.create(setup.detector, weights=source)
+        made = created(model, setup, source)
         found[_unlike(models, index)] = Subject(made, trained=source is not None)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ from rich.console import Console
 import detectors
 from detectors import RELEASES
 from detectors import weights as detector_weights
-from detectors.interface import Detector
+from detectors.interface import Detector, WeightsError
 from harness import data, released
 from harness import study as studies
 from harness.cli import console
@@ -53,6 +54,11 @@ def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] =
     """
     if is_saved(name):
         config = detector_weights.load(Path(name), trusted).config
+    elif os.path.isdir(name) and name not in detectors.names():
+        raise StudyError(
+            f"{name}: a folder without {detector_weights.CONFIG_FILE}; name one that train left, or"
+            " a detector and its --weights"
+        )
     else:
         config = detectors.resolve(name)
     return knobs.turn(knobs.start(config, None, "shapes"), changes)
@@ -77,7 +83,9 @@ def weights_of(name: str, weights: str | None, config: Any) -> str | None:
         WeightsError: there is no such release, or it cannot be had.
     """
     if weights is None or weights not in RELEASES:
-        return weights or (name if is_saved(name) else None)
+        if weights is not None:
+            return os.path.expanduser(weights)
+        return name if is_saved(name) else None
     with one_line(f"{name} {weights}", None) as on_progress:
         found = released.find(config, weights, fetch=True, on_progress=on_progress)
     if found.parts is not None:
@@ -129,7 +137,7 @@ def opened(
     names = [category.name for category in dataset.categories]
     setup = counted(name, setup, changes, source, len(names))
     studies.check_size(setup.detector)
-    detector = detectors.create(setup.detector, weights=source)
+    detector = created(name, setup, source)
     if source is not None:
         known = known_classes(source, detector.config)
         matched = classes.match(known, dataset.name, names, choice)
@@ -145,6 +153,24 @@ def opened(
             f" {len(names)}; name weights that were trained on it, or --set {NUM_CLASSES}"
         )
     return Opened(detector, dataset, setup, (), None)
+
+
+def created(name: str, setup: Setup, source: str | None) -> Detector:
+    """Build a detector with weights, if there are any.
+
+    Args:
+        name: of a detector or a folder, for messages.
+        setup: its setup.
+        source: of the weights.
+
+    Raises:
+        WeightsError: they do not fit; says which they are, and for which detector.
+    """
+    try:
+        return detectors.create(setup.detector, weights=source)
+    except WeightsError as error:
+        whose = "" if source is None or source in str(error) else f"weights {source} for {name}: "
+        raise WeightsError(f"{whose}{error}") from error
 
 
 def counted(
@@ -184,7 +210,7 @@ def note(out: Console, notes: Iterable[str]) -> None:
 
 def is_saved(name: str) -> bool:
     """Say whether a name is that of a folder that a training saved a detector in."""
-    return Path(name, detector_weights.CONFIG_FILE).is_file()
+    return os.path.isfile(Path(name, detector_weights.CONFIG_FILE))  # False also if it is too long
 
 
 def show_metrics(metrics: Mapping[str, float], title: str) -> None:

@@ -1,5 +1,6 @@
 """Data sets: read, checked, fingerprinted, and turned into batches."""
 
+import os
 from pathlib import Path
 
 from harness.config.data import (
@@ -108,5 +109,5 @@ def _resolve(config: DataConfig) -> tuple[str, Path]:
         return SHAPES, shapes.folder(config.shapes)
     if config.source == COCO2017:
         return COCO2017, coco2017_folder()
-    folder = Path(config.source).expanduser()
+    folder = Path(os.path.expanduser(config.source))
     return folder.resolve().name, folder

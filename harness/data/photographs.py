@@ -124,7 +124,9 @@ def _held(split: Split, indices: Sequence[int], pixels: Sequence[NDArray[np.uint
 
 
 def _files(text: str) -> list[Path]:
-    path = Path(text).expanduser()
+    if not text:
+        raise DataError("IMAGE is empty; name files, their folder, or a pattern in quotes")
+    path = Path(os.path.expanduser(text))
     if os.path.isfile(path):
         return [path]
     if os.path.isdir(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +65,7 @@ def find(
     name = _variant(config, source, parts or there or STAGES)
     release = RELEASES[source][name]
     file = cache.place(release.url)
-    if not fetch and not file.is_file():
+    if not fetch and not os.path.isfile(file):
         return Found(None, release.url, _promised(release), there, source)
     return Found(file, release.url, download.get(release, file, on_progress), there, source)
 
@@ -83,10 +84,13 @@ def _own(source: str) -> Found:
     Raises:
         WeightsError: there is none.
     """
-    path = Path(source)
-    file = path / WEIGHTS_FILE if path.is_dir() else path
-    if file.is_file():
-        return Found(path, None, cache.digest(file), None, source)
+    path = Path(os.path.expanduser(source))
+    try:
+        file = path / WEIGHTS_FILE if path.is_dir() else path
+        if file.is_file():
+            return Found(path, None, cache.digest(file), None, source)
+    except OSError as error:  # such as a folder that is not this user's
+        raise WeightsError(f"weights {source}: cannot be read: {error.strerror}") from error
     if path.is_dir():
         raise WeightsError(f"{file}: no such file; a folder of weights is one that train left")
     nearest = difflib.get_close_matches(source, RELEASES, n=1)

@@ -9,6 +9,7 @@ from typing import Any
 from detectors.interface import WeightsError
 from harness import data
 from harness.config import knobs
+from harness.config.axes import short
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.yaml_source import StudyError
@@ -19,8 +20,8 @@ from harness.study import fitting
 from harness.study.code import Fingerprints
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
-from harness.study.start import Start, Starts
-from harness.study.study import Study, at
+from harness.study.start import OF_CLASSES, Start, Starts
+from harness.study.study import Study, at, values_of
 
 OpenData = Callable[[DataConfig], DataSet]
 
@@ -74,7 +75,10 @@ class Specs:
         try:
             setup, start = self.starts.of(setup, dataset, self.choice, count=counted)
         except (ClassError, StudyError, WeightsError) as error:
-            raise StudyError(f"{study.where('weights')}: {error}") from error
+            raise StudyError(_refused(study, overrides, setup, error)) from error
+        if "accuracy" in study.measure:
+            with at(study.where("recipe.frozen")):
+                _check_frozen(setup, start)
         return setup, dataset, start
 
     def _code_of(self, detector: str) -> Fingerprints:
@@ -147,6 +151,43 @@ def check_size(config: Any) -> None:
                 f"detector.input.size: {side} is no multiple of {divisor}, as this detector needs; "
                 f"use {lower} or {lower + divisor}"
             )
+
+
+def _check_frozen(setup: Setup, start: Start | None) -> None:
+    """Refuse to freeze a stage that weights don't give whole: nobody would have trained it.
+
+    Args:
+        setup: of a trial that trains.
+        start: of it; None without weights.
+
+    Raises:
+        StudyError: a frozen stage starts anew, or its rows of classes do.
+    """
+    for stage in setup.recipe.frozen if setup.recipe else ():
+        given = start is not None and (start.parts is None or stage in start.parts)
+        if not given:
+            raise StudyError(
+                f"recipe.frozen: {stage} comes from no weights here, and what nobody trained would"
+                " never learn; leave it out of recipe.frozen, or name `weights:` that have it"
+            )
+        rows = start.labels if start is not None and stage == OF_CLASSES else None
+        if rows == "fresh" or (isinstance(rows, tuple) and None in rows):
+            raise StudyError(
+                f"recipe.frozen: {stage} tells classes apart, and some start anew here, which would"
+                " never learn; leave it out of recipe.frozen"
+            )
+
+
+def _refused(study: Study, overrides: Mapping[str, Any], setup: Setup, error: ValueError) -> str:
+    """Say where the weights are named that are refused, which these are, and for which detector."""
+    place, text = study.where("weights"), str(error)
+    if "weights" in overrides:
+        known = [short(value) for value in values_of(study.axes["weights"])]
+        place = study.place_of("weights", known.index(short(overrides["weights"])))
+    assert setup.weights is not None
+    source, detector = setup.weights.source, study.named(overrides)["detector"]
+    whose = "" if source in text else f"weights {source} for {detector}: "
+    return f"{place}: {whose}{text}"
 
 
 def _same(study: Study, first: TrialSpec, second: TrialSpec) -> str:

@@ -16,7 +16,7 @@ from harness.config.axes import Axis, Swept
 from harness.config.knobs import Setup
 from harness.config.recipe import RecipeError
 from harness.config.search import Racing, Search
-from harness.config.settings import Settings
+from harness.config.settings import Settings, first_of
 from harness.config.weights import Weights
 from harness.config.yaml_source import Source, StudyError
 from harness.records import Name
@@ -222,8 +222,14 @@ def _weights(given: Any) -> Weights | None:
     try:
         return knobs.validate(Weights, given)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = first_of(error)
         path = ".".join(["weights", *map(str, first["loc"])])
+        if first["type"] == "extra_forbidden":
+            keys = [field.alias or name for name, field in Weights.model_fields.items()]
+            hint = knobs.nearest(str(first["loc"][-1]), keys)
+            raise KnobError(f"{path}: no such key{hint} There is {', '.join(keys)}.") from error
+        if first["type"] == "missing":
+            raise KnobError(f"{path} is missing") from error
         message = first["msg"].removeprefix("Value error, ")
         raise KnobError(f"{path}: {message}, got {first['input']!r}") from error
 
