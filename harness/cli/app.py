@@ -158,10 +158,7 @@ def check(
     device: Device = None,
     probe: Annotated[
         bool,
-        typer.Option(
-            help="Train for some seconds, to tell hours where no record of this machine does;"
-            " what is refused is refused before."
-        ),
+        typer.Option(help="Once nothing is refused, train some seconds if no record here tells."),
     ] = True,
     as_json: Json = False,
 ) -> int:

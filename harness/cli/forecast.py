@@ -73,22 +73,24 @@ class Forecast:
             self.over[event.trial] = event.record if ran else None
 
     def left(self) -> float | None:
-        """Return the seconds that are left; None as long as nothing tells how fast this is."""
-        pace = self._pace()
-        if pace is None:
+        """Return the seconds that are left; None as long as nothing tells how fast this is.
+
+        A thread that draws may ask while another takes in what happened, hence the copies.
+        """
+        pace, trials = self._pace(), list(self.specs)
+        if pace is None or not trials:
             return None
         learning, rest = 0.0, 0.0
-        known = [trial for trial in self.specs if trial not in self.over]
+        known = [trial for trial in trials if trial not in self.over]
         for trial in known:
             item = self.running.get(trial)
             learns = self._work(trial) * pace
             learning += learns if item is None else item.left(learns)
             rest += self._rest(trial)
-        unknown = max(self.total - len(self.specs), 0)
+        unknown = max(self.total - len({*trials, *list(self.over)}), 0)
         if unknown:
-            works = [self._work(trial) for trial in self.specs]
-            learning += unknown * pace * mean(works)
-            rest += unknown * mean(self._rest(trial) for trial in self.specs)
+            learning += unknown * pace * mean(self._work(trial) for trial in trials)
+            rest += unknown * mean(self._rest(trial) for trial in trials)
         return learning / min(self.slots, max(len(known) + unknown, 1)) + rest + self._together()
 
     def _advance(self, trial: str, progress: Progress) -> None:
@@ -100,12 +102,12 @@ class Forecast:
 
     def _add(self, spec: TrialSpec) -> None:
         """Take in a trial; a training that several share is the work of the first."""
-        self.specs[spec.trial], self.images[spec.trial] = spec, 0.0
+        images = 0.0
         if spec.recipe is not None and spec.trains and spec.training not in self._trained:
             self._trained.add(spec.training)
-            self.images[spec.trial] = float(
-                spec.recipe.epochs * int(spec.dataset["train"]["images"])
-            )
+            images = float(spec.recipe.epochs * int(spec.dataset["train"]["images"]))
+        self.images[spec.trial] = images  # first, since who knows of the trial asks for it
+        self.specs[spec.trial] = spec
 
     def _work(self, trial: str) -> float:
         """Return what a trial's training costs, in images or in operations."""
@@ -113,10 +115,10 @@ class Forecast:
 
     def _pace(self) -> float | None:
         """Return seconds an image of the trainings that are over, or of those under way."""
-        if self.total <= len(self.over) or not any(self.images.values()):
+        if self.total <= len(self.over) or not any(list(self.images.values())):
             return 0.0
-        over = {t: r.timings.get("train", 0.0) for t, r in self.over.items() if r is not None}
-        under_way = {t: item.learning() for t, item in self.running.items()}
+        over = {t: r.timings.get("train", 0.0) for t, r in dict(self.over).items() if r}
+        under_way = {t: item.learning() for t, item in dict(self.running).items()}
         for source in (over, under_way):
             found = [s / self._work(t) for t, s in source.items() if s and self._work(t)]
             if found:
@@ -125,7 +127,7 @@ class Forecast:
 
     def _rest(self, trial: str) -> float:
         """Return the seconds of a trial beside its training; measuring is most of them."""
-        spec, seen = self.specs[trial], list(filter(None, self.over.values()))
+        spec, seen = self.specs[trial], list(filter(None, list(self.over.values())))
         timed = "latency" in spec.measure
         alike = [_beside(r) for r in seen if not timed or "latency_ratio" in r.metrics]
         if alike:
@@ -134,7 +136,7 @@ class Forecast:
         return OTHER_S + (2 * bound if timed else 0.0)  # beside the first trial
 
     def _together(self) -> float:
-        timed = [spec for spec in self.specs.values() if "latency" in spec.measure]
+        timed = [spec for spec in list(self.specs.values()) if "latency" in spec.measure]
         if len(timed) < 2:
             return 0.0
         each = WARMUP_SHARE * timed[0].latency.together_seconds

@@ -124,6 +124,15 @@ def test_trials_that_a_search_is_to_find_are_like_those_it_found(tmp_path: Path)
     assert when == course.now
 
 
+def test_a_search_says_nothing_before_its_first_trial(tmp_path: Path) -> None:
+    forecast = Forecast([], 5)
+    assert forecast.left() is None
+    (spec, *_) = specs_of(tmp_path)
+    forecast.handle(Event("skipped", spec.trial, record=blank(spec)))
+    assert forecast.left() is None
+    assert Forecast([], 1).left() is None
+
+
 def test_the_board_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (spec, *_) = specs_of(tmp_path, measure=["accuracy"])
     now = [0.0]
