@@ -18,7 +18,7 @@ from detectors.interface import Detector, WeightsError
 from harness import data, released
 from harness import study as studies
 from harness.cli import console
-from harness.cli.console import Board
+from harness.cli.board import Board
 from harness.config import knobs
 from harness.config.knobs import Setup
 from harness.config.recipe import Recipe
