@@ -72,28 +72,27 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(
-    _as_it_was: None,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep rendered data, fingerprints and compiled code out of the user's caches, and locks apart.
 
-    Tests take turns at measuring with each other, not with what else the machine does.
+    Tests take turns at measuring with each other, not with what else the machine does. It holds for
+    the whole session, as fixtures of modules write there, too.
     """
     folder = tmp_path_factory.getbasetemp()
     together = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    monkeypatch.setenv("DETBENCH_CACHE", str(folder / "cache"))
-    monkeypatch.setenv("DETBENCH_LOCKS", str(together / "locks"))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(together / "inductor"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETBENCH_CACHE", str(folder / "cache"))
+        patch.setenv("DETBENCH_LOCKS", str(together / "locks"))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(together / "inductor"))
+        yield
 
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
     """See that a test puts back what it changes of its process, for the tests after it.
 
-    `_own_cache` asks for it, so that monkeypatch, which that needs, puts things back before.
+    It begins before monkeypatch, as all that is used without being asked for, and ends after it.
     """
     names = {name for name in os.environ if not name.startswith("PYTEST_")}
     before = _process(names)

@@ -35,6 +35,10 @@ from typing import NamedTuple
 from tests.reruns import ROOT, USUAL, parser, print_table, read, spread
 
 CACHES = {"__pycache__", ".hypothesis", ".benchmarks"}  # that tools of development keep
+LIBRARIES = {"torchinductor_root", "Microsoft", ".ses"}
+"""What libraries keep where nobody tells them: torch's compiled headers, ONNX Runtime's number of
+the device."""
+KEPT = CACHES | LIBRARIES
 MARK = "DETBENCH_TESTS_RUN"  # an environment variable, by which processes of a run are known
 SECONDS_TO_END = 30.0  # for processes whose parent has ended
 NOBODY = 65534
@@ -180,6 +184,7 @@ def run(name: str, options: argparse.Namespace) -> Outcome:
         return Outcome(name, missing=missing)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="detbench-tests-") as folder:
+        os.chmod(folder, 0o711)  # a server that root may not run finds its files in there
         place = Place(Path(folder), what)
         before = place.files()
         wrong = [done for one in runs(what, options) if (done := place.pytest(one)) != 0]
@@ -252,7 +257,7 @@ class Place:
         for root in (self.copy, self.home, self.temporary):
             for path in root.rglob("*"):
                 inside = path.relative_to(root.parent)
-                if CACHES.isdisjoint(inside.parts) and not path.is_dir():
+                if KEPT.isdisjoint(inside.parts) and not path.is_dir():
                     status = path.lstat()
                     found.add(f"{inside} ({status.st_size} bytes, {status.st_mtime_ns})")
             found |= {f"{path.relative_to(root.parent)}/" for path in folders_in(root)}
@@ -281,7 +286,7 @@ def tracked() -> list[str]:
 
 def folders_in(root: Path) -> Iterator[Path]:
     for path in root.rglob("*"):
-        if path.is_dir() and CACHES.isdisjoint(path.relative_to(root).parts):
+        if path.is_dir() and KEPT.isdisjoint(path.relative_to(root).parts):
             yield path
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import warnings
@@ -54,7 +53,7 @@ def in_the_second_trial(command: subprocess.Popen[str], folder: Path) -> bool:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 def test_a_killed_run_is_taken_up_again(tmp_path: Path) -> None:
-    write(tmp_path, set={**TOY["set"], "recipe.epochs": 8, "recipe.validate_every": 8})
+    write(tmp_path, set={**TOY["set"], "recipe.epochs": 40, "recipe.validate_every": 40})
     command = ("run", "toy.yaml", "--device", "cpu", "--no-report", "--json")
     first = start(tmp_path, *command)
     study_folder = tmp_path / "runs" / "toy"
@@ -62,7 +61,7 @@ def test_a_killed_run_is_taken_up_again(tmp_path: Path) -> None:
         wait_for(lambda: in_the_second_trial(first, study_folder), "the second trial")
         assert len(list(_processes(first.pid))) >= 3
     finally:
-        os.kill(first.pid, signal.SIGKILL)
+        first.kill()
         first.communicate()
     wait_for(lambda: not list(_processes(first.pid)), "the end of what the killed one started")
     (done,) = study_folder.glob("[!.]*/record.json")

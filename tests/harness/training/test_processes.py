@@ -52,11 +52,15 @@ def test_two_processes_have_the_curve_and_the_accuracy_of_one(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps({**RECIPE, "frozen": frozen}), "utf-8")
     one, two = tmp_path / "one", tmp_path / "two"
-    plan = study.single("tests.toy:TOY", str(recipe), "shapes", SETS, 3)
+    start = tmp_path / "start"
+    weights.save(TOY.build(), start, "tests.toy:TOY", None)
+    plan = study.single("tests.toy:TOY", str(recipe), "shapes", SETS, 3, str(start))
     assert trained.train(plan, one, "cpu", as_json=False) == 0
     options = ["--data", "shapes", "--recipe", recipe, "--seed", 3, "--out", two, "--json"]
+    options += ["--weights", start]
     options += [word for change in SETS for word in ("--set", change)]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    launcher += ["--log-dir", str(tmp_path / "log")]
     command = ["-m", "harness.cli", "train", "tests.toy:TOY", *map(str, options)]
     done = subprocess.run(
         [sys.executable, *launcher, *command, "--device", "cpu"],
