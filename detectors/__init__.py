@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from detectors.config import override
 from detectors.configs import CONFIGS, is_trusted, names, resolve
-from detectors.contract import WeightsError, kind_of
+from detectors.contract import Tuning, WeightsError, kind_of
 from detectors.release import Release
 from detectors.releases import PARTS, RELEASES
+from detectors.saved import CONFIG_FILE, WEIGHTS_FILE, saved_config, saved_name, weights_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONFIGS",
+    "CONFIG_FILE",
     "PARTS",
     "RELEASES",
+    "WEIGHTS_FILE",
     "ClassNames",
     "Convolution",
     "Release",
+    "Tuning",
     "WeightsError",
     "class_names",
     "count_classes",
@@ -40,7 +44,10 @@ __all__ = [
     "names",
     "resolve",
     "restore_norms",
+    "saved_config",
+    "saved_name",
     "unfold",
+    "weights_file",
 ]
 
 

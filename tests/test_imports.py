@@ -76,7 +76,7 @@ def test_modules_are_imported_by_name_and_not_by_text() -> None:
 
 
 def test_a_config_names_a_class_that_takes_it() -> None:
-    """The arrow back, from a config to what is made from it, is a text, for a config loads no torch.
+    """The arrow back, from a config to what is made of it, is a text: a config loads no torch.
 
     The file with that class imports the config, so that one is not without the other.
     """
@@ -92,9 +92,9 @@ def makes() -> Iterator[tuple[str, str]]:
     """Yield the module of each config that names a class, and the name."""
     for module, file in rooms.modules().items():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == source.MAKES:
-                if node.value is not None:
-                    yield module, ast.literal_eval(node.value)
+            named = isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == source.MAKES
+            if named and node.value is not None:
+                yield module, ast.literal_eval(node.value)
 
 
 def test_rooms_import_lower_ones_only() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from detectors.interface import WeightsError
+from detectors import WeightsError
 from harness.cli import console
 from harness.cli.console import Board, print_json
 from harness.cli.text import say

@@ -7,13 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 import detectors
-from detectors import PARTS, RELEASES, Release
+from detectors import PARTS, RELEASES, WEIGHTS_FILE, Release, WeightsError
 from detectors.config import KnobError, describe, flatten, override
-from detectors.interface import Detector, WeightsError
-from detectors.weights import WEIGHTS_FILE
 from harness.records.progress import OnProgress, ignore
 from harness.released import cache, download
 
@@ -78,7 +74,13 @@ def _promised(release: Release) -> str:
 
 
 def _own(source: str) -> Found:
-    """Find a file, or a folder that a training left.
+    """Find a file, or a folder that a training left."""
+    file = own_file(source)
+    return Found(Path(source), None, cache.digest(file), None, source)
+
+
+def own_file(source: str) -> Path:
+    """Return the file of weights that a user names, itself or by its folder.
 
     Raises:
         WeightsError: there is none.
@@ -86,7 +88,7 @@ def _own(source: str) -> Found:
     path = Path(source)
     file = path / WEIGHTS_FILE if path.is_dir() else path
     if file.is_file():
-        return Found(path, None, cache.digest(file), None, source)
+        return file
     if path.is_dir():
         raise WeightsError(f"{file}: no such file; a folder of weights is one that train left")
     nearest = difflib.get_close_matches(source, RELEASES, n=1)
@@ -147,12 +149,13 @@ def _fits(config: Any, other: Any, parts: tuple[str, ...]) -> bool:
     return kept == {key: shape for key, shape in wanted.items() if key not in of_classes}
 
 
-def _shapes(config: Any, parts: tuple[str, ...]) -> Mapping[str, torch.Size]:
+def _shapes(config: Any, parts: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
     """Return the shape of each tensor of some stages; counters, which frozen norms lack, apart."""
-    with torch.device("meta"):
-        built: Detector = config.build()
+    from detectors.interface import build_without_memory  # imports torch
+
+    built = build_without_memory(config)
     return {
-        key: tensor.shape
+        key: tuple(tensor.shape)
         for key, tensor in built.state_dict().items()
         if key.startswith(tuple(f"{part}." for part in parts)) and not key.endswith(COUNTER)
     }

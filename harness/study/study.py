@@ -147,7 +147,7 @@ class Study(Settings):
             read = None if recipe_name is None else recipe.load(recipe_name)
         except RecipeError as error:
             raise KnobError(f"recipe: {error}") from error
-        start = knobs.start(config, read, self.data)._replace(weights=_weights(weights))
+        start = knobs.start(config, read, self.data)._replace(weights=as_weights(weights))
         return knobs.turn(start, self.fixed)
 
     @property
@@ -216,7 +216,12 @@ def named_in(error: KnobError, paths: Iterable[str]) -> str:
     return max(above, key=len, default="")
 
 
-def _weights(given: Any) -> Weights | None:
+def as_weights(given: Any) -> Weights | None:
+    """Return what a study says of weights.
+
+    Raises:
+        KnobError: beginning with the path of what is wrong.
+    """
     if given is None or isinstance(given, Weights):
         return given
     try:

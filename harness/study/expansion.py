@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from detectors.interface import WeightsError
+from detectors import WeightsError
 from harness import data
 from harness.config import knobs
 from harness.config.data import DataConfig
@@ -17,6 +17,7 @@ from harness.data.classes import Choice, ClassError
 from harness.released import resolve_auto
 from harness.study import fitting
 from harness.study.code import Fingerprints
+from harness.study.fitting import check_size
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
 from harness.study.start import Start, Starts
@@ -131,22 +132,6 @@ def _with_classes(
     with at(study.where("detector.input.size")):
         check_size(setup.detector)
     return setup
-
-
-def check_size(config: Any) -> None:
-    """Refuse an input size that the detector's strides don't divide.
-
-    Raises:
-        StudyError: naming the nearest sizes that they do.
-    """
-    divisor = config.size_divisor
-    for side in config.input.size:
-        if side <= 0 or side % divisor:
-            lower = max(side // divisor * divisor, divisor)
-            raise StudyError(
-                f"detector.input.size: {side} is no multiple of {divisor}, as this detector needs; "
-                f"use {lower} or {lower + divisor}"
-            )
 
 
 def _same(study: Study, first: TrialSpec, second: TrialSpec) -> str:
