@@ -19,9 +19,9 @@ def studies(incomplete: str) -> list[str]:
 
 def detectors(incomplete: str) -> list[str]:
     """Return the names of detectors."""
-    from detectors import configs  # not for --help
+    import detectors as known  # not for --help
 
-    return [name for name in configs.names() if name.startswith(incomplete)]
+    return [name for name in known.names() if name.startswith(incomplete)]
 
 
 def recipes(incomplete: str) -> list[str]:
@@ -47,10 +47,17 @@ def _knobs(context: typer.Context) -> list[str]:
     from harness import study  # not for --help
     from harness.config import knobs, recipe  # not for --help
 
-    given = {name: value for name, value in context.params.items() if value}
-    names = given.get("studies") or [given.get("study")]
-    if names[0] is not None:
-        return list(study.load(names[0]).setup().flat())
-    models = given.get("models") or [given.get("model") or given.get("detector") or "rtmdet_s"]
-    read = recipe.load(given["recipe"]) if "recipe" in given else None
-    return list(knobs.start(known.resolve(models[0]), read, "shapes").flat())
+    given = context.params
+    words = [
+        *filter(None, [given.get("detector")]),
+        *context.args,
+    ]  # as `--set` waits for its value
+    if "name" in given:  # of a data set
+        return list(knobs.start(None, None, "shapes").flat())
+    if not words:
+        return []
+    if "study" in given or "studies" in given:
+        return list(study.load(words[0]).setup().flat())
+    named = given.get("recipe")
+    read = recipe.load(named) if named else None
+    return list(knobs.start(known.resolve(words[0]), read, "shapes").flat())
