@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,8 +72,9 @@ def count_classes(weights: str | Path, config: DetectorConfig) -> int | None:
 
 def _described(path: Path) -> dict[str, Any]:
     """Return the config beside weights, ours or Hugging Face's; nothing where there is none."""
-    file = (path if path.is_dir() else path.parent) / CONFIG_FILE
-    if not path.is_dir() and path.suffix != ".safetensors":
+    is_folder = os.path.isdir(path)
+    file = (path if is_folder else path.parent) / CONFIG_FILE
+    if not is_folder and path.suffix != ".safetensors":
         return {}
     try:
         description = json.loads(file.read_text(encoding="utf-8"))

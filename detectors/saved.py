@@ -46,8 +46,12 @@ def weights_file(path: str | Path) -> Path:
         WeightsError: there is none.
     """
     file = Path(path)
-    file = file / WEIGHTS_FILE if file.is_dir() else file
-    if not file.is_file():
+    try:
+        file = file / WEIGHTS_FILE if file.is_dir() else file
+        is_there = file.is_file()
+    except OSError as error:  # such as a folder that is not this user's
+        raise WeightsError(f"{file}: cannot be read: {error.strerror}") from error
+    if not is_there:
         raise WeightsError(f"{file}: no such file")
     return file
 

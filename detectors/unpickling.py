@@ -30,6 +30,7 @@ DTYPES = {
 }
 """What the storages of tensors hold; others are opaque."""
 MAX_DIMS = 16  # of a tensor
+MAX_KEY = 2**32  # of numbers that something is kept under: chosen ones beyond could all collide
 _VALUES = frozenset(
     {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
     | {"STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
@@ -128,7 +129,7 @@ class _Machine:
         elif name in ("POP", "POP_MARK", "DUP"):
             self.drop_or_double(name)
         elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
+            self.note(len(self.memo) if argument is None else argument)
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
         elif name in ("LIST", "TUPLE", "DICT", "FROZENSET"):
@@ -163,6 +164,12 @@ class _Machine:
             self.stack.append(Opaque("an extension"))
         else:
             raise UnpicklingError(f"an instruction that no file of weights has: {name}")
+
+    def note(self, number: int) -> None:
+        """Write the last value down."""
+        if not 0 <= number < MAX_KEY:
+            raise UnpicklingError("a pickle that notes more values than any has")
+        self.memo[number] = self.stack[-1]
 
     def pop(self) -> Any:
         """Take the last value from the stack."""
@@ -235,7 +242,8 @@ def _plain_keys(values: list[Any]) -> Iterator[tuple[Any, Any]]:
     if len(values) % 2:
         raise UnpicklingError("a dict with a key and no value")
     for key, value in zip(values[::2], values[1::2], strict=True):
-        if key is None or isinstance(key, str | int | float | bytes):
+        small = isinstance(key, int) and abs(key) < MAX_KEY
+        if key is None or small or isinstance(key, str | bytes):
             yield key, value
 
 

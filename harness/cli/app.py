@@ -151,6 +151,7 @@ def status(
     study: StudyName,
     data: Data = None,
     set_: Sets = None,
+    weights: StartWeights = None,
     out: Out = Path("runs"),
     storage: Storage = None,
     as_json: Json = False,
@@ -158,10 +159,11 @@ def status(
     """Say how far a study is, who runs what, and what failed."""
     from harness.cli import named
 
-    named.check_records(study, out, data, set_ or [])
+    sets = with_weights(set_, weights)
+    named.check_records(study, out, data, sets)
     from harness.cli import status as command
 
-    return command.status(study, data, set_ or [], out, storage, as_json=as_json)
+    return command.status(study, data, sets, out, storage, as_json=as_json)
 
 
 @app.command()
@@ -169,6 +171,7 @@ def check(
     studies: StudyNames,
     data: Data = None,
     set_: Sets = None,
+    weights: StartWeights = None,
     out: Out = Path("runs"),
     device: Device = None,
     probe: Annotated[
@@ -181,12 +184,13 @@ def check(
     from harness.engine import devices
 
     devices.check(device)
+    sets = with_weights(set_, weights)
     for study in studies:
-        named.check_study(study, data, set_ or [])
+        named.check_study(study, data, sets)
     from harness.cli import check as command
 
     options = command.Options(devices.device(device), out, probe)
-    return command.check(studies, data, set_ or [], options, as_json=as_json)
+    return command.check(studies, data, sets, options, as_json=as_json)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def compare(
 
 def _sides(a: str, b: str, *, alone: bool) -> tuple[list[Run], list[Run]]:
     """Read the runs of both sides; a trial brings its other seeds, unless the other is of them."""
-    named = [[Path(part).expanduser() for part in side.split(",")] for side in (a, b)]
+    named = [[Path(os.path.expanduser(part)) for part in side.split(",")] for side in (a, b)]
     first, second = ([runs.read(folder) for folder in side] for side in named)
     if alone or runs.same_but_seed(first[0].record, second[0].record):
         return first, second

@@ -11,6 +11,7 @@ from harness.cli.console import print_json
 from harness.cli.folders import refuse_taken
 from harness.cli.named import configured
 from harness.released.convert import convert as convert_file
+from harness.study import StudyError
 
 
 def convert(
@@ -39,6 +40,11 @@ def convert(
     refuse_taken(out, "convert")
     config = configured(detector, studies.changes(sets)).detector
     names = None if classes is None else [name.strip() for name in classes.split(",")]
+    if names is not None and not all(names):
+        raise StudyError(f"--classes {classes!r}: a name is empty; give NAME,NAME,... by label")
+    twice = next((name for name in names or () if (names or []).count(name) > 1), None)
+    if twice is not None:
+        raise StudyError(f"--classes: {twice} stands twice; give each label a name of its own")
     done = convert_file(file, detector, config, out, names)
     if as_json:
         print_json({**done._asdict(), "folder": str(done.folder)})

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import detectors
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import weights_of
+from harness.cli.models import created, weights_of
 from harness.cli.named import configured, trusted_names
 from harness.measure.complexity.exported import count_macs
 from harness.measure.runtimes import export as exporter
@@ -35,7 +34,7 @@ def export(
         raise RecordError(f"{path}: is a folder; name a file with --out")
     record.make_folder(path.parent)
     source = weights_of(model, weights, setup.detector)
-    detector = detectors.create(setup.detector, weights=source)
+    detector = created(model, setup, source)
     done = exporter.export(detector, detector.config.input.size, path, opset, name=model)
     counted = count_macs(done.path)
     found = {

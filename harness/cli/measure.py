@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import detectors
 from harness import data
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import one_line, place, weights_of
+from harness.cli.models import created, one_line, place, weights_of
 from harness.cli.named import configured, named_runtimes, trusted_names
 from harness.config.knobs import Setup
 from harness.machine import environment, locks
@@ -124,7 +123,7 @@ def _subjects(
     found = {}
     for index, (model, setup) in enumerate(zip(models, setups, strict=True)):
         source = weights_of(model, weights, setup.detector)
-        made = detectors.create(setup.detector, weights=source)
+        made = created(model, setup, source)
         found[_unlike(models, index)] = Subject(made, trained=source is not None)
     return found
 

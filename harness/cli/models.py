@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from rich.console import Console
 
 import detectors
 from detectors import RELEASES
-from detectors.interface import Detector
+from detectors.interface import Detector, WeightsError
 from harness import data, released
 from harness import study as studies
 from harness.cli import console
@@ -48,7 +49,9 @@ def weights_of(name: str, weights: str | None, config: Any) -> str | None:
         WeightsError: there is no such release, or it cannot be had.
     """
     if weights is None or weights not in RELEASES:
-        return weights or (name if is_saved(name) else None)
+        if weights is not None:
+            return os.path.expanduser(weights)
+        return name if is_saved(name) else None
     with one_line(f"{name} {weights}", None) as on_progress:
         found = released.find(config, weights, fetch=True, on_progress=on_progress)
     if found.parts is not None:
@@ -100,7 +103,7 @@ def opened(
     names = [category.name for category in dataset.categories]
     setup = counted(name, setup, changes, source, len(names))
     studies.check_size(setup.detector)
-    detector = detectors.create(setup.detector, weights=source)
+    detector = created(name, setup, source)
     if source is not None:
         known = known_classes(source, detector.config)
         matched = classes.match(known, dataset.name, names, choice)
@@ -116,6 +119,24 @@ def opened(
             f" {len(names)}; name weights that were trained on it, or --set {NUM_CLASSES}"
         )
     return Opened(detector, dataset, setup, (), None)
+
+
+def created(name: str, setup: Setup, source: str | None) -> Detector:
+    """Build a detector with weights, if there are any.
+
+    Args:
+        name: of a detector or a folder, for messages.
+        setup: its setup.
+        source: of the weights.
+
+    Raises:
+        WeightsError: they do not fit; says which they are, and for which detector.
+    """
+    try:
+        return detectors.create(setup.detector, weights=source)
+    except WeightsError as error:
+        whose = "" if source is None or source in str(error) else f"weights {source} for {name}: "
+        raise WeightsError(f"{whose}{error}") from error
 
 
 def counted(

@@ -6,6 +6,7 @@ to the same places once more, so that what is refused and how it is said is writ
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -46,12 +47,13 @@ def check_start(study: Study) -> None:
         StudyError: the weights.
         DataError: the data set.
     """
-    for given in filter(None, map(as_weights, study.all_named("weights"))):
-        if given.source not in RELEASES:
+    for written in study.all_named("weights"):
+        given = as_weights(written)
+        if given is not None and given.source not in RELEASES:
             try:
                 released.own_file(given.source)
             except WeightsError as error:
-                raise StudyError(f"{study.where('weights')}: {error}") from error
+                raise StudyError(f"{study.place_of_weights(written)}: {error}") from error
     places.check(study.data, "train", "val")
 
 
@@ -101,7 +103,7 @@ def check_models(
     for name in names:
         studies.check_size(configured(name, turned, trusted).detector)
     if weights is not None and weights not in RELEASES:
-        detectors.weights_file(weights)
+        detectors.weights_file(os.path.expanduser(weights))
     if data is not None:
         places.check(data, split)
 
@@ -141,6 +143,11 @@ def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] =
     """
     if is_saved(name):
         config = detectors.saved_config(Path(name), trusted)
+    elif os.path.isdir(name) and name not in detectors.names():
+        raise StudyError(
+            f"{name}: a folder without {detectors.CONFIG_FILE}; name one that train left, or"
+            " a detector and its --weights"
+        )
     else:
         config = detectors.resolve(name)
     return knobs.turn(knobs.start(config, None, "shapes"), changes)
@@ -148,7 +155,7 @@ def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] =
 
 def is_saved(name: str) -> bool:
     """Say whether a name is that of a folder that a training saved a detector in."""
-    return Path(name, detectors.CONFIG_FILE).is_file()
+    return os.path.isfile(Path(name, detectors.CONFIG_FILE))  # False also if it is too long
 
 
 def named_runtimes(names: Sequence[str]) -> list[Name | None]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import detectors
 from detectors.interface import Detector
 from harness import data
 from harness import study as studies
@@ -18,6 +17,7 @@ from harness.cli.console import print_json
 from harness.cli.folders import refuse_taken
 from harness.cli.models import (
     counted,
+    created,
     note,
     one_line,
     weights_of,
@@ -155,7 +155,7 @@ def _open(model: Named, models: Sequence[Named], options: Options) -> Model:
         )
     setup = counted(model.name, setup, changes, source, setup.detector.num_classes)
     studies.check_size(setup.detector)
-    detector = detectors.create(setup.detector, weights=source)
+    detector = created(model.name, setup, source)
     deployed = detector.deploy().to(options.device)
     return Model(model.title, deployed, setup, known_classes(source, detector.config))
 

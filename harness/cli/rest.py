@@ -5,6 +5,7 @@ Each imports what carries it out when it is called, so that `--help` loads no to
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -185,7 +186,7 @@ def compare(
     from harness.records import finished
 
     for folder in (*a.split(","), *b.split(",")):
-        finished.read(Path(folder).expanduser())
+        finished.read(Path(os.path.expanduser(folder)))
     from harness.cli import compare as command
 
     return command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from detectors import WeightsError
@@ -46,7 +47,7 @@ def get(names: Sequence[str], *, as_json: bool) -> int:
         print_json([_row(item) for item in items])
     else:
         for item in items:
-            if item.file.is_file():
+            if os.path.isfile(item.file):
                 say(f"{item.name}: {item.file}")
     for problem in problems:
         console.stderr().print(problem, markup=False, soft_wrap=True)
@@ -60,12 +61,12 @@ def _row(item: Entry) -> dict[str, object]:
         "url": item.release.url,
         "sha256": item.release.sha256,
         "file": str(item.file),
-        "here": item.file.is_file(),
+        "here": os.path.isfile(item.file),
     }
 
 
 def _size(item: Entry) -> str:
-    return f"{item.file.stat().st_size / 1e6:.1f} MB" if item.file.is_file() else console.DASH
+    return f"{item.file.stat().st_size / 1e6:.1f} MB" if os.path.isfile(item.file) else console.DASH
 
 
 def _published(item: Entry) -> str:

@@ -17,7 +17,7 @@ Number: TypeAlias = int | float
 class Conditional(Settings):
     """A knob that is turned under some values of others only."""
 
-    when: dict[str, tuple[Any, ...]] = {}
+    when: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
     """Other axes, each with the value or values under which this knob is turned."""
 
     @field_validator("when", mode="before")

@@ -14,8 +14,8 @@ from detectors.config import flatten as _flatten_config
 from harness.config.data import DataConfig
 from harness.config.latency import LatencyConfig
 from harness.config.recipe import Recipe
+from harness.config.settings import first_of, place
 from harness.config.settings import group as _group
-from harness.config.settings import place
 from harness.config.weights import Weights
 
 ROOTS = ("detector", "recipe", "data", "latency")
@@ -169,7 +169,7 @@ def nearest(word: str, known: Mapping[str, Any] | list[str] | tuple[str, ...]) -
 
 
 def _explain(error: ValidationError, settings: BaseModel, root: str) -> str:
-    first = error.errors()[0]
+    first = first_of(error)
     path = ".".join(filter(None, [root, place(first["loc"])]))
     if first["type"] == "extra_forbidden":
         return _unknown(path, {f"{root}.{k}": v for k, v in flatten(settings).items()})
@@ -182,6 +182,11 @@ def _unknown(path: str, known: Mapping[str, Any]) -> str:
     tails = [name for name in known if name.endswith(f".{path}")]
     hint = f"; did you mean {tails[0]}?" if tails else nearest(path, known)
     root = path.partition(".")[0]
+    if root == "weights":
+        return (
+            f"{path}: no knob; weights are named as a whole, by `weights:` or by the values of an"
+            " axis `weights`, such as {from: coco, parts: [backbone]}"
+        )
     if root not in ROOTS:
         return f"{path}: no such knob{hint} Knobs begin with {', '.join(f'{r}.' for r in ROOTS)}."
     within = ", ".join(name for name in known if name.startswith(f"{root}."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from harness.config.yaml_source import StudyError
@@ -29,9 +30,9 @@ def find(name: str) -> Path:
         StudyError: there is none.
     """
     path, shipped = Path(name), FOLDER / f"{name}.yaml"
-    if path.is_file():
+    if os.path.isfile(path):
         return path
-    if shipped.is_file():
+    if os.path.isfile(shipped):
         return shipped
     nearest = difflib.get_close_matches(name, names(), n=1)
     hint = f"; did you mean {nearest[0]}?" if nearest else ";"

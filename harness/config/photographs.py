@@ -34,7 +34,9 @@ def find(texts: Sequence[str]) -> list[Path]:
 
 
 def _files(text: str) -> list[Path]:
-    path = Path(text).expanduser()
+    if not text:
+        raise DataError("IMAGE is empty; name files, their folder, or a pattern in quotes")
+    path = Path(os.path.expanduser(text))
     if os.path.isfile(path):
         return [path]
     if os.path.isdir(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -89,4 +90,4 @@ def folder(name: str) -> Path:
     Raises:
         DataError: it is COCO 2017, which is not here.
     """
-    return coco2017_folder() if name == COCO2017 else Path(name).expanduser()
+    return coco2017_folder() if name == COCO2017 else Path(os.path.expanduser(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -189,9 +190,9 @@ def names() -> list[str]:
 
 def _find(name_or_path: str | Path) -> Path:
     named, path = FOLDER / f"{name_or_path}.yaml", Path(name_or_path)
-    if named.is_file():
+    if os.path.isfile(named):
         return named
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     nearest = difflib.get_close_matches(str(name_or_path), names(), n=1)
     hint = f"; did you mean {nearest[0]}?" if nearest else ";"

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterable
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 
 class Settings(BaseModel):
@@ -27,6 +28,25 @@ def place(steps: Iterable[int | str]) -> str:
     """Return the dotted path of an error that pydantic found, without the types that it tried."""
     names = itertools.takewhile(lambda step: isinstance(step, int) or step.isidentifier(), steps)
     return ".".join(map(str, names))
+
+
+def first_of(error: ValidationError) -> ErrorDetails:
+    """Return the one of pydantic's findings that a user is told, in the words of YAML.
+
+    A key that is unknown comes first: most often it is the one that another is missing for.
+    """
+    found = error.errors()
+    first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
+    words = {
+        "tuple_type": "expected a list, as in [A, B]",
+        "dict_type": "expected keys with values, as in {A: B}",
+        "too_short": "expected one at least",
+        "string_too_short": "expected a name",
+        "string_type": "expected a text",
+    }
+    if first["type"] in words:
+        first["msg"] = words[first["type"]]
+    return first
 
 
 def group(annotation: Any) -> type[BaseModel] | None:

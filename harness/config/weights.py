@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from pydantic import model_validator as whole_validator
 
 from harness.config.settings import Settings
@@ -26,6 +26,12 @@ class Weights(Settings):
     """`by_name` takes what belongs to a class by the class's name, `fresh` starts all of that anew,
     `same` takes it in its order, whatever the names are. `auto` is `by_name` where the weights know
     every class of the data set, else `fresh`."""
+
+    @field_validator("parts", mode="before")
+    @classmethod
+    def _single(cls, given: Any) -> Any:
+        """Read one part alone."""
+        return (given,) if isinstance(given, str) else given
 
     @whole_validator(mode="before")
     @classmethod

@@ -84,7 +84,7 @@ def check(path: str | os.PathLike[str], split: str | None = None) -> Report:
         split: the only one to look at, as an evaluation does; None for `train` and `val`, as a
             study needs them.
     """
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if split is not None:
         return _report(path, _check_split(folder, split).findings)
     train, val = (_check_split(folder, name) for name in ("train", "val"))

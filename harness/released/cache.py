@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ CACHE = "DETBENCH_CACHE"
 WHOLE = 64  # hexadecimal digits of a sha256
 CHUNK = 1 << 20  # bytes read at a time
 HEAD = 512  # bytes at the start of a file that tell a web page from weights
+ZIP = b"PK\x03\x04"  # that torch.save writes, and that has its table of contents at its end
 
 
 def place(url: str) -> Path:
@@ -73,9 +75,8 @@ def checked(file: Path, release: Release) -> str:
     Raises:
         WeightsError: it is another file.
     """
-    with file.open("rb") as stream:
-        if is_page(stream.read(HEAD)):
-            raise WeightsError(f"{file}: is a web page and no weights; remove it")
+    if (what := unfit(file)) is not None:
+        raise WeightsError(f"{file}: {what}; remove it, and it is fetched again")
     found = digest(file)
     what = problem(found, file, release)
     if what is not None:
@@ -84,6 +85,22 @@ def checked(file: Path, release: Release) -> str:
         )
     note(file, found)
     return found
+
+
+def unfit(file: Path) -> str | None:
+    """Say why a file can be no weights, whatever its hash has to be; None if it may be.
+
+    It is asked before a hash is noted, to which all later files are held.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(HEAD)
+        if is_page(start):
+            return "is a web page and no weights"
+        if all(32 <= byte < 127 or byte in b"\t\n\r" for byte in start):
+            return "is a text and no weights" if start else "is empty"
+        if start.startswith(ZIP) and not zipfile.is_zipfile(stream):
+            return "is cut short"
+    return None
 
 
 def problem(found: str, file: Path, release: Release) -> str | None:

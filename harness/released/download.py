@@ -39,7 +39,7 @@ def get(release: Release, file: Path, on_progress: OnProgress = ignore) -> str:
     Raises:
         WeightsError: it cannot be had, or what is here is another file.
     """
-    if file.is_file():
+    if os.path.isfile(file):
         return cache.checked(file, release)
     return fetch(release, file, on_progress)
 
@@ -85,10 +85,16 @@ def addresses(url: str) -> list[str]:
     """Return where a file may be had: mirrors, which hold it below its host, then upstream.
 
     `$DETBENCH_MIRROR` names mirrors, with spaces between: http, https or file.
+
+    Raises:
+        WeightsError: it names something else.
     """
     parts = urlsplit(url)
     below = f"/{cache.host(url)}{parts.path}"
-    mirrors = [urlsplit(mirror) for mirror in os.environ.get(MIRROR, "").split()]
+    try:
+        mirrors = [urlsplit(mirror) for mirror in os.environ.get(MIRROR, "").split()]
+    except ValueError as error:
+        raise WeightsError(f"${MIRROR}: names no address: {error}; mend it") from error
     found = [urlunsplit(base._replace(path=base.path.rstrip("/") + below)) for base in mirrors]
     return [*found, url]
 
@@ -105,7 +111,7 @@ def _bring(url: str, release: Release, file: Path, partial: Path, on_progress: O
     while True:
         resumed = _persist(url, release, partial, on_progress)
         found = cache.digest(partial)
-        problem = cache.problem(found, file, release)
+        problem = cache.unfit(partial) or cache.problem(found, file, release)
         if problem is None:
             return found
         discard(partial)

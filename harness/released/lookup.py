@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ def find(
     name = _variant(config, source, parts or there or STAGES)
     release = RELEASES[source][name]
     file = cache.place(release.url)
-    if not fetch and not file.is_file():
+    if not fetch and not os.path.isfile(file):
         return Found(None, release.url, _promised(release), there, source)
     return Found(file, release.url, download.get(release, file, on_progress), there, source)
 
@@ -76,7 +77,7 @@ def _promised(release: Release) -> str:
 def _own(source: str) -> Found:
     """Find a file, or a folder that a training left."""
     file = own_file(source)
-    return Found(Path(source), None, cache.digest(file), None, source)
+    return Found(Path(os.path.expanduser(source)), None, cache.digest(file), None, source)
 
 
 def own_file(source: str) -> Path:
@@ -85,10 +86,13 @@ def own_file(source: str) -> Path:
     Raises:
         WeightsError: there is none.
     """
-    path = Path(source)
-    file = path / WEIGHTS_FILE if path.is_dir() else path
-    if file.is_file():
-        return file
+    path = Path(os.path.expanduser(source))
+    try:
+        file = path / WEIGHTS_FILE if path.is_dir() else path
+        if file.is_file():
+            return file
+    except OSError as error:  # such as a folder that is not this user's
+        raise WeightsError(f"weights {source}: cannot be read: {error.strerror}") from error
     if path.is_dir():
         raise WeightsError(f"{file}: no such file; a folder of weights is one that train left")
     nearest = difflib.get_close_matches(source, RELEASES, n=1)

@@ -20,7 +20,7 @@ from harness.study.code import Fingerprints
 from harness.study.fitting import check_size
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
-from harness.study.start import Start, Starts
+from harness.study.start import OF_CLASSES, Start, Starts
 from harness.study.study import Study, at
 
 OpenData = Callable[[DataConfig], DataSet]
@@ -75,7 +75,10 @@ class Specs:
         try:
             setup, start = self.starts.of(setup, dataset, self.choice, count=counted)
         except (ClassError, StudyError, WeightsError) as error:
-            raise StudyError(f"{study.where('weights')}: {error}") from error
+            raise StudyError(_refused(study, overrides, setup, error)) from error
+        if "accuracy" in study.measure:
+            with at(study.where("recipe.frozen")):
+                _check_frozen(setup, start)
         return setup, dataset, start
 
     def _code_of(self, detector: str) -> Fingerprints:
@@ -132,6 +135,40 @@ def _with_classes(
     with at(study.where("detector.input.size")):
         check_size(setup.detector)
     return setup
+
+
+def _check_frozen(setup: Setup, start: Start | None) -> None:
+    """Refuse to freeze a stage that weights don't give whole: nobody would have trained it.
+
+    Args:
+        setup: of a trial that trains.
+        start: of it; None without weights.
+
+    Raises:
+        StudyError: a frozen stage starts anew, or its rows of classes do.
+    """
+    for stage in setup.recipe.frozen if setup.recipe else ():
+        given = start is not None and (start.parts is None or stage in start.parts)
+        if not given:
+            raise StudyError(
+                f"recipe.frozen: {stage} comes from no weights here, and what nobody trained would"
+                " never learn; leave it out of recipe.frozen, or name `weights:` that have it"
+            )
+        rows = start.labels if start is not None and stage == OF_CLASSES else None
+        if rows == "fresh" or (isinstance(rows, tuple) and None in rows):
+            raise StudyError(
+                f"recipe.frozen: {stage} tells classes apart, and some start anew here, which would"
+                " never learn; leave it out of recipe.frozen"
+            )
+
+
+def _refused(study: Study, overrides: Mapping[str, Any], setup: Setup, error: ValueError) -> str:
+    """Say where the weights are named that are refused, which these are, and for which detector."""
+    place, text = study.place_of_weights(overrides.get("weights")), str(error)
+    assert setup.weights is not None
+    source, detector = setup.weights.source, study.named(overrides)["detector"]
+    whose = "" if source in text else f"weights {source} for {detector}: "
+    return f"{place}: {whose}{text}"
 
 
 def _same(study: Study, first: TrialSpec, second: TrialSpec) -> str:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from harness.config import knobs, library, yaml_source
 from harness.config.axes import Axis, Swept
 from harness.config.search import Racing, Search
-from harness.config.settings import Settings
+from harness.config.settings import Settings, first_of
 from harness.config.weights import Weights
 from harness.config.yaml_source import Source, StudyError
 from harness.study import fitting
@@ -102,7 +102,7 @@ def _resolved(source: Source) -> Study:
 
 def _explain(source: Source, error: ValidationError) -> str:
     """Say in one line what is wrong with the first key that is refused."""
-    first = error.errors()[0]
+    first = first_of(error)
     path = tuple(map(str, first["loc"]))
     place, *within = source.place(*path), path[:-1]
     if first["type"] == "extra_forbidden":

@@ -22,7 +22,7 @@ from harness.records.progress import OnProgress, ignore
 from harness.study import fitting
 from harness.study.study import Study
 
-Labels: TypeAlias = tuple[int | None, ...] | Literal["fresh"] | None
+Labels: TypeAlias = tuple[int | None, ...] | Literal["fresh", "auto", "by_name"] | None
 STAGES = ("backbone", "neck", "head")
 OF_CLASSES = "head"  # the stage that tells classes apart
 SHOWN = 8  # names in a message
@@ -40,7 +40,8 @@ class Start(Settings):
     parts: tuple[str, ...] | None = None
     """Stages that are taken; None for all."""
     labels: Labels = None
-    """Label in the weights of each class; None where they are the same."""
+    """Label in the weights of each class; None where they are the same, the study's word as long as
+    the weights are not at hand."""
     known: tuple[str, ...] | None = None
     """What the weights' labels mean; None where nothing tells."""
     shared: tuple[str, ...] | None = None
@@ -115,14 +116,20 @@ class Starts:
             )
         if found.path is None:
             told = f"not at hand yet; fetched from {found.url}"
-            return setup, start.model_copy(update={"labels": _word(given), "taken": told})
-        if start.parts is None or OF_CLASSES in start.parts:
+            labels = _word(given) if _has_classes(start) else None
+            return setup, start.model_copy(update={"labels": labels, "taken": told})
+        if _has_classes(start):
             known = self._known(found.path, found.digest, setup.detector)
             if start.evaluated and count:
                 setup = knobs.turn(setup, {"detector.num_classes": known.num_labels})
             matched = _matched(start, known, setup, dataset, choice)
             start = start.model_copy(update=matched._asdict())
         taken = self._taken(setup.detector, found.path, start)
+        if not taken.tensors:
+            raise StudyError(
+                f"weights {given.source}: nothing of them is taken, as all of it follows the number"
+                " of classes; take further parts, or leave the weights out"
+            )
         numbers = {"parameters": taken.parameters, "fresh_parameters": taken.fresh_parameters}
         return setup, start.model_copy(update={"taken": taken.text, **numbers})
 
@@ -133,7 +140,7 @@ class Starts:
         return self.known[key]
 
     def _taken(self, config: Any, path: Path, start: Start) -> Taken:
-        key = digest([repr(config), start.identity])
+        key = digest([repr(config), start.identity, start.evaluated])
         if key not in self.taken:
             self.taken[key] = _fill(config.build(), path, start)
         return self.taken[key]
@@ -220,6 +227,11 @@ def _recorded(source: Path, count: int) -> tuple[str, ...] | None:
 
 
 def _fill(detector: Detector, path: Path, start: Start) -> Taken:
+    if start.labels == "auto" or start.labels == "by_name":
+        raise WeightsError(
+            f"{start.weights.source}: was not at hand when the study was planned, so no class was"
+            " matched; it is now, so run the study again"
+        )
     labels = None if start.evaluated else start.labels
     return detector_weights.fill(detector, path, parts=start.parts, labels=labels)
 
@@ -231,9 +243,14 @@ def _parts(given: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return tuple(stage for stage in STAGES if stage in given)
 
 
+def _has_classes(start: Start) -> bool:
+    """Say whether what is taken tells classes apart."""
+    return start.parts is None or OF_CLASSES in start.parts
+
+
 def _word(given: Weights) -> Labels:
-    """Tell two ways to match classes apart as long as the weights are not at hand."""
-    return "fresh" if given.classes == "fresh" else None
+    """Tell ways to match classes apart as long as the weights are not at hand."""
+    return None if given.classes == "same" else given.classes
 
 
 class _Matched(NamedTuple):
@@ -255,7 +272,7 @@ def _matched(
     elif word == "same":
         if not start.evaluated:
             return _Matched(None, known.names, ())
-        found = classes.match(known, dataset.name, wanted, Choice(in_order=True))
+        found = _in_order(known, dataset, len(wanted))
     elif word == "fresh" and not start.evaluated:
         return _Matched("fresh", known.names, ())
     else:
@@ -275,6 +292,17 @@ def _matched(
         return _Matched(kept, known.names, found.notes, None if found.is_whole else tuple(shared))
     labels = _labels(found, known, setup.detector.num_classes)
     return _Matched(labels, known.names, found.notes)
+
+
+def _in_order(known: Known, dataset: DataSet, count: int) -> Matched:
+    """Take labels for the classes of a data set in its order, as `classes: same` says."""
+    if known.num_labels != count:
+        raise StudyError(
+            f"`classes: same`: {known.owner} tells {known.num_labels} classes apart, data set"
+            f" {dataset.name} has {count}; `classes: by_name` evaluates over those that both have"
+        )
+    said = f"classes are taken to be those of {dataset.name} in its order, as `classes: same` says"
+    return Matched(tuple(range(count)), (said,))
 
 
 def _labels(found: Matched, known: Known, num_classes: int) -> Labels:

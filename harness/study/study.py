@@ -12,11 +12,11 @@ from pydantic import Field, PrivateAttr, ValidationError
 import detectors
 from detectors.config import KnobError
 from harness.config import knobs, recipe
-from harness.config.axes import Axis, Swept
+from harness.config.axes import Axis, Swept, short
 from harness.config.knobs import Setup
 from harness.config.recipe import RecipeError
 from harness.config.search import Racing, Search
-from harness.config.settings import Settings
+from harness.config.settings import Settings, first_of
 from harness.config.weights import Weights
 from harness.config.yaml_source import Source, StudyError
 from harness.records import Name
@@ -191,6 +191,14 @@ class Study(Settings):
         found = self.place(*top, key, str(index))
         return self.place(*top, str(index)) if found == self.place(*top) else found
 
+    def place_of_weights(self, written: Any) -> str:
+        """Return the place of weights among the values of their axis, else of the study's own."""
+        axis = self.axes.get("weights")
+        known = [] if axis is None else [short(value) for value in values_of(axis)]
+        if short(written) in known:
+            return self.place_of("weights", known.index(short(written)))
+        return self.where("weights")
+
     def _axis(self, path: str) -> tuple[str, ...]:
         return ("search", "space", path) if self.search else ("sweep", path)
 
@@ -227,8 +235,14 @@ def as_weights(given: Any) -> Weights | None:
     try:
         return knobs.validate(Weights, given)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = first_of(error)
         path = ".".join(["weights", *map(str, first["loc"])])
+        if first["type"] == "extra_forbidden":
+            keys = [field.alias or name for name, field in Weights.model_fields.items()]
+            hint = knobs.nearest(str(first["loc"][-1]), keys)
+            raise KnobError(f"{path}: no such key{hint} There is {', '.join(keys)}.") from error
+        if first["type"] == "missing":
+            raise KnobError(f"{path} is missing") from error
         message = first["msg"].removeprefix("Value error, ")
         raise KnobError(f"{path}: {message}, got {first['input']!r}") from error
 

@@ -141,7 +141,7 @@ def prepare(folder: Path, spec: TrialSpec, epochs_before: int, out: Path, device
         raise StudyError(f"{kept}: no state that training goes on from; {_instead(folder)}")
     partial = trainings.partial_folder(out / trainings.OWN_SHELF, spec.training)
     target = partial / trainings.CHECKPOINT
-    if not (target / checkpoint.FILE).is_file():  # else it was begun, and goes on from there
+    if checkpoint.read(target, wanted) is None:  # else it was begun, and goes on from there
         loader = {**state["loader"], "recipe": batches_digest(spec.recipe)}
         state |= {"identity": wanted, "loader": loader}
         checkpoint.write(state, target / checkpoint.FILE)

@@ -307,6 +307,22 @@ def test_values_that_contain_themselves_are_no_trap(tmp_path: Path) -> None:
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
 
+@pytest.mark.parametrize("memo", [False, True])
+def test_numbers_that_all_collide_are_not_kept(tmp_path: Path, memo: bool) -> None:
+    """Each of them has the hash of all others, so that a dict of them takes the square of time."""
+    numbers = [str((2**61 - 1) * k).encode() for k in range(1, 100_000)]
+    if memo:
+        content = b"}" + b"".join(b"p" + number + b"\n" for number in numbers) + b"."
+    else:
+        content = b"}(" + b"".join(b"L" + number + b"L\nN" for number in numbers) + b"u."
+    file = archive(tmp_path / "file.pth", b"\x80\x02" + content)
+    if memo:
+        with pytest.raises(WeightsError, match="notes more values than any has"):
+            read(file)
+    else:
+        assert read(file) == {}
+
+
 def test_compressed_records_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as opened:
         opened.writestr("x/data.pkl", bytes(10_000_000))

@@ -276,10 +276,22 @@ def test_bad_input_is_refused_before_anything_is_written(
         "--score": (model, photographs, "--score", "2", *to),
         "--out": (model, photographs),
         "no.pth: no such file": ("tests.toy:TOY", photographs, "--weights", "no.pth", *to),
+        f"{pets}: a folder without config.json; name one that train left":
+            (pets, photographs, *to),
+        "IMAGE is empty": (model, "", *to),
+        "~nobody.jpg: no such file or folder": (model, "~nobody.jpg", *to),
+        f"{'n' * 300}: no such file": (model, "n" * 300, *to),
+        f"{'n' * 300}.pth: cannot be read: File name too long":
+            ("tests.toy:TOY", photographs, "--weights", f"{'n' * 300}.pth", *to),
+        f"weights {model} for tests.toys:OTHER: backbone.0.weight":
+            (model, photographs, "--against", "tests.toys:OTHER", "--against-weights", model, *to),
     }  # fmt: skip
     for part, arguments in cases.items():
         assert part in refusal(capfd, detbench("predict", *arguments))
         assert not out.exists()
+    long = tmp_path / ("n" * 300)
+    said = refusal(capfd, detbench("predict", model, photographs, "--out", long))
+    assert "File name too long; name a new folder with --out" in said
 
 
 def test_nothing_is_written_over(

@@ -178,6 +178,25 @@ def test_more_epochs_are_those_of_a_longer_training(
     assert len(record.read(tmp_path / "more").curves) == 5
 
 
+def test_more_epochs_do_not_begin_from_nothing_where_their_state_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(self: loop.Loop, row: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    assert trained("--out", "short", CONSTANT) == 0
+    more = ("train", "--resume", "short", "--epochs", 4, "--device", "cpu", "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "end_epoch", interrupt)
+        assert detbench(*more) == 130
+    (state,) = (tmp_path / "short-4-epochs").rglob("checkpoint.pt")
+    state.write_bytes(state.read_bytes()[:1000])
+    capfd.readouterr()
+    assert detbench(*more) == 0
+    told = json.loads(capfd.readouterr().out)["details"]["training"]["details"]
+    assert (told["resumed"], told["deviations"]) == (1, [])
+
+
 @pytest.mark.parametrize(
     ("knobs", "reason"),
     [

@@ -14,6 +14,10 @@ from tests.harness.released.serving import Site
 NAMES = ["rtmdet_s/coco", "rtmdet_s/imagenet", "rtdetr_r18/coco"]
 
 
+def content(name: str) -> bytes:
+    return b"\0" + name.encode()
+
+
 @pytest.fixture
 def served(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Serve two of three releases."""
@@ -22,7 +26,7 @@ def served(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
         catalogue.Entry(name, releases[name], cache.place(releases[name].url)) for name in NAMES
     ]
     monkeypatch.setattr(catalogue, "entries", lambda: entries)
-    site.files = {f"/{name}.pth": name.encode() for name in NAMES[:2]}
+    site.files = {f"/{name}.pth": content(name) for name in NAMES[:2]}
     return site
 
 
@@ -39,7 +43,7 @@ def test_what_was_got_is_listed_as_here(served: Site, capsys: pytest.CaptureFixt
     assert [row["here"] for row in found.values()] == [True, True, False]
     for name in NAMES[:2]:
         file = Path(str(found[name]["file"]))
-        assert file.read_bytes() == name.encode()
+        assert file.read_bytes() == content(name)
         assert f"{name}: {file}" in out
     assert len(served.asked) == 2
 

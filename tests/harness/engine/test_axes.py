@@ -123,7 +123,9 @@ def test_weights_that_know_some_classes_are_evaluated_over_those(tmp_path: Path)
     assert found.caveats["mAP"].startswith(f"over {len(classes)} of the data set's 6 classes")
 
 
-def test_a_study_starts_from_weights_by_an_option(tmp_path: Path) -> None:
+def test_a_study_starts_from_weights_by_an_option(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     weights.save(OTHER.build(), tmp_path / "w", BOTH[1], None)
     fixed = {**FIXED, "detector.width": 12}
     one = {"recipe.lr": [0.01]}
@@ -131,6 +133,9 @@ def test_a_study_starts_from_weights_by_an_option(tmp_path: Path) -> None:
     (fresh,) = run("--no-tracking", "--no-report")
     records = run("--no-tracking", "--no-report", "--weights", "w")
     (started,) = [item for item in records if item.trial != fresh.trial]
+    (planned,) = said(capfd, "check", "toy.yaml", "--weights", "w", "--no-probe")
+    assert [row["trial"] for row in planned["trials"]] == [started.trial]
+    assert said(capfd, "status", "toy.yaml", "--weights", "w")["counts"]["done"] == 1
     assert started.details["start"]["labels"] == "fresh"
     assert started.config["weights.from"] == "w"
     assert started.details["training"]["training"] != fresh.details["training"]["training"]

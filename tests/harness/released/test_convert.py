@@ -220,6 +220,20 @@ def test_names_for_other_numbers_of_classes_are_refused(graph: Path, tmp_path: P
         convert(graph, PLACE, PLAIN, tmp_path / "out", ["person"])
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [("", "a name is empty"), ("a,,c", "a name is empty"), ("a,b,a", "a stands twice")],
+)
+def test_labels_have_names_of_their_own(
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], names: str, message: str
+) -> None:
+    out = tmp_path / "out"
+    given = ["--detector", PLACE, "--out", str(out), "--classes", names]
+    assert cli.main(["weights", "convert", str(graph), *given]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_graph_in_place_of_weights_names_the_command(graph: Path) -> None:
     with pytest.raises(WeightsError, match="detbench weights convert"):
         detectors.create(PLAIN, weights=graph)

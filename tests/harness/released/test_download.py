@@ -1,6 +1,7 @@
 """A released file comes whole and right, or not at all, whatever the server does."""
 
 import hashlib
+import io
 import os
 import resource
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from detectors import Release
 from detectors.interface import WeightsError
@@ -168,6 +170,63 @@ def test_a_web_page_is_no_file(site: Site, kind: str, sha256: str | None) -> Non
     assert item.url in one_line(error)
     assert not cache.place(item.url).exists()
     assert fetch(item) == SHA256
+
+
+def zipped() -> bytes:
+    stream = io.BytesIO()
+    torch.save({"weight": torch.zeros(1000)}, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"error": "log in"}', "is a text and no weights"),
+        (b"", "is empty"),
+        (b" " * 300 + b"<!doctype html>", "is a web page and no weights"),
+        (zipped()[:1000], "is cut short"),
+    ],
+)
+def test_what_can_be_no_weights_is_not_what_later_files_are_held_to(
+    site: Site, content: bytes, message: str, by_hand: bool
+) -> None:
+    item = release(site, None)
+    file = cache.place(item.url)
+    if by_hand:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+        with pytest.raises(WeightsError, match=f"{message}; remove it"):
+            download.get(item, file)
+        file.unlink()
+    else:
+        site.answers = [lambda handler, _: (handler.begin(200, len(content)),
+                                            handler.wfile.write(content))]  # fmt: skip
+        with pytest.raises(WeightsError, match="no weights|is empty|is cut short|a web page"):
+            fetch(item)
+        assert not file.exists()
+    assert not cache.note_of(file).exists()
+    site.files[PATH] = zipped()
+    assert download.get(item, file) == hashlib.sha256(zipped()).hexdigest()
+
+
+def test_a_mirror_that_is_no_address_is_one_line(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETBENCH_MIRROR", "http://[mirror/")
+    with pytest.raises(WeightsError, match=r"\$DETBENCH_MIRROR: names no address") as error:
+        fetch(release(site))
+    one_line(error)
+
+
+def test_a_cache_of_an_impossible_name_is_one_line(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DETBENCH_CACHE", str(tmp_path / ("n" * 300)))
+    item = release(site)
+    with pytest.raises(WeightsError, match=r"name another folder in \$DETBENCH_CACHE") as error:
+        download.get(item, cache.place(item.url))
+    one_line(error)
 
 
 def test_a_redirect_is_followed_and_ranges_with_it(site: Site) -> None:

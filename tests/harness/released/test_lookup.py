@@ -17,7 +17,7 @@ from harness.released import cache, catalogue, find, lookup
 from tests.harness.released.serving import Site
 from tests.toy import TOY
 
-CONTENT = b"weights"
+CONTENT = b"\0weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 CASES = [(source, name) for source, table in RELEASES.items() for name in table]
 
@@ -135,7 +135,7 @@ def test_a_release_is_fetched_if_wanted_and_then_at_hand(
     assert steps
     assert find(tiny, "coco", fetch=False) == found
     assert len(site.asked) == 1
-    found.path.write_bytes(b"damaged")
+    found.path.write_bytes(b"\0damaged")
     with pytest.raises(WeightsError, match="is not the released file: .* that of its first use"):
         find(tiny, "coco", fetch=False)
 

@@ -126,8 +126,8 @@ def test_one_factor_turns_away_from_the_studys_own_detector(tmp_path: Path) -> N
         ),
         (
             {"sweep": {**FAMILIES, "recipe.lr": {"choices": [1.0]}}},
-            "recipe.lr:",
-            ["sweep.recipe.lr.values is missing"],
+            "choices:",
+            ["unknown key 'choices'; `sweep.recipe.lr` has when, values."],
         ),
         (
             {"sweep": {**FAMILIES, "recipe.lr": {"values": [1, 2], "when": {"detector": THREE}}}},

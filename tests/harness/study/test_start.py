@@ -7,7 +7,9 @@ import pytest
 
 from detectors import weights
 from detectors.config import override
+from detectors.interface import WeightsError
 from harness.study import StudyError, TrialSpec, expand, load
+from harness.study.start import take
 from tests.harness.studies import TOY as STUDY
 from tests.harness.studies import write
 from tests.toy import TOY
@@ -196,3 +198,148 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path, given: Any, said
     message = refused(tmp_path, given)
     assert message.split(": ")[0].isdigit()
     assert said in message
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"form": "A"}, "unknown key 'form'; did you mean from?"),
+        ({"from": "A", "parts": []}, "weights.parts: expected one at least"),
+        ("", "weights.from: expected a name"),
+        ("n" * 5000, "cannot be read: File name too long"),
+    ],
+)
+def test_wrong_spellings_are_told_in_words_of_the_study(
+    tmp_path: Path, given: Any, said: str
+) -> None:
+    assert said in refused(tmp_path, given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"from": "A", "part": ["head"]}, "weights.part: no such key; did you mean parts?"),
+        ({"parts": ["head"]}, "weights.from is missing"),
+    ],
+)
+def test_a_wrong_spelling_in_an_axis_is_told_as_outside(
+    tmp_path: Path, given: Any, said: str
+) -> None:
+    message = refused(tmp_path, None, sweep={"weights": [None, given]})
+    assert message.split(": ")[0] == str(line_of(tmp_path, next(iter(given))))
+    assert said in message
+
+
+def test_one_part_needs_no_list(tmp_path: Path, names: tuple[str, ...]) -> None:
+    source = saved(tmp_path / "w", names)
+    one, listed = (
+        specs(tmp_path, {"from": source, "parts": parts})[0] for parts in ("head", ["head"])
+    )
+    assert one.trial == listed.trial
+
+
+@pytest.mark.parametrize("knob", ["weights.from", "weights.parts"])
+def test_weights_are_no_knobs(tmp_path: Path, names: tuple[str, ...], knob: str) -> None:
+    source = saved(tmp_path / "w", names)
+    message = refused(tmp_path, source, sweep={knob: ["x", "y"]})
+    assert f"{knob}: no knob; weights are named as a whole, by `weights:`" in message
+
+
+def test_what_does_not_fit_is_named_with_its_line_and_its_detector(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    good, wide = saved(tmp_path / "good", names), saved(tmp_path / "wide", names, width=12)
+    message = refused(tmp_path, None, sweep={"weights": [good, wide]})
+    place, text = message.split(": ", 1)
+    assert place == str(line_of(tmp_path, "/wide"))
+    assert text.startswith(f"weights {wide} for tests.toy:TOY: backbone.0.weight: ")
+
+
+def test_weights_of_which_nothing_is_taken_are_refused(tmp_path: Path) -> None:
+    source = {"from": saved(tmp_path / "w", ("cat", "dog")), "parts": ["head"]}
+    assert f"weights {source['from']}: nothing of them is taken" in refused(tmp_path, source)
+
+
+def test_a_home_folder_may_be_written_short(
+    tmp_path: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = specs(tmp_path, saved(tmp_path / "w", names))[0]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert specs(tmp_path, "~/w")[0].trial == whole.trial
+
+
+@pytest.mark.parametrize("given", [None, "backbone", "head"])
+def test_nothing_is_frozen_that_weights_do_not_give(
+    tmp_path: Path, names: tuple[str, ...], given: str | None
+) -> None:
+    source = saved(tmp_path / "w", names)
+    frozen = {**STUDY["set"], "recipe.frozen": ["backbone" if given != "backbone" else "head"]}
+    parts = None if given is None else {"from": source, "parts": [given]}
+    message = refused(tmp_path, parts, set=frozen)
+    assert message.split(": ")[0] == str(line_of(tmp_path, "recipe.frozen"))
+    assert "comes from no weights" in message
+    assert start(specs(tmp_path, source, set=frozen)[0]).labels is None
+
+
+@pytest.mark.parametrize("classes", ["auto", "by_name", "fresh"])
+def test_rows_of_classes_that_start_anew_are_not_frozen(
+    tmp_path: Path, names: tuple[str, ...], classes: str
+) -> None:
+    frozen = {**STUDY["set"], "recipe.frozen": ["head"]}
+    source = saved(tmp_path / "w", (*names[:5], "cat"))
+    message = refused(tmp_path, {"from": source, "classes": classes}, set=frozen)
+    assert "head tells classes apart, and some start anew here" in message
+    assert specs(tmp_path, {"from": source, "classes": "same"}, set=frozen)
+
+
+def test_weights_taken_by_two_recipes_are_told_for_each(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    given = {"from": saved(tmp_path / "w", (*names[:5], "cat")), "classes": "by_name"}
+    fixed = {k: v for k, v in STUDY["set"].items() if not k.startswith("recipe.")}
+    evaluated, trained = specs(
+        tmp_path, given, recipe=None, set=fixed, sweep={"recipe": [None, "smoke"]}
+    )
+    assert start(evaluated).taken == "taken: backbone, head"
+    assert "without rows for 1 of 6 classes" in start(trained).taken
+
+
+def test_ways_to_match_classes_differ_before_the_weights_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETBENCH_CACHE", str(tmp_path / "cache"))
+    changes = {"detector": "rtmdet_tiny", "measure": ["complexity"]}
+    for source, count in {"coco": 4, "imagenet": 1}.items():
+        trials = set()
+        for word in ("auto", "by_name", "fresh", "same"):
+            sweep = {"detector.input.size": [[64, 64]]}
+            given = {"from": source, "classes": word}
+            trials.add(specs(tmp_path, given, sweep=sweep, **changes)[0].trial)
+        assert len(trials) == count, source
+
+
+def test_classes_that_were_never_matched_are_not_taken_in_their_order(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    (spec,) = specs(tmp_path, saved(tmp_path / "w", names[::-1]))
+    planned = start(spec).model_copy(update={"labels": "auto"})  # as before it was fetched
+    with pytest.raises(WeightsError, match="was not at hand when the study was planned"):
+        take(override(TOY, {"num_classes": 6}).build(), planned)
+
+
+def test_a_condition_without_values_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    sweep = {
+        "weights": [None, saved(tmp_path / "w", names)],
+        "detector.width": {"values": [8], "when": {"weights": []}},
+    }
+    assert "when.weights: expected one at least" in refused(tmp_path, None, sweep=sweep)
+
+
+def test_classes_that_are_the_same_are_evaluated_in_the_words_of_the_study(tmp_path: Path) -> None:
+    fixed = {k: v for k, v in STUDY["set"].items() if not k.startswith("recipe.")}
+    six, two = saved(tmp_path / "six", None), saved(tmp_path / "two", ("a", "b"))
+    given = {"from": six, "classes": "same"}
+    (note,) = start(specs(tmp_path, given, recipe=None, set=fixed)[0]).notes
+    assert note.endswith("in its order, as `classes: same` says")
+    message = refused(tmp_path, {"from": two, "classes": "same"}, recipe=None, set=fixed)
+    assert f"`classes: same`: {two} tells 2 classes apart, data set shapes has 6" in message
