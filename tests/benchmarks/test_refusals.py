@@ -54,4 +54,4 @@ def test_refusal(benchmark: Any, tmp_path: Path, line: str) -> None:
 def test_check(benchmark: Any, tmp_path: Path) -> None:
     """Every trial is built, without memory; nothing is trained to see how long it takes."""
     line = "check quickstart --no-probe --device cpu"
-    assert benchmark.pedantic(started, (tmp_path, line), rounds=3, warmup_rounds=1) == 0
+    assert benchmark.pedantic(started, (tmp_path, line), rounds=2, warmup_rounds=1) == 0
