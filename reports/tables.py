@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records import Record, latencies, origins
+from harness.records import Record, latencies, learning, origins
 from harness.records.turns import timed_against
 from reports import protocols
 from reports.against import RATIO, Verdicts, as_shown, differences
@@ -172,7 +172,8 @@ def trial_rows(
     knob; the metrics by their names in `Record`; candidates_before_nms, candidates_after_nms;
     against the reference trial: mAP_delta (points), params_delta, macs_delta (%),
     latency_ratio with _low and _high, and latency_tie (the interval contains 1);
-    latency_rough and other_code (why a latency is not ranked, and by what a result is out of date).
+    latency_rough and other_code (why a latency is not ranked, and by what a result is out of date);
+    learnt_nothing (how it shows, and what to try).
 
     A row's latency and its ratio are of one measurement: where a trial was timed in turns with the
     reference trial, `latency_ms` is that one's times the ratio, and `latency_own_ms` what it took
@@ -197,6 +198,7 @@ def trial_rows(
         | {key: candidates(record).get(key) for key in CANDIDATES}
         | differences(record, first, verdicts)
         | {"latency_rough": latencies.rough(record), "other_code": origins.stale(record)}
+        | {"learnt_nothing": learning.learnt_nothing(record)}
         for number, record in enumerate(shown, 1)
     ]
 

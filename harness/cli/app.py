@@ -175,7 +175,8 @@ def check(
     out: Out = Path("runs"),
     device: Device = None,
     probe: Annotated[
-        bool, typer.Option(help="Train for some seconds, to tell hours where no record does.")
+        bool,
+        typer.Option(help="Once nothing is refused, train some seconds if no record here tells."),
     ] = True,
     as_json: Json = False,
 ) -> int:

@@ -12,7 +12,7 @@ from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
 from harness.config.axes import short
-from harness.machine import environment
+from harness.machine import arithmetic, environment
 from harness.study import Study, StudyError
 from harness.study.specification import TrialSpec
 from harness.study.study import NAMED
@@ -107,9 +107,19 @@ def summary(study: Study, planned: Sequence[Planned], options: Options) -> dict[
         "training_macs": sum(item.training_macs for item in left),
         "training_seconds": cost.seconds,
         "latency_seconds": plan.latency_seconds(planned),
+        "other_seconds": plan.other_seconds(planned),
         "basis": cost.basis,
+        "slow_arithmetic": _slow(planned, options.device),
         "disk": plan.disk(planned, options.out)._asdict(),
     }
+
+
+def _slow(planned: Sequence[Planned], device: str) -> list[str]:
+    """Say which arithmetic that trials ask for is slower than float32; each once."""
+    asked = {
+        pair: None for item in planned if not item.stands for pair in item.spec.arithmetic.items()
+    }
+    return list(filter(None, (arithmetic.warning(*pair, device) for pair in asked)))
 
 
 def _weights(specs: Iterable[TrialSpec]) -> list[str]:
@@ -120,17 +130,15 @@ def _weights(specs: Iterable[TrialSpec]) -> list[str]:
 
 def _cost(planned: Sequence[Planned], options: Options) -> Cost:
     """Estimate from what was recorded here; failing that, from a probe."""
-    cost = plan.cost(planned, options.out, environment.capture(options.device))
+    machine = environment.capture(options.device)
+    cost = plan.cost(planned, options.out, machine)
     if cost.seconds is not None or not options.probe:
         return cost
-    left = plan.trainings_left(planned)
-    found = probe(left, options.device)
+    console.stderr().print("no record of this machine tells a pace: trying some training steps")
+    found = probe(plan.trainings_left(planned), options.device)
     if not isinstance(found, Probe):
         return Cost(None, found)
-    pace = f"{found.images_per_second:.3g} images a second"
-    basis = f"{found.name} took {found.steps} steps at {pace} on {options.device}, scaled by MACs"
-    work = sum(item.training_macs + item.validation_macs for item in left)
-    return Cost(work / found.macs_per_second, basis)
+    return plan.cost(planned, options.out, machine, found.paces)._replace(basis=found.basis)
 
 
 def _row(item: Planned, left: Sequence[Planned]) -> dict[str, Any]:
@@ -196,6 +204,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"an epoch, {found['steps']} steps",
         f"training: {found['training_macs']:.3g} MACs (forward, and twice that backward)",
         f"time: {_time(found)}",
+        *(f"slow: {text}" for text in found["slow_arithmetic"]),
         *stale.lines(found["out_of_date"]),
         *found["other_versions"],
         f"disk: {_disk(found['disk'])}\n",
@@ -207,14 +216,21 @@ def _count(number: int, thing: str) -> str:
 
 
 def _time(found: Mapping[str, Any]) -> str:
-    """Say how long the trainings that are left will take, and how that is known."""
+    """Say how long what is left will take, of what that is made up, and how it is known."""
     seconds, basis = found["training_seconds"], str(found["basis"])
-    measuring = found["latency_seconds"]
-    timing = f"; at most {console.clock(measuring)} more for latency" if measuring else ""
+    measuring, other = found["latency_seconds"], found["other_seconds"]
+    parts = [f"at most {console.clock(measuring)} for latency"] if measuring else []
+    parts += [f"{console.clock(other)} to load and write"] if other else []
     if seconds is None:
-        return f"{basis}{timing}"
-    trained = f"about {console.clock(seconds)} of training one after the other on this machine"
-    return f"{trained} ({basis}){timing}" if seconds else f"{basis}{timing}"
+        return "; ".join([basis, *parts])
+    if seconds:
+        parts.insert(0, f"{console.clock(seconds)} of training and validation, {basis}")
+    else:
+        parts.insert(0, basis)
+    whole = seconds + measuring + other
+    if not whole:
+        return basis
+    return f"about {console.clock(whole)}, one trial after the other: {'; '.join(parts)}"
 
 
 def _disk(held: Mapping[str, int]) -> str:

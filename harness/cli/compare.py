@@ -13,7 +13,8 @@ from harness.analysis.compare import Comparison, classes, runs
 from harness.analysis.compare.differences import Difference
 from harness.analysis.compare.runs import CompareError, Run
 from harness.cli import console
-from harness.cli.console import Board, print_json
+from harness.cli.board import Board
+from harness.cli.console import print_json
 from harness.config import knobs
 from harness.data import DataSet, Split
 from harness.records import Record

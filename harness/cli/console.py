@@ -1,38 +1,21 @@
-"""What the terminal shows: a line a trial while it runs, and tables of results."""
+"""What the terminal shows: tables of results, and values as they stand in lines."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO, cast
 
-from rich.console import Console, JustifyMethod
-from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from harness.cli.plain import PlainConsole
 from harness.cli.streams import Careless
 from harness.cli.text import visible
-from harness.config.recipe import Recipe
-from harness.records import latencies
-from harness.records.progress import OnProgress
-from harness.records.progress import Progress as Step
 
-if TYPE_CHECKING:
-    from harness.engine.events import Event  # imports torch, which is slow
-
-SECONDS_BETWEEN_LINES = 15.0
 DASH = "-"
-_NOTHING = Step("", 0, 1, {})
-NUMERIC = ("epoch", "loss", "mAP", "ETA")
 
 
 def stdout() -> PlainConsole:
@@ -50,163 +33,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, default=str))
 
 
-class Board:
-    """One row a running trial: live on a terminal, else a line printed now and then."""
-
-    def __init__(self, console: Console, total: int = 1) -> None:
-        self.console, self.total = console, total
-        self.states: Counter[str] = Counter()
-        self.rows: dict[str, _Row] = {}
-        self.live = Live(
-            console=console, transient=True, refresh_per_second=4, get_renderable=self.table
-        )
-
-    def __enter__(self) -> Board:
-        """Begin to draw."""
-        if self.console.is_terminal:
-            self.live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the table away."""
-        self.live.stop()
-
-    def say(self, text: str) -> None:
-        """Print a line above the table."""
-        self.console.print(text)
-
-    def handle(self, event: Event) -> None:
-        """Show what happened to a trial of a study."""
-        spec, result = event.spec, event.record
-        if event.kind == "started" and spec is not None:
-            self.begin(spec.trial, spec.title, spec.recipe)
-        elif event.kind == "progress" and event.progress is not None:
-            self.update(event.trial, event.progress)
-        elif event.kind == "taken_over" and spec is not None:
-            self.end(event.trial)
-            self.say(f"{spec.title}: another process has taken it over")
-        elif event.failure is not None and spec is not None:
-            self.end(event.trial)
-            self.say(f"{spec.title}: {event.failure.cause}, to be tried again")
-        elif result is not None:
-            self.end(event.trial)
-            self.states[result.state] += 1
-            outcome = "stands already" if event.kind == "skipped" else _outcome(result)
-            title = f"{result.name} (seed {result.seed})"
-            number = self.states.total()
-            self.say(f"[{number}/{max(number, self.total)}] {title}: {outcome}")
-
-    def begin(self, key: str, title: str, recipe: Recipe | None) -> None:
-        """Add the row of something that begins."""
-        self.rows[key] = _Row(title, recipe)
-
-    def update(self, key: str, step: Step) -> None:
-        """Show how far it is."""
-        row = self.rows[key]
-        due = row.take(step)
-        if due and not self.console.is_terminal:
-            shown = (row.step.phase, row.epoch, row.loss, row.accuracy, row.left)
-            self.say(f"{row.title}: {'  '.join(text for text in shown if text)}")
-
-    def end(self, key: str) -> None:
-        """Take its row away."""
-        self.rows.pop(key, None)
-
-    @contextmanager
-    def row(self, title: str) -> Iterator[OnProgress]:
-        """Show something that is no trial, as long as it lasts."""
-        self.begin(title, title, None)
-        try:
-            yield partial(self.update, title)
-        finally:
-            self.end(title)
-
-    def table(self) -> Table:
-        """Lay out what runs; the last line counts the trials that are over."""
-        result = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("trial", "state", "", "epoch", "loss", "mAP", "ETA"):
-            result.add_column(heading, justify="right" if heading in NUMERIC else "left")
-        for row in self.rows.values():
-            done, total = row.step.done, max(row.step.total, 1)
-            bar = ProgressBar(total, done, width=20)
-            cells = (row.epoch, row.loss, row.accuracy, row.left)
-            numbers = (Text(text.rpartition(" ")[2]) for text in cells)
-            result.add_row(_text(row.title), _text(row.step.phase), bar, *numbers)
-        if self.states:
-            over = ", ".join(f"{count} {state}" for state, count in self.states.items())
-            result.add_row(Text(f"{over} of {self.total}", style="dim"))
-        return result
-
-
-class _Row:
-    """What is shown of one trial."""
-
-    def __init__(self, title: str, recipe: Recipe | None) -> None:
-        self.title, self.epochs = title, recipe.epochs if recipe else None
-        self.step: Step = _NOTHING
-        self.since, self.printed = 0.0, 0.0
-
-    def take(self, step: Step) -> bool:
-        """Note a step; say whether to print a line: at every phase, and after a while."""
-        now = time.monotonic()
-        if step.phase != self.step.phase:
-            self.since, self.printed = now, 0.0
-        self.step = step
-        due = not self.printed or now - self.printed >= SECONDS_BETWEEN_LINES
-        self.printed = now if due else self.printed
-        return due
-
-    @property
-    def epoch(self) -> str:
-        """Say which epoch of the training is under way."""
-        if self.step.phase != "train" or not self.epochs:
-            return ""
-        epoch = max(self.step.done - 1, 0) * self.epochs // max(self.step.total, 1) + 1
-        return f"epoch {epoch}/{self.epochs}"
-
-    @property
-    def loss(self) -> str:
-        """Say what the loss is."""
-        return self._value("loss")
-
-    @property
-    def accuracy(self) -> str:
-        """Say the best mAP so far."""
-        return self._value("mAP")
-
-    def _value(self, key: str) -> str:
-        return f"{key} {self.step.values[key]:.3f}" if key in self.step.values else ""
-
-    @property
-    def left(self) -> str:
-        """Say how long the phase will take yet, as it says itself or as it went so far."""
-        step = self.step
-        found = step.values.get("eta_s")
-        if found is None and step.done:
-            found = (time.monotonic() - self.since) / step.done * (step.total - step.done)
-        return "" if found is None else f"ETA {clock(found)}"
-
-
 def clock(seconds: float) -> str:
     """Write a duration as h:mm:ss or m:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _outcome(record: Any) -> str:
-    if record.failure is not None:
-        return f"failed ({record.failure.cause}): {record.failure.message}"
-    spent = record.timings["finished"] - record.timings["started"]
-    found = [f"mAP {record.metrics['mAP']:.3f}"] if "mAP" in record.metrics else []
-    figure = latency(record.metrics, rough=latencies.rough(record) is not None, digits=2)
-    found += [f"latency_ms {figure}"] if figure is not None else []
-    return ", ".join([f"done in {clock(spent)}", *found])
 
 
 def latency(figures: Mapping[str, Any], *, rough: bool = False, digits: int = 3) -> str | None:
@@ -240,11 +71,11 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], title: 
         justify: JustifyMethod = "right" if numeric else "left"
         result.add_column(visible(heading), justify=justify, overflow="fold")
     for row in rows:
-        result.add_row(*(_text(_cell(key, row.get(key))) for key in columns))
+        result.add_row(*(plain_text(_cell(key, row.get(key))) for key in columns))
     return result
 
 
-def _text(text: str) -> Text:
+def plain_text(text: str) -> Text:
     """Return text for a table, spelled out before the widths of its columns are known."""
     return Text(visible(text))
 
@@ -273,6 +104,13 @@ METRICS = {
 
 
 OLD = " (other code)"
+NOTHING = " !"
+REMARKS = {
+    "latency_rough": "~ rough, not ranked",
+    "other_code": "other code",
+    "learnt_nothing": "! learnt nothing",
+}
+"""Key of a row: how the line below the table begins that says why it is there."""
 
 
 def _marked(key: str, row: Mapping[str, Any]) -> str | None:
@@ -283,9 +121,9 @@ def _marked(key: str, row: Mapping[str, Any]) -> str | None:
 
 
 def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say below a table which of its rows are rough or out of date, and why; equal reasons once."""
+    """Say below a table which of its rows are not to be trusted, and why; equal reasons once."""
     found = []
-    for key, lead in (("latency_rough", "~ rough, not ranked"), ("other_code", "other code")):
+    for key, lead in REMARKS.items():
         about: dict[str, list[str]] = {}
         for row in rows:
             if row.get(key):
@@ -306,6 +144,7 @@ def trials(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
             **row,
             "name": (row["name"] or row["detector"]) + (OLD if row.get("other_code") else ""),
             "latency_ms": latency(row, rough=row.get("latency_rough") is not None),
+            "mAP": _cell("mAP", row.get("mAP")) + (NOTHING if row.get("learnt_nothing") else ""),
             "nms_ms": _marked("nms_ms", row),
             "difference": difference(row),
             "state": row["state"] if row["state"] == "done" else f"{row['state']}: {row['cause']}",

@@ -12,7 +12,8 @@ from detectors.config import flatten
 from detectors.interface import Detector
 from harness import study as studies
 from harness.cli import console
-from harness.cli.console import Board, print_json
+from harness.cli.board import Board
+from harness.cli.console import print_json
 from harness.cli.named import configured, trusted_names
 from harness.machine import locks
 from harness.measure import complexity

@@ -9,7 +9,8 @@ from typing import Any
 from harness import study as studies
 from harness.analysis.frontier import NMS_GRID, Frontier, FrontierError, Row, measure, plan
 from harness.cli import console
-from harness.cli.console import Board, print_json
+from harness.cli.board import Board
+from harness.cli.console import print_json
 from harness.cli.models import is_trained, opened, over, place
 from harness.config import knobs
 from harness.data import fingerprint

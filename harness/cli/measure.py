@@ -11,10 +11,10 @@ from harness import data
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import created, one_line, place, weights_of
+from harness.cli.models import created, note, one_line, place, weights_of
 from harness.cli.named import configured, named_runtimes, trusted_names
 from harness.config.knobs import Setup
-from harness.machine import environment, locks
+from harness.machine import arithmetic, environment, locks
 from harness.measure import complexity, latency
 from harness.measure.complexity import Complexity
 from harness.measure.latency import Subject, Timing, samples
@@ -80,6 +80,8 @@ def measure(
         for name, item in subjects.items()
         for runtime in by
     }
+    told = arithmetic.warning("latency.precision", setups[0].latency.precision, device)
+    note(console.stderr(), [told] if told else [])
     with one_line("measure", None) as on_progress:
         timings = latency.measure(
             subjects, dataset.split, setups[0].latency, device=device, on_progress=on_progress

@@ -16,7 +16,7 @@ from detectors.interface import Detector, WeightsError
 from harness import data, released
 from harness import study as studies
 from harness.cli import console
-from harness.cli.console import Board
+from harness.cli.board import Board
 from harness.cli.named import configured, is_saved, trusted_names
 from harness.config import knobs
 from harness.config.knobs import Setup

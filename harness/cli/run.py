@@ -12,7 +12,9 @@ from pathlib import Path
 
 from harness import study as studies
 from harness.cli import console, verdicts, versions
-from harness.cli.console import Board, print_json
+from harness.cli.board import Board
+from harness.cli.console import print_json
+from harness.cli.forecast import Forecast
 from harness.cli.models import get_weights
 from harness.cli.report import goal_of
 from harness.config.secrets import masked
@@ -26,8 +28,9 @@ from harness.engine.ray import RayExecutor
 from harness.records import record, snapshot
 from harness.records.snapshot import Snapshot
 from harness.study import Study, StudyError
+from harness.study.specification import TrialSpec
 from harness.tracking import Outbox, Tracker, is_logged
-from harness.trials import stale
+from harness.trials import plan, stale
 
 PAGE = "report.html"
 
@@ -61,7 +64,7 @@ def run(
     todo = _renewed(agenda.of(study), options)
     folder = options.out / study.name
     todo = _only(todo, options.only)
-    with Board(console.stderr(), todo.total) as board:
+    with Board(console.stderr(), todo.total, _forecast(todo, options)) as board:
         if options.remeasure:
             summary = ending.finished(todo, folder)
         else:
@@ -71,6 +74,20 @@ def run(
     _show(study, summary, folder, page, as_json=as_json)
     _hint(summary)
     return 1 if summary.failed or summary.halted else 0
+
+
+def _forecast(todo: Agenda, options: Options) -> Forecast:
+    """Prepare to say how long the study will take yet."""
+
+    def operations(specs: Sequence[TrialSpec]) -> dict[str, float]:
+        try:
+            planned = plan.plan(specs, options.out)
+        except StudyError:  # a trial that cannot be built says so itself
+            return {}
+        return {item.spec.trial: float(item.trained_macs) for item in planned}
+
+    slots = len(options.devices) if options.cluster is None else options.workers or 1
+    return Forecast(todo.specs, todo.total, slots, operations)
 
 
 def _run(study: Study, todo: Agenda, options: Options, board: Board) -> Summary:

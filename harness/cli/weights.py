@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from detectors import WeightsError
 from harness.cli import console
-from harness.cli.console import Board, print_json
+from harness.cli.board import Board
+from harness.cli.console import print_json
 from harness.cli.text import say
 from harness.released import cache, catalogue, download
 from harness.released.catalogue import Entry

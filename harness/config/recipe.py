@@ -91,8 +91,10 @@ class Recipe(Settings):
     """Whether images and weights lie in memory channel by channel, which many GPUs prefer."""
     validate_every: PositiveInt = 10
     """Epochs between two evaluations on the validation split; the last epoch always is."""
-    workers: int = Field(default=2, ge=0)
-    """Processes that load images."""
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Processes that load images; 0 for the one that trains. `auto` follows the cores: on a CPU one
+    for every four threads of the operators, so none on two cores, where they would only disturb
+    those; on a GPU all cores but the one that drives it. At most 8. Changes no result."""
     checkpoint_minutes: PositiveFloat = 10.0
     """Time between two checkpoints within an epoch; there is one at the end of each, too."""
     cache_bytes: int = Field(default=1 << 31, ge=0)

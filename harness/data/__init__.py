@@ -19,7 +19,14 @@ from harness.data.check import Finding, Report, check
 from harness.data.classes import one_table
 from harness.data.coco import read_annotations, read_split
 from harness.data.dataset import Category, DataSet, Image, OneSplit, Split, describe
-from harness.data.loader import TrainLoader, ValLoader, train_loader, val_loader
+from harness.data.loader import (
+    TrainLoader,
+    ValLoader,
+    Workers,
+    loading_processes,
+    train_loader,
+    val_loader,
+)
 from harness.data.resize import normalize, to_original
 
 __all__ = [
@@ -36,11 +43,13 @@ __all__ = [
     "Split",
     "TrainLoader",
     "ValLoader",
+    "Workers",
     "cache_dir",
     "check",
     "describe",
     "load",
     "load_split",
+    "loading_processes",
     "normalize",
     "open_split",
     "to_original",

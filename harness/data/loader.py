@@ -6,10 +6,11 @@ generator seeded by (seed, epoch, position, index).
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import torch
@@ -24,10 +25,13 @@ from harness.data.caches import LANES, Dealer, Key, Plan
 from harness.data.dataset import Split
 from harness.data.maker import Maker
 from harness.data.store import Store
-from harness.machine.procfs import usable_cores
+from harness.machine.procfs import quota_cores, usable_cores
 from harness.records import digest
 
 ROOM = 3  # times the pictures that MixUp's caches hold; what else is there is for photographs
+THREADS_A_LOADER = 4  # of operators on a CPU, for each process that loads beside them
+MOST_LOADERS = 8  # that `auto` takes
+Workers = int | Literal["auto"]
 
 
 class TrainLoader:
@@ -49,7 +53,8 @@ class TrainLoader:
         self._keys = _Keys(Dealer(len(split), input.size, recipe, seed), rank, world)
         self._photographs, self._pictures = _stores(split, input, recipe)
         maker = Maker(split, input, recipe, seed, self._photographs, self._pictures)
-        self._loader = _loader(maker, self._keys, recipe.workers, persistent=True)
+        workers = loading_processes(recipe.workers)
+        self._loader = _loader(maker, self._keys, workers, persistent=True)
         self._identity = {
             "images": len(split),
             "seed": seed,
@@ -122,12 +127,12 @@ class TrainLoader:
 class ValLoader:
     """A split in order, without augmentation; its processes live for one pass."""
 
-    def __init__(self, split: Split, input: InputConfig, batch_size: int, workers: int) -> None:
+    def __init__(self, split: Split, input: InputConfig, batch_size: int, workers: Workers) -> None:
         recipe = Recipe(epochs=1, batch_size=1, lr=1, augment=Augment(flip=0))
         maker = Maker(split, input, recipe, 0, Store(0), Store(0))
         self._batches = _InOrder(len(split), batch_size)
-        workers = min(workers, len(self._batches))
-        self._loader = _loader(maker, self._batches, workers, persistent=False)
+        processes = min(loading_processes(workers), len(self._batches))
+        self._loader = _loader(maker, self._batches, processes, persistent=False)
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -154,9 +159,42 @@ def train_loader(
     return TrainLoader(split, input, recipe, seed, rank, world)
 
 
-def val_loader(split: Split, input: InputConfig, batch_size: int, workers: int) -> ValLoader:
+def val_loader(split: Split, input: InputConfig, batch_size: int, workers: Workers) -> ValLoader:
     """Return the loader of an evaluation."""
     return ValLoader(split, input, batch_size, workers)
+
+
+def loading_processes(
+    wanted: Workers,
+    device: str = "cpu",
+    share: int = 1,
+    *,
+    cores: int | None = None,
+    threads: int | None = None,
+) -> int:
+    """Return how many processes load images, 0 for the one that trains or evaluates.
+
+    On a CPU the operators use all their threads, and an operator waits for the last of them: a
+    process that takes the core of one slows all. On two cores that costs more than it saves. With
+    more cores operators leave more of them idle, and one process for every four threads keeps up,
+    since a step takes far longer than its pictures. A GPU needs one core to drive it; the others
+    load.
+
+    Args:
+        wanted: as a recipe says; a number is taken as it is.
+        device: where the operators run, as torch spells it.
+        share: number of trainings that run at a time, and share the cores.
+        cores: that this process may use; None to ask the system.
+        threads: of operators on a CPU, the share of this training; None to ask torch.
+    """
+    if wanted != "auto":
+        return wanted
+    cores = cores or int(min(len(usable_cores()), quota_cores() or len(usable_cores())))
+    if device.partition(":")[0] == "cpu":
+        threads = min(threads or torch.get_num_threads(), max(cores // share, 1))
+        return min(threads // THREADS_A_LOADER, MOST_LOADERS)
+    together = share * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's, of this machine
+    return min(max(cores // together - 1, 1), MOST_LOADERS)
 
 
 class _Keys(Sampler[list[Key]]):

@@ -13,6 +13,7 @@ class Progress(NamedTuple):
     done: int  # steps finished in this phase
     total: int  # steps in this phase
     values: dict[str, float]  # what to show beside the bar: loss, lr, mAP, ...
+    note: str = ""  # what whoever watches has to know, once, in a line
 
 
 OnProgress = Callable[[Progress], None]

@@ -109,6 +109,16 @@ class TrialSpec(Settings):
         return "accuracy" in self.measure and self.recipe is not None
 
     @property
+    def arithmetic(self) -> dict[str, str]:
+        """Return the arithmetic that the trial asks for: knob to value."""
+        asked = {}
+        if self.recipe is not None and self.trains:
+            asked["recipe.precision"] = str(self.recipe.precision)
+        if "latency" in self.measure:
+            asked["latency.precision"] = str(self.latency.precision)
+        return asked
+
+    @property
     def classes(self) -> list[str] | None:
         """Return the names of the detector's labels: the data set's, or those of its weights."""
         if self.start is None or self.recipe is not None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.records import Record
+from harness.records.learning import learnt_nothing
 
 LONGEST_PARAM, LONGEST_TAG = 6000, 5000
 STATUS = {"done": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
@@ -41,6 +42,9 @@ def tags(record: Record) -> dict[str, str]:
         found["detbench.weights"] = str(record.config.get("weights.from", ""))
         found["detbench.weights_digest"] = str(start.get("digest", ""))
         found["detbench.weights_taken"] = str(start.get("taken", ""))
+    nothing = learnt_nothing(record)
+    if nothing is not None:
+        found["detbench.learnt_nothing"] = nothing
     if record.stopped:
         found["detbench.stopped"] = record.stopped
     if record.failure:

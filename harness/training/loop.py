@@ -12,10 +12,11 @@ import torch
 
 from detectors.interface import Detector
 from harness.config.recipe import Recipe
-from harness.data import Batch, DataSet, train_loader
+from harness.data import Batch, DataSet, loading_processes, train_loader
 from harness.records.progress import OnProgress, Progress
 from harness.training import checkpoint, memory, norms, optimize, processes
 from harness.training.checkpoint import State
+from harness.training.doubt import doubt
 from harness.training.ema import MovingAverage
 from harness.training.freezing import Frozen
 from harness.training.meters import Clock, Meter, NotFiniteError
@@ -28,7 +29,13 @@ class Loop:
     """One training under way."""
 
     def __init__(
-        self, detector: Detector, data: DataSet, recipe: Recipe, seed: int, device: torch.device
+        self,
+        detector: Detector,
+        data: DataSet,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        share: int = 1,
     ) -> None:
         self.detector, self.data, self.recipe = detector, data, recipe
         place = processes.launch(device, recipe)
@@ -37,6 +44,8 @@ class Loop:
             detector.config, data.fingerprint, recipe, seed, self.device
         )
         rank, count = processes.rank(), processes.count()
+        self.loading = loading_processes(recipe.workers, self.device.type, share)
+        recipe = recipe.model_copy(update={"workers": self.loading})
         self.loader = train_loader(data.train, detector.config.input, recipe, seed, rank, count)
         self.accumulate = min(recipe.accumulate, len(self.loader))
         self.steps_per_epoch = len(self.loader) // self.accumulate
@@ -56,6 +65,7 @@ class Loop:
         self.resumed = 0
         self.lr = 0.0
         self.curves: list[dict[str, float]] = []
+        self.doubted = ""  # what was said of a training that does not learn
         self.keeper = checkpoint.Keeper(None, recipe.checkpoint_minutes)
 
     def _join_norms(self) -> Callable[[], None]:
@@ -130,6 +140,14 @@ class Loop:
         self.position, self.meter = 0, Meter(self.epoch)
         self.clock.end_epoch()
 
+    def tell_doubt(self, on_progress: OnProgress, *, from_weights: bool) -> None:
+        """Say once if the training learns nothing."""
+        found = None if self.doubted else doubt(self.curves, self.recipe, from_weights=from_weights)
+        if found is not None:
+            self.doubted = found
+            told, steps = f"learns nothing so far: {found}", self.clock.steps
+            on_progress(Progress("train", self.clock.step, steps, self.meter.latest, told))
+
     def details(self) -> dict[str, Any]:
         """Say how fast the training was, what it took, and how it differs from its recipe."""
         return {
@@ -137,9 +155,11 @@ class Loop:
             "memory_bytes": memory.peak_bytes(self.device),
             "lr": self.recipe.scaled_lr,
             "processes": processes.count(),
+            "loading_processes": self.loading,
             "resumed": self.resumed,
             "deviations": self.deviations,
             "data": self.loader.stats(),
+            **({"doubted": self.doubted} if self.doubted else {}),
             **({"norms_restored": self.norms_restored} if self.norms_restored else {}),
         }
 
@@ -217,6 +237,7 @@ class Loop:
             "deviations": self.deviations,
             "resumed": self.resumed,
             "curves": self.curves,
+            "doubted": self.doubted,
             "loader": self.loader.state(),
             "random": processes.gather(memory.random_state(self.device)),
             "model": self.detector.state_dict(),
@@ -233,6 +254,7 @@ class Loop:
         self.meter = Meter(self.epoch, **state["meter"])
         self.lr, stepper.parts = state["lr"], state["parts"]
         self.deviations, self.curves = state["deviations"], state["curves"]
+        self.doubted = state.get("doubted", "")  # older checkpoints lack it
         self.resumed = state["resumed"] + 1
         self.loader.restore(state["loader"])
         self.detector.load_state_dict(state["model"])

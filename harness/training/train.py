@@ -14,6 +14,7 @@ from harness.data import DataSet
 from harness.records.progress import OnProgress, ignore
 from harness.training import processes
 from harness.training.checkpoint import CheckpointError
+from harness.training.doubt import doubt
 from harness.training.loop import Loop
 from harness.training.meters import NotFiniteError
 
@@ -34,9 +35,11 @@ class Training(NamedTuple):
     """Of all steps: `images_per_second`; `waiting_share` and `device_share` of their time, spent on
     waiting for data and, on a GPU, from the first to the last of a step's kernels; `memory_bytes`,
     the most that tensors took on a GPU, or the process on a CPU; `lr` after warm-up, as scaled;
-    `processes`; `resumed`, how often it went on from a checkpoint; `deviations`, in words, from the
-    recipe; `data`, what the loader tells; `norms_restored`, how many norms came folded into
-    convolutions, where there were any.
+    `processes`; `loading_processes`, those that loaded images beside each; `resumed`, how often it
+    went on from a checkpoint; `deviations`, in words, from the recipe; `data`, what the loader
+    tells; `doubted`, what was said while it ran of a training that learnt nothing, and `doubt`,
+    what is to be said at its end, each where there was something; `norms_restored`, how many norms
+    came folded into convolutions, where there were any.
     """
 
 
@@ -50,6 +53,8 @@ def train(
     on_progress: OnProgress = ignore,
     validate: Validate | None = None,
     checkpoint: Path | None = None,
+    share: int = 1,
+    from_weights: bool = False,
 ) -> Training:
     """Train a detector, in place.
 
@@ -74,12 +79,14 @@ def train(
         device: `cpu`, `cuda` or `cuda:N`; under `torchrun` `cpu` or `cuda`.
         on_progress: called at every optimiser step, phase `train`, with the values loss, each loss
             by name, lr, eta_s and images_per_second. On a GPU the losses are up to 20 steps old,
-            and absent before.
+            and absent before. Once, with a note, if the training learns nothing.
         validate: called with the weights that would be kept, in eval mode, every `validate_every`
             epochs and after the last; what it returns joins that epoch's row of the curves. What it
             raises ends the training. After a resume that of the last epoch may be called again.
         checkpoint: folder that training resumes from if it holds a checkpoint, and writes one to at
             the end of each epoch, before it is validated, and every `checkpoint_minutes`.
+        share: number of trainings that run at a time, and share the cores with this one.
+        from_weights: whether it starts from weights that were trained before.
 
     Raises:
         NotFiniteError: a loss or the final weights are not finite.
@@ -87,7 +94,7 @@ def train(
         CheckpointError: the checkpoint is that of another training.
     """
     torch.manual_seed(seed + processes.rank())
-    loop = Loop(detector, data, recipe, seed, torch.device(device))
+    loop = Loop(detector, data, recipe, seed, torch.device(device), share)
     if checkpoint is not None:
         loop.keep_in(checkpoint)
     while loop.epoch <= recipe.epochs:
@@ -95,5 +102,8 @@ def train(
         if validate and (loop.epoch % recipe.validate_every == 0 or loop.epoch == recipe.epochs):
             row |= validate(loop.kept().eval())
         loop.end_epoch(row)
+        loop.tell_doubt(on_progress, from_weights=from_weights)
     loop.close()
-    return Training(loop.curves, loop.clock.elapsed(), loop.details())
+    details, found = loop.details(), doubt(loop.curves, recipe, from_weights=from_weights)
+    details |= {} if found is None else {"doubt": found}
+    return Training(loop.curves, loop.clock.elapsed(), details)

@@ -20,7 +20,7 @@ import detectors
 from detectors import weights
 from detectors.config import canonical, flatten
 from detectors.interface import Detector
-from harness.data import DataSet, fingerprint
+from harness.data import DataSet, fingerprint, loading_processes
 from harness.data.fingerprint import DataChangedError
 from harness.measure.accuracy.evaluate import Evaluation, evaluate
 from harness.records import record
@@ -75,6 +75,7 @@ class Learner:
     measured: Mapping[str, float] = field(default_factory=dict)  # before training, for the judge
     environment: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Evaluation | None = None  # the last
+    share: int = 1  # number of trials that run at a time, and share the cores
 
     def learn(self, folder: Path) -> Story:
         """Train, and save the weights into a folder; what an earlier attempt left there helps.
@@ -113,6 +114,8 @@ class Learner:
             on_progress=follower.show,
             validate=follower.validate,
             checkpoint=checkpoint,
+            share=self.share,
+            from_weights=spec.start is not None,
         )
         if processes.is_first():
             fingerprint.check_unchanged(self.dataset)
@@ -130,7 +133,8 @@ class Learner:
 
     def look(self, detector: Detector) -> Evaluation:
         """Evaluate on the validation split."""
-        workers = self.spec.recipe.workers if self.spec.recipe else 0
+        wanted = self.spec.recipe.workers if self.spec.recipe else 0
+        workers = loading_processes(wanted, self.device, self.share)
         split, told, start = self.dataset.val, self.on_progress, self.spec.start
         if start is not None and start.evaluated:
             split = seen_by(split, start)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,17 +13,16 @@ import torch
 from detectors.config import KnobError, canonical
 from harness.config.recipe import Recipe
 from harness.config.yaml_source import StudyError
-from harness.machine import environment
 from harness.measure import complexity
-from harness.records import Record, RecordError, record
 from harness.study.constraints import infeasible, is_lifted
 from harness.study.specification import TrialSpec
-from harness.trials import reuse, together, trainings
+from harness.trials import paces, reuse, together, trainings
 from harness.trials.folders import standing
+from harness.trials.paces import Pace
 from harness.trials.reuse import Earlier
 
 PASSES = 3  # a training step costs about three forward passes: one forward, two backward
-ALIKE = 4  # times the MACs: small models are slower for their work, and say nothing of large ones
+SECONDS_TO_BEGIN, SECONDS_A_TRIAL = 8.0, 3.0  # a process and its imports; data, counts and files
 STATES = 4  # of the weights' size in a checkpoint: the weights, their average, and AdamW's two
 STAGES_SHARE = 1.5  # a subject's stages take half as long again as its calls
 
@@ -49,20 +49,11 @@ class Planned(NamedTuple):
         """Multiply-accumulates of the whole training, roughly."""
         return float(PASSES * self.trained_macs * self.images * self.epochs)
 
-    @property
-    def validation_macs(self) -> float:
-        """Multiply-accumulates of the training's validations."""
-        recipe = self.spec.recipe
-        if recipe is None or not self.epochs:
-            return 0.0
-        times = -(-self.epochs // recipe.validate_every)
-        return float(self.trained_macs * int(self.spec.dataset["val"]["images"]) * times)
-
 
 class Cost(NamedTuple):
     """What a study will take."""
 
-    seconds: float | None  # of training; None as long as nobody knows how fast this machine is
+    seconds: float | None  # of training and its validations; None where nothing tells a pace
     basis: str
 
 
@@ -111,27 +102,53 @@ def trainings_left(planned: Sequence[Planned]) -> list[Planned]:
     return list(left.values())
 
 
-def cost(planned: Sequence[Planned], out: Path, machine: Mapping[str, Any] | None = None) -> Cost:
-    """Estimate how long the trainings that are left will take, from those that ended before.
+def cost(
+    planned: Sequence[Planned],
+    out: Path,
+    machine: Mapping[str, Any] | None = None,
+    measured: Sequence[Pace] = (),
+) -> Cost:
+    """Estimate how long the trainings that are left will take, their validations included.
 
     Args:
         planned: the trials.
         out: where records of this study and of others stand.
         machine: from `environment.capture`; what was trained on another does not count.
+        measured: paces from a probe, which then count alone.
     """
     left = trainings_left(planned)
     if not left:
         return Cost(0.0, "nothing is left to train")
-    typical = sorted(item.trained_macs for item in left)[len(left) // 2]
-    speeds = sorted(
-        found.speed
-        for found in _trainings(out, machine)
-        if 1 / ALIKE <= found.macs / typical <= ALIKE and found.speed
-    )
-    if not speeds:
-        return Cost(None, f"unknown until a detector like these has been trained; none is in {out}")
-    seconds = sum(item.training_macs for item in left) / speeds[len(speeds) // 2]
-    return Cost(seconds, f"speed of trainings of like detectors recorded in {out}, scaled by MACs")
+    known = measured or paces.recorded(out, [item.spec for item in left], machine)
+    seconds = [_seconds(item, known, measured=bool(measured)) for item in left]
+    found = [value for value in seconds if value is not None]
+    if len(found) < len(seconds):
+        return Cost(None, f"unknown until detectors like these have been trained into {out}")
+    return Cost(sum(found), f"by the pace of like trainings of this machine and code in {out}")
+
+
+def kind_of(item: Planned) -> paces.Kind:
+    """Return what the pace of a trial's training hangs on beside its operations."""
+    return paces.kind_of(item.spec.detector, item.spec.config)
+
+
+def _seconds(item: Planned, known: Sequence[Pace], *, measured: bool) -> float | None:
+    """Return how long one training takes; None where no pace tells."""
+    recipe, kind = item.spec.recipe, kind_of(item)
+    if measured and not any(pace.kind == kind for pace in known):
+        known = [pace._replace(kind=kind) for pace in known]  # of another family: better than none
+    alike = math.inf if measured else paces.ALIKE
+    pace = paces.expected(known, kind, item.trained_macs, alike=alike)
+    if pace is None or recipe is None:
+        return None
+    validated = -(-item.epochs // recipe.validate_every) * int(item.spec.dataset["val"]["images"])
+    return pace.train * item.images * item.epochs + pace.validate * validated
+
+
+def other_seconds(planned: Sequence[Planned]) -> float:
+    """Return what trials take beside learning and timing: to begin, load, count and write."""
+    left = sum(not (item.stands or item.ruled_out) for item in planned)
+    return SECONDS_TO_BEGIN + SECONDS_A_TRIAL * left if left else 0.0
 
 
 def latency_seconds(planned: Sequence[Planned]) -> float:
@@ -222,36 +239,3 @@ def stands_in(spec: TrialSpec, out: Path, limits: Mapping[str, str]) -> bool:
     """Say whether a trial's record makes running it needless."""
     found = standing(out / spec.study, spec.trial)
     return found is not None and not is_lifted(found, limits)
-
-
-class _Trained(NamedTuple):
-    """One training that was recorded."""
-
-    macs: float  # of one image
-    speed: float  # multiply-accumulates a second
-
-
-def _trainings(out: Path, machine: Mapping[str, Any] | None) -> Iterator[_Trained]:
-    """Yield every training recorded under a folder, once."""
-    seen = set()
-    wanted = None if machine is None else environment.identity(machine)
-    for folder in sorted(out.glob("*")):
-        for found in _records(folder):
-            told = found.details.get("training", {})
-            key = told.get("training", found.trial)
-            elsewhere = wanted not in (None, environment.identity(found.environment))
-            if key in seen or elsewhere or found.state != "done":
-                continue
-            seconds = told.get("seconds", found.timings.get("train"))
-            macs, epochs = found.metrics.get("macs"), found.config.get("recipe.epochs")
-            images = found.data.get("train", {}).get("images", 0)
-            if seconds and macs and epochs:
-                seen.add(key)
-                yield _Trained(macs, PASSES * macs * images * epochs / seconds)
-
-
-def _records(folder: Path) -> list[Record]:
-    try:
-        return record.read_all(folder)
-    except RecordError:
-        return []

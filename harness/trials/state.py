@@ -29,6 +29,7 @@ class Trial:
     judge: Judge | None
     on_progress: OnProgress
     all_threads: int  # for latency, which is alone on the device
+    share: int = 1  # number of trials that run at a time
     phase: str = "data"
     dataset: DataSet = field(init=False)
     detector: Detector = field(init=False)

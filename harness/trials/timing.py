@@ -11,7 +11,7 @@ import torch
 import detectors
 from detectors import weights
 from harness.config.latency import LatencyConfig
-from harness.machine import locks
+from harness.machine import arithmetic, locks
 from harness.measure import latency
 from harness.measure.latency import Subject, Timing, samples, session, statistics
 from harness.records import Record, latencies, record
@@ -44,6 +44,10 @@ def measure(trial: Trial) -> None:
     trial.record.details["latency"] = own.details
     trial.record.absent |= own.absent
     trial.record.caveats |= own.caveats
+    told = arithmetic.warning("latency.precision", trial.spec.latency.precision, trial.device)
+    if told is not None and "latency_ms" in own.metrics:
+        known = own.caveats.get("latency_ms")
+        trial.record.caveats["latency_ms"] = "; ".join(filter(None, (known, told)))
     if first is not None:
         _compare(trial, first, own, timings["reference"])
 

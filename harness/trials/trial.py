@@ -15,11 +15,12 @@ from detectors.config import canonical
 from harness import data
 from harness.config.data import DataError
 from harness.data import fingerprint
-from harness.machine import environment, locks
+from harness.machine import arithmetic, environment, locks
 from harness.machine.locks import sharing
 from harness.measure import complexity
 from harness.measure.accuracy import detections
 from harness.records import Record
+from harness.records.learning import NOTHING
 from harness.records.progress import Judge, OnProgress, Progress, ignore
 from harness.study.specification import TrialSpec
 from harness.training import processes
@@ -75,6 +76,7 @@ def run(
         judge=judge,
         on_progress=on_progress,
         all_threads=threads,
+        share=share,
     )
     torch.set_num_threads(max(1, threads // share))
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,10 +144,22 @@ def _open_data(trial: Trial) -> None:
             f"data set {trial.dataset.name} changed since the study was started: fingerprint "
             f"{trial.dataset.fingerprint}, planned {planned}; run the study again"
         )
+    _look_at_arithmetic(trial)
     out = trial.shelf.parent
     earlier = reuse.find(trial.spec, out, trial.record.environment) if trial.shared else None
     if earlier is not None:
         reuse.adopt(earlier, trial.record, trial.folder, trial.reference)
+
+
+def _look_at_arithmetic(trial: Trial) -> None:
+    """Say of an arithmetic that a trial asks for how much slower than float32 it is here."""
+    for knob, precision in trial.spec.arithmetic.items():
+        found = arithmetic.slowdown(precision, trial.device, training=knob == arithmetic.RECIPE)
+        if found is not None:
+            trial.record.environment.setdefault("slowdown", {})[f"{knob} {precision}"] = found
+        told = arithmetic.warning(knob, precision, trial.device)
+        if told is not None:
+            trial.on_progress(Progress("data", 0, 1, {}, told))
 
 
 def _build(trial: Trial) -> None:
@@ -199,6 +213,7 @@ def _train(trial: Trial) -> None:
         judge=trial.judge,
         measured=trial.record.metrics,
         environment=trial.record.environment,
+        share=trial.share,
     )
 
     def make(folder: Path) -> Story:
@@ -246,7 +261,9 @@ def _evaluate(trial: Trial) -> None:
     """Keep the training's last validation, if it was made with the trial's own knobs."""
     if trial.evaluation is None:
         with sharing(trial.device, trial.on_progress) as on_progress:
-            learner = Learner(trial.spec, trial.dataset, trial.device, on_progress)
+            learner = Learner(
+                trial.spec, trial.dataset, trial.device, on_progress, share=trial.share
+            )
             trial.evaluation = learner.look(trial.detector)
     fingerprint.check_unchanged(trial.dataset)
     trial.record.metrics |= trial.evaluation.metrics
@@ -255,7 +272,18 @@ def _evaluate(trial: Trial) -> None:
     if start is not None and start.shared is not None:
         total = len(trial.spec.dataset["classes"])
         only = f"over {len(start.shared)} of the data set's {total} classes, which the weights know"
-        trial.record.caveats |= dict.fromkeys(trial.evaluation.metrics, only)
+        _caution(trial, only)
+    learnt = trial.record.details.get("training", {}).get("details", {})
+    if "doubt" in learnt:
+        _caution(trial, f"{NOTHING}{learnt['doubt']}")
     names = {category.id: category.name for category in trial.dataset.val.categories}
     stored = detections.write(trial.evaluation.detections, trial.folder, names)
     trial.record.artifacts["detections"] = stored.name
+
+
+def _caution(trial: Trial, caveat: str) -> None:
+    """Have a caveat stand beside all that was evaluated."""
+    assert trial.evaluation is not None
+    for name in trial.evaluation.metrics:
+        known = trial.record.caveats.get(name)
+        trial.record.caveats[name] = "; ".join(filter(None, (known, caveat)))

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from detectors.interface import Detector, as_float32
-from harness.data import Split, normalize, val_loader
+from harness.data import Split, loading_processes, normalize, val_loader
 from harness.records.progress import OnProgress, Progress, ignore
 
 NONE = -1.0  # score of a pair of box and class that was not kept: below every threshold
-BATCH, WORKERS = 8, 2  # as `harness.measure.accuracy.evaluate`, so that both see the same numbers
+BATCH = 8  # as `harness.measure.accuracy.evaluate`, so that both see the same numbers
 
 
 class CacheError(ValueError):
@@ -91,7 +91,8 @@ def cache(
     input, weight = detector.config.input, next(detector.parameters())
     kept: list[Cached] = []
     total = 0
-    for batch in val_loader(split, input, BATCH, WORKERS):
+    workers = loading_processes("auto", weight.device.type)
+    for batch in val_loader(split, input, BATCH, workers):
         images = normalize(batch.images.to(weight.device), input).to(weight.dtype)
         outputs = as_float32(detector(images))
         where = zip(batch.indices.tolist(), batch.sizes, batch.original_sizes, strict=True)

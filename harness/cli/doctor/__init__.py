@@ -57,6 +57,7 @@ def examine() -> list[Finding]:
     if torch:
         findings += _checked("gpu", software.gpu)
         findings += _checked("threads", machine.threads)
+        findings += _checked("arithmetic", lambda: machine.slow_arithmetic(device))
     for name, check in (
         ("clock control", lambda: machine.clocks(device)),
         ("neighbours", lambda: _probed(device)),

@@ -64,6 +64,27 @@ def _gpu_clocks(device: str) -> Finding:
     return Finding(check, "limits", found, NO_CONTROL, f"ask the administrator for {command}")
 
 
+def slow_arithmetic(device: str) -> list[Finding]:
+    """Check which arithmetic that is meant to be fast is slower than float32."""
+    from harness.machine import arithmetic  # imports torch, which is slow
+
+    check = "arithmetic"
+    found = {
+        f"{name} {what}": arithmetic.slowdown(name, device, training=training)
+        for name in arithmetic.HALVES
+        for what, training in (("training", True), ("inference", False))
+        if not (name == "fp16" and training and device == "cpu")  # which recipes refuse
+    }
+    told = [f"{name} x{factor:.2g}" for name, factor in found.items() if factor is not None]
+    text = f"time as against fp32: {', '.join(told) or 'neither runs'}"
+    slow = [name for name, factor in found.items() if (factor or 0) >= arithmetic.SLOWER]
+    if not slow:
+        return [ok(check, text)]
+    consequence = f"slower than in fp32: {', '.join(slow)}"
+    remedy = "leave recipe.precision and latency.precision at fp32 here"
+    return [Finding(check, "limits", text, consequence, remedy)]
+
+
 def energy_counter(device: str) -> list[Finding]:
     """Check whether energy can be read."""
     try:

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detectors.interface import Detections, Detector
-from harness.data import Batch, DataSet, Split, normalize, to_original, val_loader
+from harness.data import (
+    Batch,
+    DataSet,
+    Split,
+    Workers,
+    loading_processes,
+    normalize,
+    to_original,
+    val_loader,
+)
 from harness.data.coco import take
 from harness.measure.accuracy import detections as stored
 from harness.records import RecordError, record
@@ -55,7 +64,7 @@ def evaluate(
     *,
     device: str,
     batch_size: int = 8,
-    workers: int = 2,
+    workers: Workers = "auto",
     on_progress: OnProgress = ignore,
 ) -> Evaluation:
     """Measure the accuracy of a detector, deployed, on a split.
@@ -67,7 +76,7 @@ def evaluate(
         split: its ground truth, crowd included, is what detections are compared with.
         device: `cpu`, `cuda` or `cuda:N`.
         batch_size: images at once; the results don't depend on it, but for rounding.
-        workers: processes that load images.
+        workers: processes that load images, as in a recipe.
         on_progress: called after every batch, phase `evaluate`, counting images.
     """
     deployed = detector.deploy().to(device)
@@ -90,7 +99,7 @@ class Found(NamedTuple):
 
 
 def detect(
-    deployed: Detector, split: Split, *, device: str, batch_size: int = 8, workers: int = 2
+    deployed: Detector, split: Split, *, device: str, batch_size: int = 8, workers: Workers = "auto"
 ) -> Iterator[Found]:
     """Yield what a detector finds in a split, batch by batch.
 
@@ -99,13 +108,14 @@ def detect(
         split: its images are read in order; its annotations do not matter.
         device: `cpu`, `cuda` or `cuda:N`.
         batch_size: images at once; the results don't depend on it, but for rounding.
-        workers: processes that load images.
+        workers: processes that load images, as in a recipe.
 
     Raises:
         DataError: an image cannot be read.
     """
     config = deployed.config.input
-    for batch in val_loader(split, config, batch_size, workers):
+    loading = loading_processes(workers, device)
+    for batch in val_loader(split, config, batch_size, loading):
         images = normalize(batch.images.to(device), config)
         found = deployed.detect(images, batch.sizes.to(device))
         yield Found(len(found), _results(found, batch, split))

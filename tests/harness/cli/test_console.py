@@ -2,8 +2,8 @@
 
 import pytest
 
+from harness.cli.board import Board
 from harness.cli.console import (
-    Board,
     clock,
     difference,
     latency,
@@ -23,11 +23,13 @@ def test_the_line_of_a_trial_says_where_it_is(capsys: pytest.CaptureFixture[str]
     board = Board(stderr())
     with board:
         board.begin("a", "width=4", Recipe(epochs=12, batch_size=4, lr=0.1))
-        board.update("a", Progress("train", 30, 60, {"loss": 1.5, "mAP": 0.25, "eta_s": 61.0}))
+        values = {"loss": 1.5, "mAP": 0.25, "eta_s": 61.0, "images_per_second": 41.25}
+        board.update("a", Progress("train", 30, 60, values))
         board.update("a", Progress("train", 31, 60, {"loss": 1.4}))
         board.end("a")
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["width=4: train  epoch 6/12  loss 1.500  mAP 0.250  ETA 1:01"]
+    told = "train  epoch 6/12  step 30/60  loss 1.500  mAP 0.250  images/s 41.2  ETA 1:01"
+    assert lines == [f"width=4: {told}"]
 
 
 def test_differences_are_shown_with_their_interval() -> None:
@@ -61,6 +63,25 @@ def test_rough_and_stale_rows_are_marked_and_explained_once() -> None:
         "~ rough, not ranked: #2, #3: timed for other/t1",
         "other code: #4: toy.py",
     ]
+
+
+def test_a_row_that_learnt_nothing_is_marked_and_explained() -> None:
+    plain = {"name": "a", "seed": 0, "state": "done", "mAP": 0.4, "learnt_nothing": None}
+    rows = [plain, plain | {"mAP": 0.0, "learnt_nothing": "mAP 0.000: try another rate"}]
+    rows = [row | {"number": number} for number, row in enumerate(rows, 1)]
+    shown = {str(column.header): list(column.cells) for column in trials(rows, "study").columns}
+    assert [str(cell) for cell in shown["mAP"]] == ["0.400", "0.000 !"]
+    assert remarks(rows) == ["! learnt nothing: #2: mAP 0.000: try another rate"]
+
+
+def test_a_note_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with Board(stderr()) as board:
+        board.begin("a", "width=4", Recipe(epochs=12, batch_size=4, lr=0.1))
+        board.update("a", Progress("train", 30, 60, {"loss": 1.5}, "learns nothing so far"))
+        board.update("a", Progress("train", 31, 60, {"loss": 1.5}))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "width=4: learns nothing so far"
+    assert len(lines) == 2
 
 
 def test_a_finished_trial_says_that_its_latency_is_rough(

@@ -7,6 +7,7 @@ import pytest
 
 from harness import cli
 from harness.cli import console, streams
+from harness.cli.board import Board
 from harness.machine import locks
 from harness.records import record
 from tests.harness.studies import TOY, write
@@ -96,7 +97,7 @@ def test_a_full_disk_is_one_line(
 def test_what_is_told_meanwhile_may_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     with FULL.open("w") as full:
         monkeypatch.setattr(sys, "stderr", full)
-        with console.Board(console.stderr()) as board:
+        with Board(console.stderr()) as board:
             for _ in range(3):
                 board.say("x" * 100_000)
         assert streams.Careless(full).writable()

@@ -3,6 +3,7 @@
 import pytest
 
 from harness.cli import console
+from harness.cli.board import Board
 from harness.cli.text import say, visible
 
 
@@ -28,7 +29,7 @@ def test_brackets_colons_and_escapes_are_text_everywhere(
     out = console.stdout()
     out.print(evil)
     out.print(console.table({"name": evil}, [{"name": evil}], evil))
-    with console.Board(out) as board:
+    with Board(out) as board:
         board.say(evil)
         board.begin("a", evil, None)
         out.print(board.table())

@@ -18,7 +18,15 @@ from detectors.interface import InputConfig
 from harness.config.augmentation import Augment, IoUCrop, MixUp, Mosaic, ZoomOut
 from harness.config.data import DataConfig, DataError
 from harness.config.recipe import Recipe
-from harness.data import Batch, DataSet, load, to_original, train_loader, val_loader
+from harness.data import (
+    Batch,
+    DataSet,
+    load,
+    loading_processes,
+    to_original,
+    train_loader,
+    val_loader,
+)
 from tests.harness.data.folders import box, document, write
 
 INPUT = InputConfig(size=(64, 96))
@@ -100,6 +108,42 @@ def test_ranks_together_see_what_one_alone_would(data: DataSet, augment: Augment
 def test_ranks_that_cannot_share_evenly_are_refused(data: DataSet) -> None:
     with pytest.raises(DataError, match="4 images a micro-batch cannot be split evenly over 3"):
         train_loader(data.train, INPUT, recipe(4), 0, world=3)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "threads", "share", "processes"),
+    [
+        ("cpu", 1, 1, 1, 0),
+        ("cpu", 2, 2, 1, 0),  # where a process would take every other core from the operators
+        ("cpu", 4, 4, 1, 1),
+        ("cpu", 16, 16, 1, 4),
+        ("cpu", 16, 4, 4, 1),  # trials side by side have a share of the threads each
+        ("cpu", 2, 16, 1, 0),  # a container's cores, where torch counts those of the machine
+        ("cpu", 256, 256, 1, 8),
+        ("cuda:0", 1, 1, 1, 1),
+        ("cuda:0", 4, 4, 1, 3),
+        ("cuda:0", 16, 1, 1, 8),
+        ("cuda:1", 16, 4, 4, 3),
+    ],
+)
+def test_auto_follows_the_cores(
+    device: str, cores: int, threads: int, share: int, processes: int
+) -> None:
+    assert loading_processes("auto", device, share, cores=cores, threads=threads) == processes
+    assert loading_processes(5, device, share, cores=cores, threads=threads) == 5
+
+
+def test_processes_of_torchrun_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert loading_processes("auto", "cuda:0", cores=16, threads=1) == 3
+
+
+def test_batches_of_auto_are_those_of_any_number(data: DataSet) -> None:
+    auto, none = (
+        list(train_loader(data.train, INPUT, recipe(workers=workers), seed=3).epoch(1))
+        for workers in ("auto", 0)
+    )
+    assert_equal(auto, none)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -355,3 +356,36 @@ def test_it_learns_on_a_gpu(shapes: DataSet, precision: str) -> None:
     assert next(detector.parameters()).device == torch.device("cuda:0")
     assert "loss" not in events[0].values
     assert "loss" in events[-1].values
+
+
+@pytest.mark.parametrize(("rate", "told"), [(1e-12, 1), (0.01, 0)])
+def test_a_training_that_learns_nothing_says_so_once(
+    shapes: DataSet, rate: float, told: int
+) -> None:
+    events: list[Progress] = []
+    how = recipe(epochs=9, lr=rate, augment={"flip": 0.0})
+    found = train(wide(), shapes, how, seed=3, device="cpu", on_progress=events.append)
+    notes = [(event.done, event.note) for event in events if event.note]
+    assert len(notes) == told
+    assert ("doubted" in found.details, "doubt" in found.details) == (told == 1, told == 1)
+    for step, note in notes:
+        assert step == 12, "after a third of the epochs"
+        assert note.startswith("learns nothing so far: loss ")
+
+
+def test_what_was_said_once_is_not_said_after_a_resume(shapes: DataSet, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    def listen(progress: Progress) -> None:
+        notes.extend([progress.note] if progress.note else [])
+        if progress.done == 24 and len(notes) == 1 and not progress.note:
+            raise KeyboardInterrupt
+
+    how = recipe(epochs=9, lr=1e-12, augment={"flip": 0.0})
+    course: Any = {"seed": 3, "device": "cpu", "checkpoint": tmp_path, "on_progress": listen}
+    with pytest.raises(KeyboardInterrupt):
+        train(wide(), shapes, how, **course)
+    course["on_progress"] = lambda progress: notes.extend(filter(None, [progress.note]))
+    found = train(wide(), shapes, how, **course)
+    assert found.details["resumed"] == 1
+    assert notes == [f"learns nothing so far: {found.details['doubted']}"]

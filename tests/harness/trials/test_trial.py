@@ -9,18 +9,20 @@ import torch
 
 from detectors import weights
 from harness import data
-from harness.machine import locks
+from harness.machine import arithmetic, locks
 from harness.measure.accuracy import detections
 from harness.measure.latency import bench, samples
 from harness.measure.runtimes import Verdict
-from harness.records import Failure, record
+from harness.records import Failure, learning, record
 from harness.records.progress import Progress
 from harness.study import expand, load
 from harness.study.specification import TrialSpec
+from harness.tracking import contents
 from harness.training.train import NotFiniteError
 from harness.trials import folders, learn, timing, trainings, trial
 from harness.trials.outcome import blank_failure
 from harness.trials.reuse import NO_REFERENCE
+from reports import tables
 from tests.harness.studies import TOY, write
 from tests.patience import HANG
 
@@ -36,6 +38,40 @@ def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def specs(tmp_path: Path) -> list[TrialSpec]:
     return expand(load(write(tmp_path)))
+
+
+def test_what_learnt_nothing_is_told_to_every_reader(tmp_path: Path) -> None:
+    changes = {**TOY["set"], "recipe.epochs": 3, "recipe.lr": 1e-12}
+    seen: list[Progress] = []
+    (spec, _) = expand(load(write(tmp_path, set=changes, measure=["accuracy"])))
+    found = trial.run(spec, tmp_path / "first", on_progress=seen.append)
+    (note,) = [step.note for step in seen if step.note]
+    assert note.startswith("learns nothing so far: mAP 0.0")
+    told = learning.learnt_nothing(record.read(tmp_path / "first"))
+    assert told is not None
+    assert "of 3 epochs: try " in told
+    assert all(learning.NOTHING in found.caveats[name] for name in found.metrics)
+    assert contents.tags(found)["detbench.learnt_nothing"] == told
+    assert [row["learnt_nothing"] for row in tables.trial_rows([found])] == [told]
+
+
+def test_arithmetic_that_is_slower_here_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowdown(precision: str, device: str, *, training: bool = False) -> float | None:
+        return (9.0 if training else 25.0) if precision == "bf16" else None
+
+    monkeypatch.setattr(arithmetic, "slowdown", slowdown)
+    changes = {**TOY["set"], "recipe.precision": "bf16", "latency.precision": "bf16"}
+    seen: list[Progress] = []
+    (spec, _) = expand(load(write(tmp_path, set=changes)))
+    found = trial.run(spec, tmp_path / "first", on_progress=seen.append)
+    asked = {"recipe.precision bf16": 9.0, "latency.precision bf16": 25.0}
+    assert found.environment["slowdown"] == asked
+    notes = [step.note for step in seen if step.note and "precision" in step.note]
+    assert [note.partition(":")[0] for note in notes] == list(asked)
+    if "latency_ms" in found.metrics:  # else bf16 finds other objects than float32
+        assert "25 times" in found.caveats["latency_ms"]
 
 
 def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -> None:
