@@ -13,12 +13,14 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from detectors.config import KnobError
-from detectors.interface import DetectorConfig
 from detectors.rtdetr import HGNETV2_L, HGNETV2_X, R18, R34, R50, R50_M, R101
 from detectors.rtmdet import NANO, TINY, L, M, S, X
+
+if TYPE_CHECKING:
+    from detectors.interface import DetectorConfig
 
 CONFIGS: dict[str, DetectorConfig] = {
     "rtmdet_nano": NANO,
@@ -91,7 +93,7 @@ def _elsewhere(name: str, module: str, attribute: str) -> DetectorConfig:
         raise KnobError(
             f"detector: {name!r} is no detector config: expected a dataclass with a method build"
         )
-    return cast(DetectorConfig, config)
+    return cast("DetectorConfig", config)
 
 
 @contextmanager

@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-STAGES = ("backbone", "neck", "head", "postprocess")
-BACKGROUND = -1  # of a prediction that has to find nothing
-IGNORED = -2  # of a prediction that no loss looks at
+from detectors.contract import (
+    BACKGROUND,
+    IGNORED,
+    STAGES,
+    InputConfig,
+    Tuning,
+    WeightsError,
+    kind_of,
+)
 
-
-class WeightsError(ValueError):
-    """Weights that cannot be read, or that do not fit the detector."""
+__all__ = [
+    "BACKGROUND",
+    "IGNORED",
+    "STAGES",
+    "Assigner",
+    "Assignment",
+    "DenseOutputs",
+    "Detections",
+    "Detector",
+    "DetectorConfig",
+    "InputConfig",
+    "Outputs",
+    "QueryOutputs",
+    "Target",
+    "Tuning",
+    "WeightsError",
+    "as_float32",
+    "build_without_memory",
+    "fuse",
+    "kind_of",
+]
 
 
 class Target(NamedTuple):
@@ -105,59 +129,6 @@ class Assigner(Protocol):
         """
 
 
-class Tuning(NamedTuple):
-    """How a published detector trains a backbone that starts from weights.
-
-    A backbone's config may have one as `tuning`; knobs that are `auto` take its values then. The
-    defaults are those of a backbone that starts from nothing: all of it learns.
-    """
-
-    freeze_norm: bool = False  # whether no norm learns
-    frozen_stages: int = 0  # parts that don't learn, the stem first
-    lr: float = 1.0  # share of the learning rate
-
-
-@dataclass(frozen=True)
-class InputConfig:
-    """How a photograph becomes the tensor a detector expects."""
-
-    size: tuple[int, int] = (640, 640)
-    """Height and width of the input, pixels; multiples of the detector's `size_divisor`."""
-    train_size: tuple[int, int] | None = None
-    """Height and width in training, pixels, where they are not `size`; null where they are. Once it
-    is set, `size` acts only at inference, and variants that differ in it share one training."""
-    resize: Literal["letterbox", "stretch"] = "letterbox"
-    """`letterbox` keeps the aspect ratio and pads right and bottom; `stretch` fills the input."""
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Subtracted from pixel values in 0..255, in the order of `channels`."""
-    std: tuple[float, float, float] = (255.0, 255.0, 255.0)
-    """Divides pixel values after the mean is subtracted, in the order of `channels`."""
-    channels: Literal["rgb", "bgr"] = "rgb"
-    """Order of the colour channels."""
-    pad_value: int = 114
-    """Pixel value of the padding, before normalisation."""
-
-    def as_trained(self) -> InputConfig:
-        """Return what the input looks like in training."""
-        if self.train_size is None:
-            return self
-        return replace(self, size=self.train_size, train_size=None)
-
-    def check_size(self, divisor: int) -> None:
-        """Refuse a size that is no multiple of a detector's `size_divisor`.
-
-        Raises:
-            ValueError: names the nearest sizes that would do.
-        """
-        for length in (*self.size, *(self.train_size or ())):
-            if length < divisor or length % divisor:
-                below = max(length // divisor, 1) * divisor
-                raise ValueError(
-                    f"input size {length} is no multiple of {divisor}; "
-                    f"use {below} or {below + divisor}"
-                )
-
-
 class DetectorConfig(Protocol):
     """A frozen dataclass that describes one detector and builds it.
 
@@ -176,18 +147,6 @@ class DetectorConfig(Protocol):
 
     def build(self) -> Detector:
         """Make the model, with freshly initialised weights."""
-
-
-def kind_of(config: DetectorConfig) -> str:
-    """Return what a detector's class is called in the hash of a result.
-
-    Of this package that is the class's own `kind`, wherever it lies; of another, copies and classes
-    that inherit from ours included, its module and name.
-    """
-    owner = type(config)
-    if owner.__module__.partition(".")[0] == __name__.partition(".")[0] and "kind" in vars(owner):
-        return str(vars(owner)["kind"])
-    return f"{owner.__module__}.{owner.__qualname__}"
 
 
 class Detector(nn.Module):

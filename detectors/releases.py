@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from detectors.release import Release
-from detectors.rtdetr import weights as rtdetr
-from detectors.rtmdet import weights as rtmdet
+from detectors.rtdetr import releases as rtdetr
+from detectors.rtmdet import releases as rtmdet
 
 
 def _best(files: tuple[Release, ...]) -> Release:

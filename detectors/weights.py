@@ -13,13 +13,23 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from detectors import containers, misfit, rows
-from detectors.config import flatten, override
-from detectors.configs import is_trusted, resolve
+from detectors.config import flatten
 from detectors.interface import Detector, WeightsError
+from detectors.saved import CONFIG_FILE, WEIGHTS_FILE, saved_config, saved_name, weights_file
 from detectors.unwrap import unwrap
 
-WEIGHTS_FILE = "weights.safetensors"
-CONFIG_FILE = "config.json"
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "Taken",
+    "WeightsError",
+    "fill",
+    "load",
+    "read",
+    "save",
+    "save_config",
+    "saved_name",
+]
 
 
 def save(detector: Detector, folder: Path, name: str, classes: Sequence[str] | None = None) -> Path:
@@ -71,40 +81,13 @@ def load(folder: Path, trusted: Collection[str] = ()) -> Detector:
             config names a detector that is neither built in nor trusted.
         KnobError: the config names a detector or a knob that does not exist.
     """
-    name, knobs = _description(folder)
-    if not is_trusted(name, trusted):
-        raise WeightsError(
-            f"{Path(folder) / CONFIG_FILE}: names the detector {name}, which is code that is not"
-            " built in; if you trust it, add --trust"
-        )
-    config = override(resolve(name), knobs)
+    config = saved_config(folder, trusted)
     try:
         model = config.build()
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"{Path(folder) / CONFIG_FILE}: cannot be built: {error}") from error
     fill(model, folder)
     return model
-
-
-def saved_name(folder: Path) -> str:
-    """Return the name of the detector that a folder's config has; nothing is looked up.
-
-    Raises:
-        WeightsError: the config is missing or damaged.
-    """
-    return _description(folder)[0]
-
-
-def _description(folder: Path) -> tuple[str, dict[str, Any]]:
-    file = Path(folder) / CONFIG_FILE
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-        name, knobs = description["detector"], description["knobs"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{file}: no config of a saved detector: {error}") from error
-    if not isinstance(name, str) or not isinstance(knobs, dict):
-        raise WeightsError(f"{file}: no config of a saved detector: {type(name)}, {type(knobs)}")
-    return name, knobs
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -117,14 +100,7 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
         WeightsError: there is no such file, or it is damaged or none of weights.
     """
-    file = Path(path)
-    try:
-        file = file / WEIGHTS_FILE if file.is_dir() else file
-        is_there = file.is_file()
-    except OSError as error:  # such as a folder that is not this user's
-        raise WeightsError(f"{file}: cannot be read: {error.strerror}") from error
-    if not is_there:
-        raise WeightsError(f"{file}: no such file")
+    file = weights_file(path)
     if file.suffix == ".onnx":
         raise WeightsError(f"{file}: a graph; `detbench weights convert` makes weights of it")
     if file.suffix not in containers.SUFFIXES:

@@ -2,15 +2,18 @@
 
 import ast
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from harness.engine import server
+from harness.records import source
 from tests import rooms
 from tests.rooms import DOORS, ROOMS, ROOT, Import
 
@@ -70,6 +73,28 @@ def test_modules_are_imported_by_name_and_not_by_text() -> None:
     assert texts == told
     assert all(importlib.util.find_spec(name) for name in server.PRELOAD)
     assert [str(item) for item in rooms.imports() if item.imported == "harness"] == []
+
+
+def test_a_config_names_a_class_that_takes_it() -> None:
+    """The arrow back, from a config to what is made of it, is a text: a config loads no torch.
+
+    The file with that class imports the config, so that one is not without the other.
+    """
+    arrows, made = rooms.arrows(), list(makes())
+    assert len(made) > 15
+    for config, named in made:
+        owner, _, name = named.partition(":")
+        assert config in arrows[owner], named
+        assert inspect.isclass(getattr(importlib.import_module(owner), name)), named
+
+
+def makes() -> Iterator[tuple[str, str]]:
+    """Yield the module of each config that names a class, and the name."""
+    for module, file in rooms.modules().items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            named = isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == source.MAKES
+            if named and node.value is not None:
+                yield module, ast.literal_eval(node.value)
 
 
 def test_rooms_import_lower_ones_only() -> None:

@@ -11,12 +11,12 @@ SimOTA was proved on points at the centres of cells, the others on RTMDet's corn
 an assigner takes the points that the head has.
 """
 
-from detectors.assigners.anchored import ATSS, MaxIoU
-from detectors.assigners.dynamic import DynamicSoftLabel, SimOTA
-from detectors.assigners.fcos import FCOSCenter
-from detectors.assigners.hungarian import Hungarian
-from detectors.assigners.ota import OTA
-from detectors.assigners.task_aligned import TaskAligned
+from detectors.assigners.anchored_config import ATSS, MaxIoU
+from detectors.assigners.dynamic_config import DynamicSoftLabel, SimOTA
+from detectors.assigners.fcos_config import FCOSCenter
+from detectors.assigners.hungarian_config import Hungarian
+from detectors.assigners.ota_config import OTA
+from detectors.assigners.task_aligned_config import TaskAligned
 
 AnyAssigner = DynamicSoftLabel | SimOTA | TaskAligned | ATSS | MaxIoU | FCOSCenter | OTA | Hungarian
 """What a dense detector's config takes as its `assigner`."""

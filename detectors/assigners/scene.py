@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -37,7 +36,6 @@ class Scene(NamedTuple):
         return self.logits.gather(2, index).mT.float()
 
 
-@dataclass(frozen=True)
 class DenseAssigner:
     """A `detectors.interface.Assigner` that works on whole batches, in float32.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Literal
 
-from detectors.interface import Tuning
+from detectors.contract import Tuning
 
 
 class Freezing(ABC):

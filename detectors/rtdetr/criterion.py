@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from detectors.boxes import iou, shares_to_boxes
 from detectors.interface import as_float32
 from detectors.losses import average_over_processes, giou_loss, varifocal_loss
-from detectors.matching import HungarianMatcher
+from detectors.matching_config import HungarianMatcher
 from detectors.queries import Matches, Objects, Predictions
+from detectors.rtdetr.config import RTDETRCriterionConfig
 from detectors.rtdetr.queries import Noise, TrainingOutputs
-
-
-@dataclass(frozen=True)
-class RTDETRCriterionConfig:
-    """Weights of the losses, and what the encoder's scores learn."""
-
-    cls_weight: float = 1.0
-    """Weight of every `loss_cls`; 1 in rtdetr/tableA."""
-    bbox_weight: float = 5.0
-    """Weight of every `loss_bbox`; 5 in rtdetr/tableA."""
-    giou_weight: float = 2.0
-    """Weight of every `loss_giou`; 2 in rtdetr/tableA."""
-    alpha: float = 0.75
-    """Weight of a class that is not the object's in the varifocal loss; 0.75 in rtdetr/tableA."""
-    gamma: float = 2.0
-    """Exponent of the varifocal loss: how much less a score counts that is low already; 2 in
-    rtdetr/tableA."""
-    query_selection: Literal["uncertainty_minimal", "vanilla"] = "uncertainty_minimal"
-    """What the encoder's scores, by which queries are selected, have to be for an object's class:
-    `uncertainty_minimal` the overlap with the object, `vanilla` 1. Swept by rtdetr/table4."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no detector."""
-        weights = (self.cls_weight, self.bbox_weight, self.giou_weight, self.alpha, self.gamma)
-        if min(weights) < 0:
-            raise ValueError("cls_, bbox_ and giou_weight, alpha and gamma must not be negative")
-
-    def build(self, matcher: HungarianMatcher) -> RTDETRCriterion:
-        """Make the criterion around a matcher."""
-        return RTDETRCriterion(self, matcher)
 
 
 class RTDETRCriterion(nn.Module):

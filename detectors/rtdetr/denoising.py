@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from detectors.boxes import boxes_to_shares, inverse_sigmoid, shares_to_boxes
 from detectors.queries import Matches, Objects, pad_objects, places
+from detectors.rtdetr.config import DenoisingConfig
 from detectors.rtdetr.queries import Noise
 
 WHOLE = (1, 1)  # size of an input whose sides are the unit
-
-
-@dataclass(frozen=True)
-class DenoisingConfig:
-    """How many objects are disturbed, and how much."""
-
-    num_queries: int = 100
-    """Pairs of denoising queries an image, a near and a far one, as far as whole groups of them
-    fit; one group at least. 0 for none. Upstream's code has 100 pairs where rtdetr/tableA has 200,
-    perhaps of queries."""
-    label_noise: float = 0.5
-    """Twice the probability that a denoising query gets a random class, which may be its own.
-    0.5 in rtdetr/tableA."""
-    box_noise: float = 1.0
-    """How far each side of a box moves at most, as a share of half the width or height; the far
-    query's move between once and twice as far. 1 in rtdetr/tableA."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no detector."""
-        if self.num_queries < 0 or self.box_noise < 0:
-            raise ValueError("num_queries and box_noise must not be negative")
-        if not 0 <= self.label_noise <= 2:
-            raise ValueError("label_noise must be in [0, 2]")
 
 
 @torch.no_grad()

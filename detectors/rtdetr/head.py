@@ -2,73 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from detectors.boxes import shares_to_boxes
-from detectors.config import inference_only
 from detectors.interface import QueryOutputs, fuse
 from detectors.layers import ConvNormAct, start_with_rare_classes
 from detectors.queries import Predictions
 from detectors.rtdetr.attention import Sizes
+from detectors.rtdetr.config import RTDETRHeadConfig
 from detectors.rtdetr.decoder import (
     MLP,
     DecoderLayer,
     refine,
     start_without_moving,
 )
-from detectors.rtdetr.denoising import DenoisingConfig, attention_mask
+from detectors.rtdetr.denoising import attention_mask
 from detectors.rtdetr.queries import Noise, TrainingOutputs
 from detectors.rtdetr.selection import QuerySelection, Selected
-
-
-@dataclass(frozen=True)
-class RTDETRHeadConfig:
-    """Width and depth of the decoder, and its queries."""
-
-    hidden_dim: int = 256
-    """Width of queries and of what they read, a multiple of `num_heads`; 256 in rtdetr/tableA."""
-    num_queries: int = 300
-    """Predictions an image; all cells of the pyramid if there are fewer. 300 in rtdetr/tableA."""
-    num_layers: int = 6
-    """Decoder layers that are trained. Swept by rtdetr/table5."""
-    layers_used: int = inference_only(0)
-    """Decoder layers that run at inference, the first so many; 0 for all. Swept by rtdetr/table5
-    and rtdetr/tableB."""
-    num_heads: int = 8
-    """Heads of the decoder's attentions; 8 in rtdetr/tableA."""
-    num_points: int = 4
-    """Points that a head reads in each level; 4 in rtdetr/tableA. Swept, for RT-DETRv2, by
-    rtdetr/v2_sampling_points."""
-    feedforward_dim: int = 1024
-    """Width inside a decoder layer's last part; 1024 in rtdetr/tableA."""
-    dropout: float = 0.0
-    """Share of values that training leaves out in the decoder; in no published table."""
-    denoising: DenoisingConfig = DenoisingConfig()
-    """Extra queries in training, which start from disturbed objects."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no detector."""
-        for name in ("hidden_dim", "num_queries", "num_layers", "num_heads", "num_points"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if self.feedforward_dim < 1:
-            raise ValueError("feedforward_dim must be at least 1")
-        if self.hidden_dim % self.num_heads:
-            raise ValueError(f"hidden_dim must be a multiple of num_heads, {self.num_heads}")
-        if not 0 <= self.layers_used <= self.num_layers:
-            raise ValueError(f"layers_used must be in 0..{self.num_layers}, the num_layers trained")
-        if not 0 <= self.dropout < 1:
-            raise ValueError("dropout must be in [0, 1)")
-
-    def build(
-        self, in_channels: tuple[int, ...], strides: tuple[int, ...], num_classes: int
-    ) -> RTDETRHead:
-        """Make the head for features of these channels and strides, fine to coarse."""
-        return RTDETRHead(self, in_channels, strides, num_classes)
 
 
 class RTDETRHead(nn.Module):

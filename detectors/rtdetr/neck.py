@@ -2,101 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from detectors.layers import ConvNormAct, PerLevel
+from detectors.rtdetr.config import LEVELS, HybridEncoderConfig
 from detectors.rtdetr.encoder_layers import CellAttention, EncoderLayer, FusionBlock
-
-LEVELS = (3, 4, 5)  # strides 8, 16 and 32, the paper's S3 to S5
-ATTENTION = {"A": (), "B": LEVELS, "C": LEVELS, "D": LEVELS, "D_S5": (5,), "E": (5,)}
-
-
-@dataclass(frozen=True)
-class HybridEncoderConfig:
-    """Design and size of the encoder."""
-
-    variant: Literal["A", "B", "C", "D", "D_S5", "E"] = "E"
-    """How levels are encoded and fused, from A (not at all) to E; see HybridEncoder. Swept by
-    rtdetr/table3."""
-    attention_levels: tuple[int, ...] = ()
-    """Levels, ascending from 3 (stride 8) to 5 (stride 32), whose cells attend to those of the same
-    level; none for those of the variant. For the variants D, D_S5 and E. In no published table but
-    for the two that are variants of rtdetr/table3: D and D_S5."""
-    num_layers: int = 1
-    """Layers of attention; 0 for no attention. 1 in rtdetr/tableA."""
-    num_heads: int = 8
-    """Heads of the attention. 8 in rtdetr/tableA."""
-    hidden_dim: int = 256
-    """Channels of every level that leaves the encoder, a multiple of 4 and of `num_heads`. Differs
-    with the sizes of rtdetr/table2."""
-    feedforward_dim: int = 1024
-    """Width of the attention's feed-forward network. Differs with the sizes of rtdetr/table2."""
-    dropout: float = 0.0
-    """Share of activations that the attention drops in training. In no published table."""
-    num_blocks: int = 3
-    """RepVGG blocks in each fusion block of E. 3 in rtdetr/tableA; none at all is D_S5 of
-    rtdetr/table3."""
-    expand_ratio: float = 1.0
-    """Width inside a fusion block as a share of `hidden_dim`. Differs with the sizes of
-    rtdetr/tableB."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no detector."""
-        self._check_attention()
-        if self.feedforward_dim < 1:
-            raise ValueError("feedforward_dim must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ValueError("dropout must be at least 0 and below 1")
-        if self.num_blocks < 0:
-            raise ValueError("num_blocks must not be negative")
-        if int(self.hidden_dim * self.expand_ratio) < 1:
-            raise ValueError("expand_ratio must leave at least one of the hidden_dim channels")
-
-    def _check_attention(self) -> None:
-        levels = self.attention_levels
-        if levels and self.variant in ("A", "B", "C"):
-            raise ValueError(f"attention_levels must be empty for variant {self.variant}")
-        if not set(levels) <= set(LEVELS) or list(levels) != sorted(set(levels)):
-            raise ValueError("attention_levels must ascend within 3, 4, 5, each at most once")
-        if self.num_layers < 0:
-            raise ValueError("num_layers must not be negative")
-        if self.num_heads < 1:
-            raise ValueError("num_heads must be at least 1")
-        if self.hidden_dim < 1 or self.hidden_dim % 4 or self.hidden_dim % self.num_heads:
-            raise ValueError("hidden_dim must be a multiple of 4 and of num_heads")
-
-    @property
-    def attending(self) -> tuple[tuple[int, ...], ...]:
-        """Groups of levels, 3 to 5, whose cells attend to all those of the same group."""
-        levels = self.attention_levels or ATTENTION[self.variant]
-        if self.num_layers == 0 or not levels:
-            return ()
-        return (levels,) if self.variant == "C" else tuple((level,) for level in levels)
-
-    @property
-    def shares_attention(self) -> bool:
-        """Whether all groups go through the same layers."""
-        return self.variant in ("B", "D")
-
-    @property
-    def fuses_levels(self) -> bool:
-        """Whether levels are fused top-down and bottom-up."""
-        return self.variant in ("D", "D_S5", "E")
-
-    def build(self, in_channels: tuple[int, ...]) -> HybridEncoder:
-        """Make the encoder for features of strides 8, 16 and 32 with these channels.
-
-        Raises:
-            ValueError: the number of levels is another.
-        """
-        if len(in_channels) != len(LEVELS):
-            raise ValueError(f"in_channels must name {len(LEVELS)} levels, got {in_channels}")
-        return HybridEncoder(self, in_channels)
 
 
 class HybridEncoder(nn.Module):
@@ -132,6 +44,8 @@ class HybridEncoder(nn.Module):
 
     def __init__(self, config: HybridEncoderConfig, in_channels: tuple[int, ...]) -> None:
         super().__init__()
+        if len(in_channels) != len(LEVELS):
+            raise ValueError(f"in_channels must name {len(LEVELS)} levels, got {in_channels}")
         width = config.hidden_dim
         self.out_channels = (width,) * len(in_channels)
         self.groups = [[LEVELS.index(level) for level in group] for group in config.attending]

@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from detectors.interface import IGNORED, Assigner, Assignment, DenseOutputs, Target
 from detectors.losses import average_over_processes, giou_loss, quality_focal_loss
-
-
-@dataclass(frozen=True)
-class RTMDetCriterionConfig:
-    """Weights of the losses; in no published table."""
-
-    cls_weight: float = 1.0
-    """Weight of `loss_cls`."""
-    giou_weight: float = 2.0
-    """Weight of `loss_giou`."""
-    beta: float = 2.0
-    """Exponent of the quality focal loss: how much less a score counts that is right already."""
-
-    labels: Literal["overlap", "one"] = "overlap"
-    """A positive's wanted score, and how much its box counts: its overlap with the object, or one,
-    as most assigners were published with that don't look at predictions."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no detector."""
-        if min(self.cls_weight, self.giou_weight, self.beta) < 0:
-            raise ValueError("weights and beta must not be negative")
-
-    def build(self, assigner: Assigner) -> RTMDetCriterion:
-        """Make the criterion around an assigner."""
-        return RTMDetCriterion(self, assigner)
+from detectors.rtmdet.config import RTMDetCriterionConfig
 
 
 class RTMDetCriterion(nn.Module):

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from detectors.boxes import distances_to_boxes, grid_points
-from detectors.config import added_later
 from detectors.interface import DenseOutputs
 from detectors.layers import PerLevel, SepBN, conv_norm_act, start_with_rare_classes
-
-
-@dataclass(frozen=True)
-class RTMDetHeadConfig:
-    """Depth and sharing of the head; its width is the neck's."""
-
-    sharing: Literal["shared", "separate", "sepbn"] = "sepbn"
-    """What the levels share: everything, nothing, or the 3x3 convolutions but not their
-    normalisation nor the predictors. Swept by rtmdet/table5d_head."""
-    stacked_convs: int = 2
-    """3x3 convolutions in front of each predictor; in no published table."""
-    exp_on_reg: bool = True
-    """Whether distances are the exponential of what is predicted; the published tiny and s do
-    without. In no published table of its own."""
-    depthwise: bool = added_later(default=False)
-    """Whether every 3x3 convolution is depth-wise separable, as in the released nano; in no
-    published table."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no detector."""
-        if self.stacked_convs < 0:
-            raise ValueError("stacked_convs must not be negative")
-
-    def build(self, channels: int, strides: tuple[int, ...], num_classes: int) -> RTMDetHead:
-        """Make the head for levels of one width, fine to coarse."""
-        return RTMDetHead(self, channels, strides, num_classes)
+from detectors.rtmdet.config import RTMDetHeadConfig
 
 
 class RTMDetHead(nn.Module):

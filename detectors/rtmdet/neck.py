@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detectors.config import added_later
 from detectors.layers import ConvNormAct, CSPLayer, PerLevel, conv_norm_act
-
-
-@dataclass(frozen=True)
-class CSPNeXtPAFPNConfig:
-    """Depth and width of CSPNeXtPAFPN."""
-
-    num_blocks: int = 3
-    """Blocks in each of its four layers. Swept with the sizes by rtmdet/table2."""
-    expand_ratio: float = 0.5
-    """Width of each branch of a layer as a share of its output. Swept by rtmdet/table5c_balance."""
-    kernel_size: int = 5
-    """Side of the depth-wise kernels, odd. Swept with the backbone's by rtmdet/table5a_kernel."""
-    out_channels: int | None = None
-    """Channels of every level that leaves the neck; none for those of the finest that enters."""
-    depthwise: bool = added_later(default=False)
-    """Whether every 3x3 convolution is depth-wise separable, as in the released nano; in no
-    published table."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no detector."""
-        if self.num_blocks < 1 or self.expand_ratio <= 0:
-            raise ValueError("num_blocks must be at least 1 and expand_ratio above 0")
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ValueError("kernel_size must be odd and at least 1")
-        if self.out_channels is not None and self.out_channels < 1:
-            raise ValueError("out_channels must be at least 1, or none")
-
-    def build(self, in_channels: tuple[int, ...]) -> CSPNeXtPAFPN:
-        """Make the neck for features of these channels, fine to coarse."""
-        return CSPNeXtPAFPN(self, in_channels)
+from detectors.rtmdet.config import CSPNeXtPAFPNConfig
 
 
 class CSPNeXtPAFPN(nn.Module):

@@ -1,4 +1,4 @@
-"""The command `detbench` with its subcommands on studies and on models; `rest` adds the others.
+"""The command `detbench` with its subcommands that run, count or time; `rest` adds the others.
 
 Each imports what carries it out when it is called, so that `--help` loads no torch.
 """
@@ -21,6 +21,8 @@ from harness.cli.options import (
     Json,
     KeepStale,
     Measured,
+    ModelName,
+    ModelNames,
     Out,
     Remeasure,
     Sets,
@@ -30,11 +32,13 @@ from harness.cli.options import (
     StartWeights,
     Storage,
     StudyName,
+    StudyNames,
     TrackingUri,
     Trust,
     Weights,
     Where,
     at_most_one,
+    show_version,
     sized,
     with_weights,
 )
@@ -47,9 +51,7 @@ EPILOG = (
 
 
 app = typer.Typer(
-    help="Sweep a detector's knobs; train, count and time every variant; trust the table.",
     epilog=EPILOG,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # importing rich would be half of the time of --help
@@ -58,6 +60,16 @@ app.add_typer(list_app, name="list")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 app.add_typer(rest_app)
+
+
+@app.callback()
+def detbench(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=show_version, help="Say it; end.")
+    ] = False,
+) -> None:
+    """Sweep a detector's knobs; train, count and time every variant; trust the table."""
+    del version  # its callback has ended the command
 
 
 @app.command()
@@ -96,24 +108,28 @@ def run(
     as_json: Json = False,
 ) -> int:
     """Run a study: every trial whose record does not stand yet."""
-    from harness.engine import server
+    from harness.cli import named
+    from harness.engine import devices, server
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise typer.BadParameter(
             "torchrun starts the processes of one training: use it with `detbench train`;"
             " `detbench run` starts its own, --workers of them"
         )
-    here = executor is Where.LOCAL
-    if here:
-        server.warm_up()
-    from harness.cli import run as command
-    from harness.engine import devices, ray
-    from harness.tracking import uri
-
+    here, sets = executor is Where.LOCAL, with_weights(set_, weights)
     if here and (resources or measure_on):
         raise typer.BadParameter("--resources and --measure-on need --executor ray")
     for other, given in (("--only", bool(only)), ("--executor ray", not here)):
         at_most_one({"--remeasure": remeasure is not None, other: given})
+    if here:
+        devices.check(device)
+    named.check_study(study, data, sets)
+    if here:
+        server.warm_up()
+    from harness.cli import run as command
+    from harness.engine import ray
+    from harness.tracking import uri
+
     options = command.Options(
         remeasure=remeasure is not None,
         devices=devices.slots(device, workers) if here else ["cpu"],
@@ -127,7 +143,6 @@ def run(
         keep_stale=keep_stale,
         fresh=fresh,
     )
-    sets = with_weights(set_, weights)
     return command.run(study, data, sets, options, as_json=as_json)
 
 
@@ -142,15 +157,18 @@ def status(
     as_json: Json = False,
 ) -> int:
     """Say how far a study is, who runs what, and what failed."""
-    from harness.cli import status as command
+    from harness.cli import named
 
     sets = with_weights(set_, weights)
+    named.check_records(study, out, data, sets)
+    from harness.cli import status as command
+
     return command.status(study, data, sets, out, storage, as_json=as_json)
 
 
 @app.command()
 def check(
-    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Files or names.")],
+    studies: StudyNames,
     data: Data = None,
     set_: Sets = None,
     weights: StartWeights = None,
@@ -163,16 +181,22 @@ def check(
     as_json: Json = False,
 ) -> int:
     """Validate studies, build every trial, print the plan: hours and disk included."""
-    from harness.cli import check as command
+    from harness.cli import named
     from harness.engine import devices
 
+    devices.check(device)
+    sets = with_weights(set_, weights)
+    for study in studies:
+        named.check_study(study, data, sets)
+    from harness.cli import check as command
+
     options = command.Options(devices.device(device), out, probe)
-    return command.check(studies, data, with_weights(set_, weights), options, as_json=as_json)
+    return command.check(studies, data, sets, options, as_json=as_json)
 
 
 @app.command()
 def measure(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names of detectors.")],
+    models: ModelNames,
     data: Data = None,
     split: Split = "val",
     size: Size = None,
@@ -199,7 +223,7 @@ def measure(
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
-    from harness.cli import measure as command
+    from harness.cli import named
     from harness.engine import devices
 
     sets = sized(set_, size)
@@ -209,6 +233,12 @@ def measure(
         raise typer.BadParameter("--exported goes with --count-only")
     if (classes or shared_classes) and not nms_frontier:
         raise typer.BadParameter("--classes and --shared-classes go with --nms-frontier")
+    by = [] if runtimes is None else [name.strip() for name in runtimes.split(",")]
+    devices.check(device)
+    named.named_runtimes(by)
+    source = None if count_only else data or "shapes"
+    given = None if count_only else weights
+    named.check_models(models, sets, weights=given, data=source, split=split, trust=trust)
     if count_only:
         from harness.cli import count
         from reports import tables
@@ -240,13 +270,15 @@ def measure(
             trust=trust,
             as_json=as_json,
         )
+    from harness.cli import measure as command
+
     return command.measure(
         models,
         data or "shapes",
         sets,
         weights,
         devices.device(device),
-        runtimes=[] if runtimes is None else [name.strip() for name in runtimes.split(",")],
+        runtimes=by,
         out=out,
         split=split,
         trust=trust,
@@ -256,7 +288,7 @@ def measure(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A detector's name, or a folder with weights.")],
+    model: ModelName,
     data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
     split: Split = "val",
     weights: Weights = None,
@@ -268,8 +300,12 @@ def evaluate(
     as_json: Json = False,
 ) -> int:
     """Evaluate one detector on a split of a data set, such as val."""
-    from harness.cli import evaluate as command
+    from harness.cli import named
     from harness.engine import devices
+
+    devices.check(device)
+    named.check_models([model], set_, weights=weights, data=data, split=split, trust=trust)
+    from harness.cli import evaluate as command
 
     return command.evaluate(
         model,
@@ -287,7 +323,7 @@ def evaluate(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="A detector's name, or a folder with weights.")],
+    model: ModelName,
     format_: Annotated[Format, typer.Option("--format", help="Of the file.")] = Format.ONNX,
     weights: Weights = None,
     set_: Sets = None,
@@ -302,47 +338,11 @@ def export(
     as_json: Json = False,
 ) -> int:
     """Write one deployed detector to a file, once it was seen to predict the same."""
-    from harness.cli import export as command
+    from harness.cli import named
 
     del format_  # there is one
-    return command.export(
-        model, weights, sized(set_, size), out, opset, trust=trust, as_json=as_json
-    )
+    sets = sized(set_, size)
+    named.check_models([model], sets, weights=weights, trust=trust)
+    from harness.cli import export as command
 
-
-@app.command()
-def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A trial's folder, or seeds: X,Y,Z.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Likewise; judged against A.")],
-    data: Data = None,
-    alone: Annotated[bool, typer.Option("--alone", help="Leave other seeds out.")] = False,
-    mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols or data.")] = False,
-    as_json: Json = False,
-) -> int:
-    """Say whether B is better than A: over images, seeds, and in time."""
-    from harness.cli import compare as command
-
-    return command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)
-
-
-@app.command()
-def report(
-    studies: Annotated[
-        list[str], typer.Argument(metavar="STUDY...", help="Studies, or folders of records.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the pages.")],
-    runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
-    mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols.")] = False,
-    earlier: Annotated[
-        bool,
-        typer.Option("--earlier", help="Show trials of earlier versions of a study's file, apart."),
-    ] = False,
-    keep_stale: KeepStale = False,
-    as_json: Json = False,
-) -> int:
-    """Write a page a study from its records."""
-    from harness.cli import report as command
-
-    return command.report(
-        studies, out, runs, mixed=mixed, earlier=earlier, keep_stale=keep_stale, as_json=as_json
-    )
+    return command.export(model, weights, sets, out, opset, trust=trust, as_json=as_json)

@@ -9,7 +9,7 @@ from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
 from harness.cli.folders import refuse_taken
-from harness.cli.models import configured
+from harness.cli.named import configured
 from harness.released.convert import convert as convert_file
 from harness.study import StudyError
 

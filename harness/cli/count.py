@@ -14,7 +14,7 @@ from harness import study as studies
 from harness.cli import console
 from harness.cli.board import Board
 from harness.cli.console import print_json
-from harness.cli.models import configured, trusted_names
+from harness.cli.named import configured, trusted_names
 from harness.machine import locks
 from harness.measure import complexity
 from harness.measure.complexity import crosscheck, published

@@ -9,7 +9,8 @@ from typing import Any
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import configured, created, trusted_names, weights_of
+from harness.cli.models import created, weights_of
+from harness.cli.named import configured, trusted_names
 from harness.measure.complexity.exported import count_macs
 from harness.measure.runtimes import export as exporter
 from harness.records import RecordError, record

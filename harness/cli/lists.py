@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Json, OnlySplit, Sets
+from harness.cli.options import DetectorName, Json, OnlySplit, Sets
 
 list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
 data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
@@ -45,7 +45,7 @@ def list_recipes(as_json: Json = False) -> int:
 
 @list_app.command("knobs")
 def list_knobs(
-    detector: Annotated[str, typer.Argument(help="A name from `detbench list detectors`.")],
+    detector: DetectorName,
     as_json: Json = False,
 ) -> int:
     """Everything that a study can turn, with type, default and meaning."""
@@ -74,6 +74,9 @@ def data_show(
     as_json: Json = False,
 ) -> int:
     """Describe a data set: images, classes, sizes, fingerprint."""
+    from harness.cli import named
+
+    named.check_data(name, set_, split)
     from harness.cli import data as command
 
     return command.show(name, set_ or [], split, as_json=as_json)
@@ -115,6 +118,9 @@ def weights_convert(
     as_json: Json = False,
 ) -> int:
     """Turn a graph for inference into weights that every command takes."""
+    from harness.cli import named
+
+    named.check_models([detector], set_)
     from harness.cli import convert as command
 
     return command.convert(file, detector, out, set_ or [], classes, as_json=as_json)

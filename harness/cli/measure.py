@@ -5,32 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from detectors import RELEASES
 from harness import data
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import (
-    configured,
-    created,
-    note,
-    one_line,
-    place,
-    trusted_names,
-    weights_of,
-)
-from harness.config import knobs
+from harness.cli.models import created, note, one_line, place, weights_of
+from harness.cli.named import configured, named_runtimes, trusted_names
 from harness.config.knobs import Setup
-from harness.config.runtime import Name
 from harness.machine import arithmetic, environment, locks
 from harness.measure import complexity, latency
 from harness.measure.complexity import Complexity
 from harness.measure.latency import Subject, Timing, samples
-from harness.measure.runtimes import RuntimeConfig
 from harness.records import latencies, record
-from harness.study import StudyError
 
 TAIL = {
     "preprocess_ms": "resize, normalise (ms)",
@@ -73,9 +61,7 @@ def measure(
         trust: whether folders may name detectors that are not built in; see `trusted_names`.
         as_json: whether to print JSON.
     """
-    if weights not in (None, *RELEASES) and len(models) > 1:
-        raise StudyError("--weights goes with one MODEL, unless it is the name of a release")
-    by = _runtimes(runtimes)
+    by = named_runtimes(runtimes)
     trusted = trusted_names(models, trust=trust)
     setups = [configured(model, studies.changes(sets), trusted) for model in models]
     subjects = _subjects(models, setups, weights)
@@ -124,19 +110,6 @@ def _row(name: str, counted: Complexity, timing: Timing) -> dict[str, Any]:
         "caveats": counted.caveats | timing.caveats,
         "details": {"complexity": counted.details, "latency": timing.details},
     }
-
-
-def _runtimes(names: Sequence[str]) -> list[Name | None]:
-    """Return runtimes by name, each once; None, which is that of the knobs, where none is named."""
-    known = get_args(Name)
-    for name in names:
-        if name not in known:
-            raise StudyError(
-                f"--runtimes: there is no runtime {name!r}{knobs.nearest(name, known)} "
-                f"There is {', '.join(known)}."
-            )
-    found = [RuntimeConfig.model_validate({"runtime": name}).runtime for name in names]
-    return [*dict.fromkeys(found)] or [None]
 
 
 def _by(model: str, runtime: str | None) -> str:

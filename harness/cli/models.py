@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
 import detectors
 from detectors import RELEASES
-from detectors import weights as detector_weights
 from detectors.interface import Detector, WeightsError
 from harness import data, released
 from harness import study as studies
 from harness.cli import console
 from harness.cli.board import Board
+from harness.cli.named import configured, is_saved, trusted_names
 from harness.config import knobs
 from harness.config.knobs import Setup
 from harness.config.recipe import Recipe
@@ -29,39 +28,6 @@ from harness.study import Study, StudyError
 from harness.study.start import fetch, known_classes
 
 NUM_CLASSES = "detector.num_classes"
-
-
-def trusted_names(models: Sequence[str], *, trust: bool) -> set[str]:
-    """Return the detectors whose code may run.
-
-    Args:
-        models: as the command line names them; a detector that it names itself is trusted, and so
-            are the folders that name the same one.
-        trust: whether those are, too, that other folders name.
-    """
-    folders = {name for name in models if is_saved(name)}
-    given = set(models) - folders
-    return given | {detector_weights.saved_name(Path(name)) for name in folders if trust}
-
-
-def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] = ()) -> Setup:
-    """Return the setup of a detector by name, or of one that a training saved in a folder.
-
-    Args:
-        name: of a detector or a folder.
-        changes: knobs to turn.
-        trusted: from `trusted_names`.
-    """
-    if is_saved(name):
-        config = detector_weights.load(Path(name), trusted).config
-    elif os.path.isdir(name) and name not in detectors.names():
-        raise StudyError(
-            f"{name}: a folder without {detector_weights.CONFIG_FILE}; name one that train left, or"
-            " a detector and its --weights"
-        )
-    else:
-        config = detectors.resolve(name)
-    return knobs.turn(knobs.start(config, None, "shapes"), changes)
 
 
 def is_trained(name: str, weights: str | None) -> bool:
@@ -206,11 +172,6 @@ def note(out: Console, notes: Iterable[str]) -> None:
     """Print notes, one a line."""
     for text in notes:
         out.print(f"note: {text}")
-
-
-def is_saved(name: str) -> bool:
-    """Say whether a name is that of a folder that a training saved a detector in."""
-    return os.path.isfile(Path(name, detector_weights.CONFIG_FILE))  # False also if it is too long
 
 
 def show_metrics(metrics: Mapping[str, float], title: str) -> None:

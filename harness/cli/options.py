@@ -5,12 +5,42 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-StudyName = Annotated[str, typer.Argument(help="A file, or a name such as rtmdet/expand_ratio.")]
+from harness.cli import completion
+
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        help="A file, or a name such as rtmdet/expand_ratio.", autocompletion=completion.studies
+    ),
+]
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        help="A detector's name, or a folder with weights.", autocompletion=completion.detectors
+    ),
+]
+StudyNames = Annotated[
+    list[str],
+    typer.Argument(metavar="STUDY...", help="Files or names.", autocompletion=completion.studies),
+]
+DetectorName = Annotated[
+    str,
+    typer.Argument(
+        help="A name from `detbench list detectors`.", autocompletion=completion.detectors
+    ),
+]
+ModelNames = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...", help="Names of detectors.", autocompletion=completion.detectors
+    ),
+]
 Data = Annotated[
     str | None, typer.Option(help="shapes, coco2017 or a folder in COCO layout.", metavar="D")
 ]
@@ -23,7 +53,12 @@ OnlySplit = Annotated[
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Turn a knob; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Turn a knob; may be repeated.",
+        autocompletion=completion.knobs,
+    ),
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu or cuda:0; a GPU when there is one.", show_default=False)
@@ -104,6 +139,13 @@ Remeasure = Annotated[
     Remeasured | None,
     typer.Option(help="Run nothing; time the finished trials once more, together."),
 ]
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end, where that is wanted."""
+    if wanted:
+        print(f"detbench {version('detbench')}")
+        raise typer.Exit
 
 
 def at_most_one(options: Mapping[str, bool]) -> None:

@@ -16,16 +16,16 @@ from harness.cli.album import PICTURES, Album
 from harness.cli.console import print_json
 from harness.cli.folders import refuse_taken
 from harness.cli.models import (
-    configured,
     counted,
     created,
     note,
     one_line,
-    trusted_names,
     weights_of,
 )
+from harness.cli.named import configured, trusted_names
 from harness.cli.text import say
 from harness.config.knobs import Setup
+from harness.config.photographs import find
 from harness.data import Category, Split, classes, photographs
 from harness.data.classes import Choice, Known
 from harness.data.photographs import Chunk
@@ -111,7 +111,7 @@ def predict(
         ClassError: the classes of the weights are not those of the data set, or unknown.
     """
     refuse_taken(options.out, "predict")
-    files = photographs.find(images) if data_name is None else []
+    files = find(images) if data_name is None else []
     opened = [_open(model, models, options) for model in models]
     if data_name is None:
         plan = _of_files(files, opened)

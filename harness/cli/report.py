@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.cli import verdicts, versions
+from harness.cli import named, verdicts, versions
 from harness.cli.console import print_json
 from harness.cli.text import say, visible
 from harness.cli.versions import Asked
@@ -106,7 +106,7 @@ def _sorted_out(folder: Path, asked: Asked, *, keep_stale: bool) -> _Sorted:
     """
     records = record.read_all(folder) if folder.is_dir() else []
     if not records:
-        raise StudyError(f"{folder}: no records there; run the study first")
+        raise named.without_records(folder)
     shown, others = asked.split(records)
     if keep_stale:
         stand_ins = [item.stand_in() for item in asked.out_of_date]
@@ -117,7 +117,7 @@ def _sorted_out(folder: Path, asked: Asked, *, keep_stale: bool) -> _Sorted:
 
 def _asked(name: str, runs: Path) -> tuple[Path, Asked]:
     """Return the folder of a study's records, and what the study asks for."""
-    known = versions.folder_of(name, runs)
+    known = named.folder_of(name, runs)
     if known is not None:
         return known, versions.of_folder(known)
     study = versions.load(name, runs)

@@ -1,21 +1,24 @@
-"""The subcommands of `detbench` beside those in `app`: train, predict, sync, clean, doctor.
+"""The subcommands of `detbench` beside those in `app`, on trained models, records and folders.
 
 Each imports what carries it out when it is called, so that `--help` loads no torch.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from harness.cli import completion
 from harness.cli.options import (
     Classes,
     Data,
     Device,
     Json,
+    KeepStale,
     Out,
     Sets,
     TrackingUri,
@@ -29,12 +32,20 @@ rest_app = typer.Typer()
 @rest_app.command()
 def train(
     detector: Annotated[
-        str | None, typer.Argument(help="A name from `detbench list detectors`.")
+        str | None,
+        typer.Argument(
+            help="A name from `detbench list detectors`.", autocompletion=completion.detectors
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="A name from `detbench list recipes`.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A name from `detbench list recipes`.", autocompletion=completion.recipes
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="New folder for weights, record and detections.")
     ] = None,
@@ -55,14 +66,14 @@ def train(
 
     DETECTOR, --data, --recipe and --out are needed but for --resume, which knows the first three.
     """
-    named = {"DETECTOR": detector, "--data": data, "--recipe": recipe}
+    known = {"DETECTOR": detector, "--data": data, "--recipe": recipe}
     if resume is None and epochs is not None and detector is not None:
         raise typer.BadParameter(
             f"--epochs goes with --resume; here it is --set recipe.epochs={epochs}"
         )
     if resume is not None or epochs is not None:
         given = {"--set": set_, "--seed": seed, "--weights": weights, "--classes": classes}
-        _refuse_with_resume(named | given)
+        _refuse_with_resume(known | given)
         if resume is None or epochs is None:
             raise typer.BadParameter("--resume FOLDER and --epochs N go together")
         from harness.cli import train as command
@@ -70,13 +81,17 @@ def train(
 
         return command.go_on(resume, epochs, out, devices.device(device), as_json=as_json)
     if detector is None or data is None or recipe is None or out is None:
-        missing = [name for name, value in {**named, "--out": out}.items() if value is None]
+        missing = [name for name, value in {**known, "--out": out}.items() if value is None]
         raise typer.BadParameter(f"train needs {', '.join(missing)}, or --resume and --epochs")
     from harness import study
-    from harness.cli import train as command
+    from harness.cli import named
     from harness.engine import devices
 
+    devices.check(device)
     plan = study.single(detector, recipe, data, set_ or [], seed or 0, weights)
+    named.check_start(plan)
+    from harness.cli import train as command
+
     where = devices.device(device)
     return command.train(plan, out, where, classes=classes or [], as_json=as_json)
 
@@ -90,7 +105,11 @@ def _refuse_with_resume(options: Mapping[str, Any]) -> None:
 @rest_app.command()
 def predict(
     model: Annotated[
-        str, typer.Argument(help="A folder with weights, or a detector's name and --weights.")
+        str,
+        typer.Argument(
+            help="A folder with weights, or a detector's name and --weights.",
+            autocompletion=completion.detectors,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="New folder for pictures and detections.")],
     images: Annotated[
@@ -131,8 +150,18 @@ def predict(
     ):
         if given and not there:
             raise typer.BadParameter(f"{option} goes with {needed}")
-    from harness.cli import predict as command
+    from harness.cli import named
+    from harness.cli.folders import refuse_taken
+    from harness.config import photographs
     from harness.engine import devices
+
+    devices.check(device)
+    refuse_taken(out, "predict")
+    photographs.find(images or [])
+    named.check_models([model], set_, weights=weights, data=data, split=split or "val", trust=trust)
+    if against is not None:
+        named.check_models([against], set_, weights=against_weights, trust=trust)
+    from harness.cli import predict as command
 
     models = [command.Named(model, weights)]
     if against is not None:
@@ -145,8 +174,64 @@ def predict(
 
 
 @rest_app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A trial's folder, or seeds: X,Y,Z.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Likewise; judged against A.")],
+    data: Data = None,
+    alone: Annotated[bool, typer.Option("--alone", help="Leave other seeds out.")] = False,
+    mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols or data.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Say whether B is better than A: over images, seeds, and in time."""
+    from harness.records import finished
+
+    for folder in (*a.split(","), *b.split(",")):
+        finished.read(Path(os.path.expanduser(folder)))
+    from harness.cli import compare as command
+
+    return command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)
+
+
+@rest_app.command()
+def report(
+    studies: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STUDY...",
+            help="Studies, or folders of records.",
+            autocompletion=completion.studies,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the pages.")],
+    runs: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs"),
+    mixed: Annotated[bool, typer.Option("--mixed", help="Allow unlike protocols.")] = False,
+    earlier: Annotated[
+        bool,
+        typer.Option("--earlier", help="Show trials of earlier versions of a study's file, apart."),
+    ] = False,
+    keep_stale: KeepStale = False,
+    as_json: Json = False,
+) -> int:
+    """Write a page a study from its records."""
+    from harness.cli import named
+
+    for study in studies:
+        named.check_not_empty(named.check_records(study, runs))
+    from harness.cli import report as command
+
+    return command.report(
+        studies, out, runs, mixed=mixed, earlier=earlier, keep_stale=keep_stale, as_json=as_json
+    )
+
+
+@rest_app.command()
 def sync(
-    study: Annotated[str, typer.Argument(help="A study, a folder of records, or `all`.")],
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A study, a folder of records, or `all`.", autocompletion=completion.studies
+        ),
+    ],
     tracking_uri: TrackingUri = None,
     out: Out = Path("runs"),
     as_json: Json = False,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import console, versions
+from harness.cli import console, named, versions
 from harness.cli.console import print_json
 from harness.engine import status as engine_status
 from harness.trials import stale
@@ -25,7 +25,7 @@ def status(
     as_json: bool,
 ) -> int:
     """Print the state of a study; nothing is run."""
-    folder = versions.folder_of(name, out)
+    folder = named.folder_of(name, out)
     if folder is not None:
         title, asked = folder.resolve().name, versions.of_folder(folder)
         total = asked.snapshot.total if asked.snapshot else 0

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import study as studies
-from harness.config import library
 from harness.config.data import DataError
-from harness.records import FILE, Record, snapshot
+from harness.records import Record, snapshot
 from harness.records.snapshot import Snapshot
 from harness.study import Present, Study, StudyError
 from harness.study.present import Named
@@ -56,20 +55,6 @@ def load(name: str, out: Path, data: str | None = None, sets: Sequence[str] = ()
         with suppress(StudyError):  # the file has lost what was changed
             return studies.load(name, data=last.data, sets=last.sets)
     return study
-
-
-def folder_of(name: str, out: Path) -> Path | None:
-    """Return the folder of records that a name means by itself; None where a study's file has it.
-
-    Args:
-        name: as the command line has it: a folder, or the name of a study that was run.
-        out: holds a folder a study.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    has_file = Path(name).is_file() or name in library.names()
-    was_run = next((out / name).glob(f"[!.]*/{FILE}"), None) is not None
-    return out / name if was_run and not has_file else None
 
 
 def of_study(study: Study, folder: Path) -> Asked:

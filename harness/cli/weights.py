@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from detectors.interface import WeightsError
+from detectors import WeightsError
 from harness.cli import console
 from harness.cli.board import Board
 from harness.cli.console import print_json

@@ -1,8 +1,8 @@
 """Data sets: read, checked, fingerprinted, and turned into batches."""
 
-import os
 from pathlib import Path
 
+from harness.config import places
 from harness.config.data import (
     COCO2017,
     SHAPES,
@@ -12,11 +12,12 @@ from harness.config.data import (
     cache_dir,
     coco2017_folder,
 )
+from harness.config.places import Source, annotation_file, splits
 from harness.data import fingerprint, shapes
 from harness.data.batch import Batch
 from harness.data.check import Finding, Report, check
 from harness.data.classes import one_table
-from harness.data.coco import Source, annotation_file, read_annotations, read_split, splits
+from harness.data.coco import read_annotations, read_split
 from harness.data.dataset import Category, DataSet, Image, OneSplit, Split, describe
 from harness.data.loader import (
     TrainLoader,
@@ -109,5 +110,5 @@ def _resolve(config: DataConfig) -> tuple[str, Path]:
         return SHAPES, shapes.folder(config.shapes)
     if config.source == COCO2017:
         return COCO2017, coco2017_folder()
-    folder = Path(os.path.expanduser(config.source))
+    folder = places.folder(config.source)
     return folder.resolve().name, folder

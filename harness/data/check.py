@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from harness.config.data import DataError
+from harness.config.places import Source, locate
 from harness.data.classes import one_table
 from harness.data.coco import (
     SMALLEST_SIDE,
-    Source,
     absent,
     build_split,
-    locate,
     read_document,
     worth_training_on,
 )

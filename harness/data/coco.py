@@ -4,79 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.data import DataConfig, DataError
+from harness.config.places import Source, locate
 from harness.data.cache import parsed
 from harness.data.dataset import Annotations, Category, Image, Split, to_corners
 
-LAYOUT = (
-    "annotations/instances_train.json, annotations/instances_val.json, train/ and val/"
-    " (each also with 2017 at the end of its name)"
-)
-_ANNOTATIONS = re.compile(r"instances_(.+?)(2017)?\.json")
 SMALLEST_SIDE = 32  # of a training image; RTMDet's filter
 SMALLEST_BOX = 1.0  # shortest side of a box to train on, pixels; below it is degenerate
-
-
-class Source(NamedTuple):
-    """Where one split lies on disk."""
-
-    annotation_file: Path
-    image_folder: Path
-
-
-def locate(folder: Path, split: str) -> Source:
-    """Find the annotation file and the images of a split.
-
-    Raises:
-        DataError: the folder, the file or the image folder is missing.
-    """
-    file = annotation_file(folder, split)
-    images = _image_folder(folder, split)
-    if images is None:
-        raise DataError(f"{folder / split}: no such folder of images; a data set has {LAYOUT}")
-    return Source(file, images)
-
-
-def annotation_file(folder: Path, split: str) -> Path:
-    """Find the annotation file of a split.
-
-    Raises:
-        DataError: the folder or the file is missing.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; a data set is a folder with {LAYOUT}")
-    files = [folder / "annotations" / f"instances_{name}.json" for name in (split, f"{split}2017")]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
-        there = [name for name in splits(folder) if _image_folder(folder, name)]
-        if there:
-            raise DataError(
-                f"{files[0]}: no such file, so {folder} has no split {split!r}; it has"
-                f" {', '.join(there)}. `evaluate`, `measure` and `predict` need but one, named with"
-                " --split; a training needs train and val"
-            )
-        raise DataError(f"{files[0]}: no such file; a data set is a folder with {LAYOUT}")
-    return file
-
-
-def _image_folder(folder: Path, split: str) -> Path | None:
-    paths = [folder / name for name in (split, f"{split}2017")]
-    return next((path for path in paths if path.is_dir()), None)
-
-
-def splits(folder: Path) -> list[str]:
-    """Return the names of the splits that a folder has annotations of."""
-    names = (file.name for file in (folder / "annotations").glob("*.json"))
-    return sorted({match[1] for match in map(_ANNOTATIONS.fullmatch, names) if match})
 
 
 def read_split(folder: Path, name: str, config: DataConfig, *, training: bool = False) -> Split:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import torch
+import re
 
 from harness.config.yaml_source import StudyError
+
+_NAME = re.compile(r"(?P<kind>cpu|cuda)(:(?P<index>0|[1-9]\d{0,2}))?")
+
+
+def check(given: str | None) -> None:
+    """Refuse what is the name of no device, whether or not this machine has it.
+
+    Raises:
+        StudyError: it is none.
+    """
+    if given is not None and _NAME.fullmatch(given) is None:
+        raise StudyError(f"--device {given}: expected cpu or cuda:N")
 
 
 def device(given: str | None) -> str:
     """Return the device to use: a GPU when there is one, unless said otherwise.
 
     Raises:
-        StudyError: torch knows no such device, or this machine has none.
+        StudyError: there is no such device, or this machine has none.
     """
+    check(given)
+    import torch  # slow to import
+
     if given is None:
         return "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        wanted = torch.device(given)
-    except RuntimeError as error:
-        raise StudyError(f"--device {given}: expected cpu or cuda:N") from error
-    if wanted.type not in ("cpu", "cuda"):
-        raise StudyError(f"--device {given}: expected cpu or cuda:N")
+    found = _NAME.fullmatch(given)
+    assert found is not None
     count = torch.cuda.device_count()
-    if wanted.type == "cuda" and (wanted.index or 0) >= count:
+    if found["kind"] == "cuda" and int(found["index"] or 0) >= count:
         raise StudyError(f"--device {given}: there are {count} CUDA devices here; use cpu")
     return "cuda:0" if given == "cuda" else given
 
@@ -35,8 +46,10 @@ def slots(given: str | None, workers: int | None) -> list[str]:
         workers: None for one a device.
 
     Raises:
-        StudyError: torch knows no such device, or this machine has none.
+        StudyError: there is no such device, or this machine has none.
     """
+    import torch  # slow to import
+
     if given is not None or not torch.cuda.is_available():
         devices = [device(given)]
     else:

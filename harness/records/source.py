@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FORM = 2  # counts up whenever the same text would get another fingerprint or imports other modules
+FORM = 3  # counts up whenever the same text would get another fingerprint or imports other modules
 LENGTH = 16  # of a fingerprint, hexadecimal digits
 SILENT = {"ctx", "kind", "type_comment", "type_ignores"}
 """Parts of the syntax tree that say nothing or depend on the version of Python."""
 PYTHON = (".py", ".pyw")
 IMPORTERS = ("import_module", "__import__")
+MAKES = "makes"  # of a config: the class that is made from it, as `module:class`
 JOINERS = ("join", "joinpath")  # of paths
 LONGEST = 200  # characters of a text that may name a file
 KNOB = "inference_only"
@@ -166,10 +167,19 @@ def _imports(tree: ast.Module) -> list[Import]:
 
 
 def _named_modules(tree: ast.Module) -> list[str | None]:
-    """Return the modules that are imported by calls, None for one whose name is made elsewhere."""
+    """Return the modules that are imported by name, None for one whose name is made elsewhere."""
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     given = [node.args[0] for node in calls if _last_name(node.func) in IMPORTERS and node.args]
-    return [_text(item) for item in given]
+    return [*map(_text, given), *_made(tree)]
+
+
+def _made(tree: ast.Module) -> Iterator[str]:
+    """Yield the modules of the classes that configs name, and whose imports they do without."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and _last_name(node.target) == MAKES:
+            module, colon, _ = (_text(node.value) or "").partition(":")
+            if colon:
+                yield module
 
 
 def _named_file(node: ast.AST) -> str | None:
@@ -191,7 +201,7 @@ def _named_file(node: ast.AST) -> str | None:
     return found if 0 < len(found) <= LONGEST and found.isprintable() else None
 
 
-def _text(node: ast.AST) -> str | None:
+def _text(node: ast.AST | None) -> str | None:
     found = node.value if isinstance(node, ast.Constant) else None
     return found if isinstance(found, str) else None
 

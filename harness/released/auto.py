@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectors.interface import Tuning
+from detectors import Tuning
 from harness.config import knobs
 from harness.config.knobs import Setup
 from harness.config.recipe import AUTO

@@ -9,8 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from detectors import Release
-from detectors.interface import WeightsError
+from detectors import Release, WeightsError
 from harness.config.data import DataError, cache_dir
 from harness.records import files
 

@@ -6,8 +6,7 @@ import difflib
 from pathlib import Path
 from typing import NamedTuple
 
-from detectors import RELEASES, Release
-from detectors.interface import WeightsError
+from detectors import RELEASES, Release, WeightsError
 from harness.released import cache
 
 USUAL = "coco"  # what is meant where a name says nothing of it

@@ -15,8 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock, Timeout
 
-from detectors import Release
-from detectors.interface import WeightsError
+from detectors import Release, WeightsError
 from harness.config.secrets import masked
 from harness.records.progress import OnProgress, Progress, ignore
 from harness.released import cache

@@ -8,13 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 import detectors
-from detectors import PARTS, RELEASES, Release
+from detectors import PARTS, RELEASES, WEIGHTS_FILE, Release, WeightsError
 from detectors.config import KnobError, describe, flatten, override
-from detectors.interface import Detector, WeightsError
-from detectors.weights import WEIGHTS_FILE
 from harness.records.progress import OnProgress, ignore
 from harness.released import cache, download
 
@@ -79,7 +75,13 @@ def _promised(release: Release) -> str:
 
 
 def _own(source: str) -> Found:
-    """Find a file, or a folder that a training left.
+    """Find a file, or a folder that a training left."""
+    file = own_file(source)
+    return Found(Path(os.path.expanduser(source)), None, cache.digest(file), None, source)
+
+
+def own_file(source: str) -> Path:
+    """Return the file of weights that a user names, itself or by its folder.
 
     Raises:
         WeightsError: there is none.
@@ -88,7 +90,7 @@ def _own(source: str) -> Found:
     try:
         file = path / WEIGHTS_FILE if path.is_dir() else path
         if file.is_file():
-            return Found(path, None, cache.digest(file), None, source)
+            return file
     except OSError as error:  # such as a folder that is not this user's
         raise WeightsError(f"weights {source}: cannot be read: {error.strerror}") from error
     if path.is_dir():
@@ -151,12 +153,13 @@ def _fits(config: Any, other: Any, parts: tuple[str, ...]) -> bool:
     return kept == {key: shape for key, shape in wanted.items() if key not in of_classes}
 
 
-def _shapes(config: Any, parts: tuple[str, ...]) -> Mapping[str, torch.Size]:
+def _shapes(config: Any, parts: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
     """Return the shape of each tensor of some stages; counters, which frozen norms lack, apart."""
-    with torch.device("meta"):
-        built: Detector = config.build()
+    from detectors.interface import build_without_memory  # imports torch
+
+    built = build_without_memory(config)
     return {
-        key: tensor.shape
+        key: tuple(tensor.shape)
         for key, tensor in built.state_dict().items()
         if key.startswith(tuple(f"{part}." for part in parts)) and not key.endswith(COUNTER)
     }

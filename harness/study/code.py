@@ -37,7 +37,8 @@ NO_MATTER = {
     "detectors": ("configs",),  # what it lists are values of knobs
     "harness": ("data.shapes", "data.fingerprint", "data.check"),  # the fingerprint tells of data
 }
-POSTPROCESS = "postprocess"
+POSTPROCESS = ("postprocess", "postprocess_config")
+"""Modules of `detectors` that are a part of their own, since no training needs them."""
 
 
 class CodeError(RuntimeError):
@@ -98,10 +99,10 @@ class Fingerprints:
             everything = [(self.own, None), *roots]
             found = self.sources.reach(everything, lambda module: _matters(module, ROOMS))
             return found if part == "detector" else {}
-        apart = f"detectors.{POSTPROCESS}"
+        apart = {f"detectors.{name}" for name in POSTPROCESS}
         model = self.sources.reach(
-            [root for root in roots if root[0] != apart],
-            lambda module: _matters(module, ROOMS) and module != apart,
+            [root for root in roots if root[0] not in apart],
+            lambda module: _matters(module, ROOMS) and module not in apart,
         )
         if part == "detector":
             return model

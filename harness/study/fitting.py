@@ -64,6 +64,22 @@ def deciding(path: str) -> set[str]:
     return {*groups, *(f"{group}.type" for group in groups)}
 
 
+def check_size(config: Any) -> None:
+    """Refuse an input size that the detector's strides don't divide.
+
+    Raises:
+        StudyError: naming the nearest sizes that they do.
+    """
+    divisor = config.size_divisor
+    for side in config.input.size:
+        if side <= 0 or side % divisor:
+            lower = max(side // divisor * divisor, divisor)
+            raise StudyError(
+                f"detector.input.size: {side} is no multiple of {divisor}, as this detector needs; "
+                f"use {lower} or {lower + divisor}"
+            )
+
+
 def _check_keys(study: Study) -> None:
     """Refuse what is said twice, or not at all."""
     for path in study.axes:

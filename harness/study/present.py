@@ -15,7 +15,7 @@ from harness.config.yaml_source import StudyError
 from harness.records import digest
 from harness.records.snapshot import Snapshot
 from harness.study.designs import racing
-from harness.study.expand import OpenData, Specs, expand
+from harness.study.expansion import OpenData, Specs, expand
 from harness.study.search import space
 from harness.study.specification import TrialSpec
 from harness.study.study import Study

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import detectors
+from detectors import kind_of
 from detectors.config import canonical, flatten, of_result, override
 from detectors.config import describe as describe_config
-from detectors.interface import kind_of
 from harness.config.axes import short
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup

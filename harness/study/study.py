@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 import detectors
 from detectors.config import KnobError
 from harness.config import knobs, recipe
-from harness.config.axes import Axis, Swept
+from harness.config.axes import Axis, Swept, short
 from harness.config.knobs import Setup
 from harness.config.recipe import RecipeError
 from harness.config.search import Racing, Search
@@ -147,7 +147,7 @@ class Study(Settings):
             read = None if recipe_name is None else recipe.load(recipe_name)
         except RecipeError as error:
             raise KnobError(f"recipe: {error}") from error
-        start = knobs.start(config, read, self.data)._replace(weights=_weights(weights))
+        start = knobs.start(config, read, self.data)._replace(weights=as_weights(weights))
         return knobs.turn(start, self.fixed)
 
     @property
@@ -191,6 +191,14 @@ class Study(Settings):
         found = self.place(*top, key, str(index))
         return self.place(*top, str(index)) if found == self.place(*top) else found
 
+    def place_of_weights(self, written: Any) -> str:
+        """Return the place of weights among the values of their axis, else of the study's own."""
+        axis = self.axes.get("weights")
+        known = [] if axis is None else [short(value) for value in values_of(axis)]
+        if short(written) in known:
+            return self.place_of("weights", known.index(short(written)))
+        return self.where("weights")
+
     def _axis(self, path: str) -> tuple[str, ...]:
         return ("search", "space", path) if self.search else ("sweep", path)
 
@@ -216,7 +224,12 @@ def named_in(error: KnobError, paths: Iterable[str]) -> str:
     return max(above, key=len, default="")
 
 
-def _weights(given: Any) -> Weights | None:
+def as_weights(given: Any) -> Weights | None:
+    """Return what a study says of weights.
+
+    Raises:
+        KnobError: beginning with the path of what is wrong.
+    """
     if given is None or isinstance(given, Weights):
         return given
     try:

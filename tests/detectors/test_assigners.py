@@ -168,7 +168,7 @@ def test_class_cost_equals_a_sum_over_all_classes(cost: Any) -> None:
     logits, ious, labels = torch.randn(2, 9, 5), torch.rand(2, 4, 9), torch.randint(0, 5, (2, 4))
     objects = Objects(torch.rand(2, 4, 4), labels, torch.ones(2, 4, dtype=torch.bool), (4, 4))
     batch = Scene(logits, torch.rand(2, 9, 4), torch.rand(1, 9, 2), torch.ones(1, 9), objects)
-    ours = DynamicSoftLabel(class_cost=cost)._class_cost(batch, ious)
+    ours = DynamicSoftLabel(class_cost=cost).worker()._class_cost(batch, ious)
     wanted = ious[..., None] if cost == "soft" else torch.ones(1)
     hot = torch.nn.functional.one_hot(labels, 5)[:, :, None] * wanted  # [B, M, N or 1, C]
     hot = hot.expand(2, 4, 9, 5).float()
@@ -210,7 +210,7 @@ def test_centre_radius_scales_the_soft_cost() -> None:
     points, strides = torch.tensor([[[20.0, 12.0]]]), torch.tensor([[8.0]])
     batch = Scene(torch.zeros(1, 1, 1), torch.zeros(1, 1, 4), points, strides, objects)
     for radius, cost in ((3.0, 10**-2), (1.0, 1.0), (0.0, 10.0)):
-        ours = DynamicSoftLabel(center_radius=radius)._center_cost(batch)
+        ours = DynamicSoftLabel(center_radius=radius).worker()._center_cost(batch)
         assert ours.item() == pytest.approx(cost, rel=1e-5)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detectors.backbones import hgnetv2, presnet
+from detectors.backbones import hgnetv2_config, presnet, presnet_config
 from detectors.backbones.cspnext import CSPNeXtConfig
 from detectors.backbones.hgnetv2 import HGNetv2Config
 from detectors.backbones.presnet import PResNetConfig
@@ -26,12 +26,12 @@ NARROW: dict[str, Freezable] = {
     ),
 }
 PUBLISHED: dict[str, Any] = {
-    "r18": presnet.R18,
-    "r34": presnet.R34,
-    "r50": presnet.R50,
-    "r101": presnet.R101,
-    "hgnetv2_l": hgnetv2.L,
-    "hgnetv2_x": hgnetv2.X,
+    "r18": presnet_config.R18,
+    "r34": presnet_config.R34,
+    "r50": presnet_config.R50,
+    "r101": presnet_config.R101,
+    "hgnetv2_l": hgnetv2_config.L,
+    "hgnetv2_x": hgnetv2_config.X,
 }
 # weights of convolutions, and the scales and shifts of norms, counted in upstream's state dicts
 PARAMETERS = {
@@ -255,7 +255,11 @@ def test_impossible_knobs_are_refused(config: Any, knobs: dict[str, Any], named:
 @pytest.mark.parametrize("size", [(64, 96), (68, 44)])
 def test_hgnetv2_parity_with_hugging_face(size: tuple[int, int]) -> None:
     transformers = pytest.importorskip("transformers")
-    ours = replace(hgnetv2.L, width_mult=0.25, freeze_norm=False, frozen_stages=0).build().eval()
+    ours = (
+        replace(hgnetv2_config.L, width_mult=0.25, freeze_norm=False, frozen_stages=0)
+        .build()
+        .eval()
+    )
     theirs = transformers.HGNetV2Backbone(
         transformers.HGNetV2Config(
             stem_channels=[3, 8, 12],

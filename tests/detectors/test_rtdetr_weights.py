@@ -11,7 +11,8 @@ from torch import Tensor
 
 import detectors
 from detectors.interface import Detector
-from detectors.rtdetr.weights import CHECKPOINTS, OBJECTS365_CHECKPOINTS, rename, translate
+from detectors.rtdetr.releases import CHECKPOINTS, OBJECTS365_CHECKPOINTS
+from detectors.rtdetr.weights import rename, translate
 from detectors.weights import WeightsError
 from tests.detectors import golden
 

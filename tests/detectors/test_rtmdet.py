@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import detectors
 from detectors.boxes import pairwise_iou
 from detectors.interface import DenseOutputs, Target
-from detectors.rtmdet import RTMDet
 from detectors.rtmdet.criterion import RTMDetCriterionConfig
+from detectors.rtmdet.detector import RTMDet
 from detectors.rtmdet.head import RTMDetHeadConfig
 from detectors.rtmdet.weights import rename
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import detectors
 from detectors.interface import DenseOutputs, Detections, Target
-from detectors.rtmdet import RTMDet
+from detectors.rtmdet.detector import RTMDet
 from detectors.rtmdet.weights import rename
 from tests.detectors import golden
 from tests.golden.golden_inputs import align_detections, train_targets

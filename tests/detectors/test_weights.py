@@ -14,7 +14,8 @@ from torch import Tensor
 import detectors
 from detectors.config import KnobError
 from detectors.interface import Detector
-from detectors.rtmdet.weights import CHECKPOINTS, DROPPED, rename
+from detectors.rtmdet.releases import CHECKPOINTS
+from detectors.rtmdet.weights import DROPPED, rename
 from detectors.weights import WEIGHTS_FILE, WeightsError, load, read, save
 from tests.detectors import golden
 from tests.toy import TOY

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.measure.accuracy import detections
-from harness.records import Record, origins, protocols, record
+from harness.records import Record, finished, origins, protocols, record
+from harness.records.finished import CompareError
 
-
-class CompareError(ValueError):
-    """Two sides that cannot be compared."""
+__all__ = ["CompareError", "Run", "check", "other_seeds", "read", "same_but_seed"]
 
 
 class Run(NamedTuple):
@@ -29,15 +28,7 @@ def read(folder: Path) -> Run:
         CompareError: it has no record, no accuracy or no detections.
         RecordError: its files are damaged.
     """
-    try:
-        result = record.read(folder)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CompareError(
-            f"{folder}: no {record.FILE} there; name the folder of a trial, runs/STUDY/TRIAL"
-        ) from error
-    if result.state != "done" or "detections" not in result.artifacts:
-        why = f"is {result.state}" if result.state != "done" else "did not measure accuracy"
-        raise CompareError(f"{folder}: the trial {why}, so it has no detections to compare")
+    result = finished.read(folder)
     file = record.artifact(folder, result.artifacts["detections"])
     return Run(folder, result, detections.read(file))
 

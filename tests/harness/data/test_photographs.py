@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from harness.config.data import DataConfig, DataError
+from harness.config.photographs import find
 from harness.data import Category, load, photographs
-from harness.data.photographs import chunks, find, loose
+from harness.data.photographs import chunks, loose
 from tests.harness.data.folders import document, jpeg_on_its_side, write
 
 CLASSES = (Category(1, "cat"),)

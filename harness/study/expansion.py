@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from detectors.interface import WeightsError
+from detectors import WeightsError
 from harness import data
 from harness.config import knobs
-from harness.config.axes import short
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.yaml_source import StudyError
@@ -18,10 +17,11 @@ from harness.data.classes import Choice, ClassError
 from harness.released import resolve_auto
 from harness.study import fitting
 from harness.study.code import Fingerprints
+from harness.study.fitting import check_size
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
 from harness.study.start import OF_CLASSES, Start, Starts
-from harness.study.study import Study, at, values_of
+from harness.study.study import Study, at
 
 OpenData = Callable[[DataConfig], DataSet]
 
@@ -137,22 +137,6 @@ def _with_classes(
     return setup
 
 
-def check_size(config: Any) -> None:
-    """Refuse an input size that the detector's strides don't divide.
-
-    Raises:
-        StudyError: naming the nearest sizes that they do.
-    """
-    divisor = config.size_divisor
-    for side in config.input.size:
-        if side <= 0 or side % divisor:
-            lower = max(side // divisor * divisor, divisor)
-            raise StudyError(
-                f"detector.input.size: {side} is no multiple of {divisor}, as this detector needs; "
-                f"use {lower} or {lower + divisor}"
-            )
-
-
 def _check_frozen(setup: Setup, start: Start | None) -> None:
     """Refuse to freeze a stage that weights don't give whole: nobody would have trained it.
 
@@ -180,10 +164,7 @@ def _check_frozen(setup: Setup, start: Start | None) -> None:
 
 def _refused(study: Study, overrides: Mapping[str, Any], setup: Setup, error: ValueError) -> str:
     """Say where the weights are named that are refused, which these are, and for which detector."""
-    place, text = study.where("weights"), str(error)
-    if "weights" in overrides:
-        known = [short(value) for value in values_of(study.axes["weights"])]
-        place = study.place_of("weights", known.index(short(overrides["weights"])))
+    place, text = study.place_of_weights(overrides.get("weights")), str(error)
     assert setup.weights is not None
     source, detector = setup.weights.source, study.named(overrides)["detector"]
     whose = "" if source in text else f"weights {source} for {detector}: "
