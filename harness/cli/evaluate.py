@@ -64,6 +64,8 @@ def evaluate(
             }
         )
     else:
-        show_metrics(result.metrics, f"{model} on {place(dataset.name, split)}")
+        height, width = found.detector.config.input.size
+        images = f"{len(dataset.split)} images at {width} x {height}"
+        show_metrics(result.metrics, f"{model} on {place(dataset.name, split)}, {images}")
         note(console.stdout(), found.notes)
     return 0

@@ -81,7 +81,7 @@ def measure(
         for runtime in by
     }
     told = arithmetic.warning("latency.precision", setups[0].latency.precision, device)
-    note(console.stderr(), [told] if told else [])
+    note(console.stderr(), [*([told] if told else []), *_of_other_images(models, data_name)])
     with one_line("measure", None) as on_progress:
         timings = latency.measure(
             subjects, dataset.split, setups[0].latency, device=device, on_progress=on_progress
@@ -91,6 +91,21 @@ def measure(
         _keep(rows, timings, record.make_folder(out), device)
     _show_measured(rows, device, place(dataset.name, split), as_json=as_json)
     return 0
+
+
+def _of_other_images(models: Sequence[str], data_name: str) -> list[str]:
+    """Say which models are timed on other images than those of their training."""
+    sources = {
+        model: record.read(Path(model)).config.get("data.source")
+        for model in models
+        if (Path(model) / record.FILE).is_file()
+    }
+    return [
+        f"{model} was trained on {source} and is timed on {data_name}, though the time for"
+        f" postprocessing depends on the images: --data {source}"
+        for model, source in sources.items()
+        if source not in (None, data_name)
+    ]
 
 
 def _keep(

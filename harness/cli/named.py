@@ -148,6 +148,10 @@ def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] =
             f"{name}: a folder without {detectors.CONFIG_FILE}; name one that train left, or"
             " a detector and its --weights"
         )
+    elif os.sep in name and ":" not in name:
+        beside = [str(path) for path in Path(name).parent.glob("*") if is_saved(str(path))]
+        near = knobs.nearest(os.path.normpath(name), beside)
+        raise StudyError(f"{name}: no such folder{near} name one that train left")
     else:
         config = detectors.resolve(name)
     return knobs.turn(knobs.start(config, None, "shapes"), changes)

@@ -114,18 +114,20 @@ def _variant(config: Any, source: str, parts: tuple[str, ...]) -> str:
     called = _called(config)
     none = f"weights {source}: none are released for {called or f'this {type(config).__name__}'}"
     known = {name: detectors.CONFIGS[name] for name in RELEASES[source]}
+    own = [other for other in RELEASES if called in RELEASES[other]]
+    there_are = f"there is {', '.join(own)}" if own else f"there are some for {', '.join(known)}"
     differing = {
         name: _differing(config, other, parts)
         for name, other in known.items()
         if type(config) is type(other)
     }
     if not differing:
-        raise WeightsError(f"{none}; there are some for {', '.join(known)}")
+        raise WeightsError(f"{none}; {there_are}")
     name = min(differing, key=lambda name: len(differing[name]))
     if not differing[name] or _fits(config, known[name], parts):
         return name
     if called or len(differing[name]) > FEW:
-        raise WeightsError(f"{none}; there are some for {', '.join(known)}")
+        raise WeightsError(f"{none}; {there_are}")
     knobs = ", ".join(f"{path}={value}" for path, value in differing[name].items())
     raise WeightsError(f"{none}; those of {name} would fit with {knobs}")
 

@@ -326,7 +326,8 @@ def _why_not(known: Known, dataset: DataSet, wanted: list[str], lacking: list[st
         return None
     return (
         f"{known.owner} knows no class of data set {dataset.name}: that has {_some(wanted)}, the"
-        f" weights have {_some(known.names)}"
+        f" weights have {_some(known.names)}; for a training, `classes: fresh` takes all but what"
+        " belongs to classes"
     )
 
 

@@ -56,6 +56,10 @@ TABLE = {
     "a folder that is taken": ("predict rtmdet_s a.png --out one_split", "holds something already"),
     "a knob to export": ("export rtmdet_s --set detector.head.x=2", "has no knob 'x'"),
     "a saved detector's knob": ("export saved --set detector.head.x=2", "has no knob 'x'"),
+    "a saved detector": (
+        "evaluate ./savd --data shapes",
+        "./savd: no such folder; did you mean saved? name one that train left",
+    ),
     "a saved config": ("export damaged", "no config of a saved detector"),
     "a trial": ("compare a b", "a: no record.json there"),
     "records": ("report quickstart --out p", "no records there; run the study first"),

@@ -87,8 +87,9 @@ def test_a_part_has_to_fit_by_itself_alone() -> None:
 @pytest.mark.parametrize(
     ("detector", "source", "message"),
     [
-        ("rtdetr_hgnetv2_l", "coco", "none are released for rtdetr_hgnetv2_l; there are some for"),
-        ("rtmdet_s", "objects365", "none are released for rtmdet_s; there are some for rtdetr_r18"),
+        ("rtdetr_hgnetv2_l", "coco", "none are released for rtdetr_hgnetv2_l; there is "),
+        ("rtmdet_s", "objects365", "none are released for rtmdet_s; there is coco"),
+        ("rtmdet_nano", "coco", "none are released for rtmdet_nano; there is person"),
         (TOY, "coco", "none are released for this ToyConfig; there are some for rtmdet_tiny"),
         (TOY, "imagenet", "none are released for this ToyConfig"),
         (TOY, "coc", r"weights coc: no such file or folder; did you mean coco\?"),
