@@ -43,18 +43,25 @@ class MovingAverage(Generic[ModelT]):
         self.decay, self.ramp = decay, ramp
         self.updates = 0
         self._floats, self._others = _tensors(self.model)
+        self._followed: tuple[ModelT, list[Tensor], list[Tensor]] | None = None
 
     @torch.no_grad()
     def update(self, model: ModelT) -> None:
-        """Move the average towards the weights of `model`."""
-        floats, others = _tensors(model)
+        """Move the average towards the weights of `model`.
+
+        Its tensors are looked up once, since that takes longer than averaging them: they have to
+        stay, and change in place.
+        """
+        if self._followed is None or self._followed[0] is not model:
+            self._followed = (model, *_tensors(model))
+        _, floats, others = self._followed
         if self.updates == 0:
             torch._foreach_copy_(self._floats, floats)
         else:
             share = momentum(self.updates, self.decay, self.ramp)
             torch._foreach_lerp_(self._floats, floats, share)
-        for average, tensor in zip(self._others, others, strict=True):
-            average.copy_(tensor)
+        if others:
+            torch._foreach_copy_(self._others, others)
         self.updates += 1
 
     def state(self) -> dict[str, Any]:

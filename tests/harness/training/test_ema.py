@@ -75,3 +75,20 @@ def test_the_copy_neither_trains_nor_touches_the_model() -> None:
     assert not average.model.training
     assert not average.model.weight.requires_grad
     assert not torch.equal(average.model.weight, model.weight)
+
+
+def test_another_model_may_be_followed_from_some_update_on() -> None:
+    first, second = constant(0.0), constant(8.0)
+    average = MovingAverage(first, decay=0.5, ramp=1e-9)
+    for model in (first, second, second):
+        average.update(model)
+    assert average.model.weight.item() == pytest.approx(6.0)
+
+
+def test_weights_that_are_loaded_meanwhile_are_averaged() -> None:
+    model = constant(0.0)
+    average = MovingAverage(model, decay=0.5, ramp=1e-9)
+    average.update(model)
+    model.load_state_dict(constant(4.0).state_dict())
+    average.update(model)
+    assert average.model.weight.item() == pytest.approx(2.0)
