@@ -35,9 +35,7 @@ from typing import NamedTuple
 from tests.reruns import ROOT, USUAL, parser, print_table, read, spread
 
 CACHES = {"__pycache__", ".hypothesis", ".benchmarks"}  # that tools of development keep
-LIBRARIES = {"torchinductor_root", "Microsoft", ".ses"}
-"""What libraries keep where nobody tells them: torch's compiled headers, ONNX Runtime's number of
-the device."""
+LIBRARIES = {"torchinductor_root"}  # headers that torch compiles, wherever its cache is to be
 KEPT = CACHES | LIBRARIES
 MARK = "DETBENCH_TESTS_RUN"  # an environment variable, by which processes of a run are known
 SECONDS_TO_END = 30.0  # for processes whose parent has ended
