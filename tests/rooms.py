@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -74,20 +75,30 @@ def imports(root: Path = ROOT) -> Iterator[Import]:
     """
     known = modules(root)
     for module, file in known.items():
-        text = file.read_text(encoding="utf-8")
-        lines, tree = text.splitlines(), ast.parse(text)
-        inner = {
-            id(node)
-            for function in ast.walk(tree)
-            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-            for node in ast.walk(function)
-        }
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                explained = "#" in lines[(node.end_lineno or node.lineno) - 1]
-                place = f"{file.relative_to(root)}:{node.lineno}"
-                for imported in sorted(_imported(node, known)):
-                    yield Import(module, imported, place, id(node) in inner, explained)
+        for node, inside, explained in _statements(file.read_text(encoding="utf-8")):
+            place = f"{file.relative_to(root)}:{node.lineno}"
+            for imported in sorted(_imported(node, known)):
+                yield Import(module, imported, place, inside, explained)
+
+
+@cache
+def _statements(text: str) -> list[tuple[ast.Import | ast.ImportFrom, bool, bool]]:
+    """Return a file's imports, whether each stands in a function, and whether a comment says why.
+
+    Most tests read every file, and most files are alike.
+    """
+    lines, tree = text.splitlines(), ast.parse(text)
+    inner = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    return [
+        (node, id(node) in inner, "#" in lines[(node.end_lineno or node.lineno) - 1])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
 
 
 def _imported(node: ast.Import | ast.ImportFrom, known: dict[str, Path]) -> set[str]:

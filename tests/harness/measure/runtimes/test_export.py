@@ -13,7 +13,7 @@ from torch import nn
 import detectors
 from detectors.interface import DenseOutputs, Detector
 from harness.measure import complexity
-from harness.measure.complexity.exported import count_macs
+from harness.measure.complexity.exported import GraphMacs, count_macs
 from harness.measure.runtimes import export
 from harness.measure.runtimes.export import Exported, ExportError
 from tests.harness.measure.runtimes.deploying import SIZE, SMALL, detector, inputs
@@ -32,6 +32,11 @@ def name(request: pytest.FixtureRequest) -> str:
 def exported(name: str, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     return export.export(detector(name), SIZE, path, name=name, inputs=inputs())
+
+
+@pytest.fixture(scope="module")
+def counted(exported: Exported) -> GraphMacs:
+    return count_macs(exported.path)
 
 
 def test_predicts_what_the_detector_does(name: str, exported: Exported) -> None:
@@ -63,9 +68,8 @@ def test_says_what_it_is(name: str, exported: Exported) -> None:
     assert exported.parameters == weights
 
 
-def test_counts_what_the_deployed_graph_has(name: str, exported: Exported) -> None:
+def test_counts_what_the_deployed_graph_has(name: str, counted: GraphMacs) -> None:
     deployed = complexity.count(detector(name), SIZE).details["deployed"]
-    counted = count_macs(exported.path)
     assert counted.macs == deployed["macs"]
     assert counted.macs == sum(counted.by_operator.values())
     assert counted.by_stage == {
@@ -74,11 +78,13 @@ def test_counts_what_the_deployed_graph_has(name: str, exported: Exported) -> No
     assert counted.not_counted == {}
 
 
-def test_counts_the_parameters_of_the_file(name: str, exported: Exported) -> None:
+def test_counts_the_parameters_of_the_file(
+    name: str, exported: Exported, counted: GraphMacs
+) -> None:
     """The exporter leaves out biases that are zero."""
     deployed = detector(name).deploy()
     kept = [part for part in deployed.parameters() if part.dim() > 1 or part.any()]
-    stored = count_macs(exported.path).params
+    stored = counted.params
     assert 0 < stored <= exported.parameters
     assert stored == pytest.approx(sum(part.numel() for part in kept), rel=0.01)
 
