@@ -32,6 +32,8 @@ __all__ = [
     "WEIGHTS_FILE",
     "ClassNames",
     "Convolution",
+    "Detector",
+    "DetectorConfig",
     "Release",
     "Tuning",
     "WeightsError",
@@ -80,9 +82,9 @@ def create(
 def __getattr__(name: str) -> Any:
     """Return what imports torch, which is why it is imported only now."""
     if name in __all__:
-        from detectors import folding, labels  # import torch
+        from detectors import folding, interface, labels  # import torch
 
-        for module in (folding, labels):
+        for module in (folding, interface, labels):
             if hasattr(module, name):
                 return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
