@@ -53,7 +53,7 @@ def in_the_second_trial(command: subprocess.Popen[str], folder: Path) -> bool:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 def test_a_killed_run_is_taken_up_again(tmp_path: Path) -> None:
-    write(tmp_path, set={**TOY["set"], "recipe.epochs": 40, "recipe.validate_every": 40})
+    write(tmp_path, set={**TOY["set"], "recipe.epochs": 16, "recipe.validate_every": 16})
     command = ("run", "toy.yaml", "--device", "cpu", "--no-report", "--json")
     first = start(tmp_path, *command)
     study_folder = tmp_path / "runs" / "toy"
