@@ -85,13 +85,13 @@ COLUMNS = (
     Column("nms_ms", "latency, ms", "NMS", "postprocessing; median of a pass of its own"),
     Column(
         "candidates_before_nms",
-        "boxes an image",
+        "boxes per image",
         "before NMS",
         "median number of boxes that enter NMS",
     ),
     Column(
         "candidates_after_nms",
-        "boxes an image",
+        "boxes per image",
         "after",
         "median number of final detections",
     ),
@@ -279,7 +279,7 @@ def _format(column: Column, rows: Iterable[dict[str, Any]]) -> Callable[[float],
         return signed
     if column.group == "accuracy, %":
         return lambda item: f"{item * column.scale:.1f}"
-    if column.group == "boxes an image":
+    if column.group == "boxes per image":
         return lambda item: f"{item * column.scale:,.0f}"
     places = decimals(found)
     return lambda item: f"{item * column.scale:.{places}f}"

@@ -147,7 +147,7 @@ def stages_figure(stages: Sequence[Stages]) -> go.Figure:
     )
     return figure(
         traces,
-        axis("time an image (ms)", rangemode="tozero"),
+        axis("time per image (ms)", rangemode="tozero"),
         categories(labels),
         height=tall(len(labels)),
         barmode="stack",

@@ -29,8 +29,8 @@ COLUMNS = (
     Column("mAP_75", "accuracy, %", "mAP 75", "mean AP at IoU 0.75", 1e2),
     Column("nms_ms", "time, ms", "NMS", "median over the rounds, with the median's 95 % interval"),
     Column("latency_ms", "time, ms", "end to end", "median of the network's time and that of NMS"),
-    Column("candidates", "boxes an image", "before NMS", "median number that enter NMS"),
-    Column("detections", "boxes an image", "after", "median number of detections"),
+    Column("candidates", "boxes per image", "before NMS", "median number that enter NMS"),
+    Column("detections", "boxes per image", "after", "median number of detections"),
 )
 NMS_NOTE = f"One dot a setting; bars are the 95 % interval of the median. {FRONT}"
 LATENCY_NOTE = (
@@ -303,7 +303,7 @@ def table(result: Mapping[str, Any]) -> Table:
     lead += [Column(name, "setting", _spell(name), name, kind="text") for name in knobs]
     columns = [column for column in COLUMNS if _value(rows[0], column.key) is not None]
     times = display.decimals(row["nms_ms"] for row in rows)
-    places = {"accuracy, %": 2, "time, ms": times, "boxes an image": 0}
+    places = {"accuracy, %": 2, "time, ms": times, "boxes per image": 0}
     cells = [
         [_mark(row)]
         + [Cell(tables.plain(row[name]), row[name], style="key") for name in knobs]

@@ -156,7 +156,7 @@ def missing(record: Record, metric: str) -> str:
 
 
 def candidates(record: Record) -> dict[str, float]:
-    """Return the median number of boxes an image before and after NMS, where it was counted."""
+    """Return the median number of boxes per image before and after NMS, where it was counted."""
     latency = record.details.get("latency", {})
     counted = {key: latency.get(name) for key, name in CANDIDATES.items()}
     return {key: float(found["median"]) for key, found in counted.items() if found}

@@ -43,7 +43,7 @@ class Forecast:
             specs: the trials that are known beforehand.
             total: number of trials, those included that a search is to find.
             slots: trials that train at a time.
-            operations: counts a training step's operations an image, by trial.
+            operations: counts a training step's operations per image, by trial.
             clock: seconds.
         """
         self.specs: dict[str, TrialSpec] = {}
@@ -114,7 +114,7 @@ class Forecast:
         return self.images[trial] * self.macs.get(trial, 1.0)
 
     def _pace(self) -> float | None:
-        """Return seconds an image of the trainings that are over, or of those under way."""
+        """Return seconds per image of the trainings that are over, or of those under way."""
         if self.total <= len(self.over) or not any(list(self.images.values())):
             return 0.0
         over = {t: r.timings.get("train", 0.0) for t, r in dict(self.over).items() if r}

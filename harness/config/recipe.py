@@ -38,7 +38,7 @@ class Recipe(Settings):
     accumulate: PositiveInt = 1
     """Micro-batches an optimiser step; divides `batch_size`."""
     lr: PositiveFloat
-    """Learning rate after warm-up, for `lr_base_batch` images a step, or else for `batch_size`."""
+    """Learning rate after warm-up, for `lr_base_batch` images per step, or else for `batch_size`."""
     lr_base_batch: PositiveInt | None = None
     """Images a step that `lr` is stated for: with another `batch_size` it grows in proportion. Null
     for an `lr` that is taken as it is. Steps of warm-up and moving average don't follow."""
@@ -143,7 +143,7 @@ class Recipe(Settings):
 
     @property
     def scaled_lr(self) -> float:
-        """Learning rate after warm-up, for `batch_size` images a step."""
+        """Learning rate after warm-up, for `batch_size` images per step."""
         return self.lr * self.batch_size / (self.lr_base_batch or self.batch_size)
 
     def of_result(self) -> dict[str, Any]:

@@ -28,8 +28,8 @@ class Pace(NamedTuple):
 
     kind: Kind
     macs: float  # of one image, forward
-    train: float  # seconds an image, loading included
-    validate: float  # seconds an image
+    train: float  # seconds per image, loading included
+    validate: float  # seconds per image
 
 
 def kind_of(detector: str, config: Mapping[str, Any]) -> Kind:

@@ -77,7 +77,7 @@ class Row(NamedTuple):
     configured: bool  # whether the detector is configured so
     optimal: bool  # no other setting is at least as good in mAP and latency, and better in one
     metrics: dict[str, float]
-    """`mAP`, `mAP_50`, `mAP_75` in [0, 1]; `nms_ms`, median, milliseconds an image, and
+    """`mAP`, `mAP_50`, `mAP_75` in [0, 1]; `nms_ms`, median, milliseconds per image, and
     `latency_ms`, that and the network's, each with its 95 % interval, `_low_ms` and `_high_ms`."""
     counts: dict[str, dict[str, float]]
     """Boxes of the timed images: `candidates` that enter NMS, and `detections`."""
