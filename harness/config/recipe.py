@@ -36,11 +36,11 @@ class Recipe(Settings):
     batch_size: PositiveInt
     """Images an optimiser step, over all devices and accumulated micro-batches."""
     accumulate: PositiveInt = 1
-    """Micro-batches an optimiser step; divides `batch_size`."""
+    """Micro-batches per optimiser step; divides `batch_size`."""
     lr: PositiveFloat
-    """Learning rate after warm-up, for `lr_base_batch` images per step, or else for `batch_size`."""
+    """Learning rate after warm-up, for `lr_base_batch` images per step, else for `batch_size`."""
     lr_base_batch: PositiveInt | None = None
-    """Images a step that `lr` is stated for: with another `batch_size` it grows in proportion. Null
+    """Images per step that `lr` is stated for: with another `batch_size` it grows in proportion. Null
     for an `lr` that is taken as it is. Steps of warm-up and moving average don't follow."""
     backbone_lr: PositiveFloat | Literal["auto"] = 1.0
     """Share of `lr` with which the backbone learns; `auto` as published where it starts from
