@@ -40,8 +40,8 @@ class Recipe(Settings):
     lr: PositiveFloat
     """Learning rate after warm-up, for `lr_base_batch` images per step, else for `batch_size`."""
     lr_base_batch: PositiveInt | None = None
-    """Images per step that `lr` is stated for: with another `batch_size` it grows in proportion. Null
-    for an `lr` that is taken as it is. Steps of warm-up and moving average don't follow."""
+    """Images per step that `lr` is stated for: with another `batch_size` it grows in proportion.
+    Null for an `lr` that is taken as it is. Steps of warm-up and moving average don't follow."""
     backbone_lr: PositiveFloat | Literal["auto"] = 1.0
     """Share of `lr` with which the backbone learns; `auto` as published where it starts from
     weights, else 1."""
