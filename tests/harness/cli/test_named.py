@@ -69,6 +69,7 @@ TABLE = {
     "a folder to clean": ("clean --out nosuch", "nosuch: no such folder"),
     "released weights": ("weights get rtmdet_q", "no released weights 'rtmdet_q/coco'"),
     "a detector to convert": ("weights convert f.onnx --detector rtm --out x", "no 'rtm'"),
+    "a data set to get": ("data get voc", "coco2017 is the only one to get"),
     "a data set to show": ("data show nosuch", "nosuch: no such folder"),
     "a detector to list": ("list knobs rtmdet_q", "no 'rtmdet_q'"),
 }
