@@ -61,6 +61,20 @@ COLUMNS = (
     Column("mAP", "accuracy, %", "mAP", "mean AP over IoU 0.50 to 0.95, as COCO defines it", 1e2),
     Column("mAP_50", "accuracy, %", "mAP 50", "mean AP at IoU 0.50", 1e2),
     Column(
+        "prop_cls",
+        "selected, %",
+        "sure",
+        "share of the features that become queries with a class score above 0.5",
+        1e2,
+    ),
+    Column(
+        "prop_both",
+        "selected, %",
+        "and placed",
+        "share of them with a class score and an overlap with an object above 0.5",
+        1e2,
+    ),
+    Column(
         "params",
         "size",
         "params, M",
@@ -68,6 +82,12 @@ COLUMNS = (
         1e-6,
     ),
     Column("macs", "size", "MACs, G", "multiply-accumulates an image, thousand millions", 1e-9),
+    Column(
+        "images_per_second",
+        "training",
+        "images/s",
+        "images a second, validation left out; median of the epochs after the first",
+    ),
     Column(
         "latency_ms",
         "latency, ms",
@@ -111,6 +131,8 @@ INTERVALS = {
     "latency_ms": ("latency_low_ms", "latency_high_ms"),
     "latency_ratio": ("latency_ratio_low", "latency_ratio_high"),
 }
+UNSAID = ("prop_cls", "prop_both", "images_per_second")
+"""Columns that are not missed where no trial has them: few studies ask for them."""
 SOURCE = {"mAP_delta": "mAP", "params_delta": "params", "macs_delta": "macs"}
 
 
@@ -178,7 +200,7 @@ def _filled(
     for column in COLUMNS:
         if any(row.get(column.key) is not None for row in rows):
             columns.append(column)
-        elif column.key not in SOURCE and len(records) > (column.kind == "ratio"):
+        elif column.key not in (*SOURCE, *UNSAID) and len(records) > (column.kind == "ratio"):
             done = [record for record in records if record.state == "done"]
             reasons = dict.fromkeys(reason(column, record, None) for record in done)
             hidden.append(

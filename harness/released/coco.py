@@ -14,6 +14,7 @@ from harness.config import places
 from harness.config.data import COCO2017, DataError
 from harness.records.progress import OnProgress, ignore
 from harness.released import download
+from harness.released.transfer import size_of
 from harness.released.unpacking import unpack
 
 SITE = "http://images.cocodataset.org"
@@ -118,7 +119,7 @@ def check_room(to: Path, parts: Sequence[Part]) -> None:
     kept = most = 0.0
     for part in parts:
         file = part.file(to)
-        here = max(download.size_of(path) for path in (file, download.partial_of(file)))
+        here = max(size_of(path) for path in (file, download.partial_of(file)))
         most = max(most, kept + max(part.archive.size - here, 0) + part.unpacked)
         kept += part.unpacked
     above = next(folder for folder in (to, *to.absolute().parents) if folder.exists())

@@ -86,6 +86,8 @@ def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -
     assert first.absent["latency_ratio"] == NO_REFERENCE
     assert first.absent["energy_j"]
     assert len(first.curves) == 2
+    assert first.metrics["images_per_second"] == first.curves[1]["images_per_second"]
+    assert first.absent["prop_cls"] == "the study does not measure queries"
     assert len(first.samples["latency_ms"]) >= 6
     assert first.config["detector.width"] == 4
     assert first.config["recipe.epochs"] == 2
@@ -115,6 +117,43 @@ def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -
     whole = {name.split("/")[0] for name in stored if name.endswith("/whole/latency_ms")}
     assert whole == {"trial", "reference", "reference-1"}
     assert stored["trial/whole/latency_ms"].ravel().tolist() == second.samples["latency_ms"]
+
+
+def test_a_detector_that_selects_no_queries_says_so(tmp_path: Path) -> None:
+    (spec, _) = expand(load(write(tmp_path, measure=["accuracy", "queries"])))
+    found = trial.run(spec, tmp_path / "first")
+    assert found.state == "done"
+    reason = "the detector selects no features of its encoder to become queries"
+    assert {found.absent[name] for name in ("prop_cls", "prop_both")} == {reason}
+    assert found.protocol["queries"] == {"score": 0.5, "overlap": 0.5}
+    assert "harness/measure/accuracy/queries.py" in found.code["queries"]
+    assert "queries" in found.timings
+
+
+RTDETR = {
+    "detector": "rtdetr_r18",
+    "set": {
+        **{key: value for key, value in TOY["set"].items() if not key.startswith("latency.")},
+        **{"detector.backbone.width_mult": 0.125, "detector.input.size": [64, 64]},
+        **{"detector.neck.hidden_dim": 16, "detector.head.hidden_dim": 16},
+        **{"detector.neck.feedforward_dim": 16, "detector.head.feedforward_dim": 16},
+        **{"detector.head.num_layers": 1, "detector.head.num_queries": 30},
+    },
+    "recipe": "rtdetr_short",
+    "measure": ["accuracy", "queries"],
+    "sweep": {"detector.criterion.query_selection": ["vanilla", "uncertainty_minimal"]},
+}
+
+
+def test_both_ways_of_selecting_queries_are_measured(tmp_path: Path) -> None:
+    for spec in expand(load(write(tmp_path, **RTDETR))):
+        found = trial.run(spec, tmp_path / spec.trial)
+        assert found.failure is None
+        counted = found.details["queries"]
+        assert counted["selected"] == 4 * 30
+        assert found.metrics["prop_cls"] == counted["sure"] / counted["selected"]
+        assert found.metrics["prop_both"] == counted["both"] / counted["selected"]
+        assert "images_per_second" in found.metrics
 
 
 def test_the_same_trial_gives_the_same_figures(specs: list[TrialSpec], tmp_path: Path) -> None:
