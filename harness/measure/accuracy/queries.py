@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torchvision.ops import box_iou
 
 from detectors.interface import Detector, Outputs, SelectsQueries, Target
 from harness.data import Split, Workers, loading_processes, normalize, val_loader
@@ -85,6 +84,8 @@ def count(selected: Outputs, targets: Sequence[Target]) -> Counts:
         selected: class logits and boxes of the features.
         targets: one per image.
     """
+    from torchvision.ops import box_iou  # slow to import, and few studies ask for it
+
     sure = selected.scores().float().amax(-1) > SURE  # [B, Q]
     both = 0
     for boxes, kept, target in zip(selected.boxes, sure, targets, strict=True):

@@ -19,6 +19,7 @@ SLOW = {"torch", "numpy", "cv2", "hotcoco", "pandas", "plotly", "mlflow", "optun
 TABLE = {
     "a study": ("run nosuch", "no study 'nosuch'"),
     "a study to check": ("check rtmdet/expand", "did you mean rtmdet/expand_ratio?"),
+    "a measure": ("check quickstart --set measure=[queries]", "queries needs accuracy among"),
     "a key of a study": ("check wrong.yaml", "unknown key 'sweeps'"),
     "a detector of a study": ("run quickstart --set detector=rtmdet_q", "no 'rtmdet_q'"),
     "a recipe": ("train rtmdet_s --data shapes --recipe smok --out o", "did you mean smoke?"),
