@@ -23,7 +23,7 @@ from harness.trials import folders, learn, timing, trainings, trial
 from harness.trials.outcome import blank_failure
 from harness.trials.reuse import NO_REFERENCE
 from reports import tables
-from tests.harness.studies import TOY, write
+from tests.harness.studies import TOY, figures, write
 from tests.patience import HANG
 
 pytestmark = pytest.mark.usefixtures("calm")
@@ -50,7 +50,7 @@ def test_what_learnt_nothing_is_told_to_every_reader(tmp_path: Path) -> None:
     told = learning.learnt_nothing(record.read(tmp_path / "first"))
     assert told is not None
     assert "of 3 epochs: try " in told
-    assert all(learning.NOTHING in found.caveats[name] for name in found.metrics)
+    assert all(learning.NOTHING in found.caveats[name] for name in figures(found))
     assert contents.tags(found)["detbench.learnt_nothing"] == told
     assert [row["learnt_nothing"] for row in tables.trial_rows([found])] == [told]
 
@@ -160,7 +160,7 @@ def test_the_same_trial_gives_the_same_figures(specs: list[TrialSpec], tmp_path:
     spec = specs[0].model_copy(update={"measure": ("accuracy",)})
     first = trial.run(spec, tmp_path / "a")
     second = trial.run(spec, tmp_path / "b")
-    assert first.metrics == second.metrics
+    assert figures(first) == figures(second)
     files = [(tmp_path / name / "weights.safetensors").read_bytes() for name in "ab"]
     assert files[0] == files[1]
 
