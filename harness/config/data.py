@@ -69,7 +69,7 @@ class DataConfig(Settings):
     filter_empty: bool = True
     """Train without images that have no usable box or a side below 32 pixels, as RTMDet does."""
     where: dict[str, str | int | float | bool] = {}
-    """Use the images alone whose entries in the annotation file have these fields with these values,
+    """Use only images whose entries in the annotation file have these fields with these values,
     as in {coco_split: val2017}; of all splits. Empty for all images."""
     shapes: ShapesConfig = ShapesConfig()
     """The scenes of `shapes`."""

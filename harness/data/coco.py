@@ -144,7 +144,8 @@ def matching(file: Path, where: Mapping[str, Any]) -> NDArray[np.int64]:
     fits = [all(_is(row.get(field), value) for field, value in where.items()) for row in rows]
     if not any(fits):
         wanted = ", ".join(f"{field}: {value}" for field, value in where.items())
-        raise DataError(f"{file}: data.where: no image is left with {wanted}; {_found(rows, where)}")
+        there = _found(rows, where)
+        raise DataError(f"{file}: data.where: no image is left with {wanted}; {there}")
     return np.flatnonzero(fits)
 
 
