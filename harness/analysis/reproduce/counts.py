@@ -16,7 +16,7 @@ from harness.config.yaml_source import StudyError
 from harness.measure import complexity
 
 COUNTED: tuple[str, ...] = get_args(Counted)
-FACTOR: dict[Convention, int] = {"flops": 2, "paddle": 2}
+FACTOR: dict[str, int] = {"flops": 2, "paddle": 2}
 """Operations for each that is counted; 1 where it is not named."""
 STAGE = {"backbone_share": "backbone", "neck_share": "neck"}
 
