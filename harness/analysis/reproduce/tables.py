@@ -24,7 +24,7 @@ Counted = Literal["params", "flops", "backbone_share", "neck_share"]
 Timed = Literal["latency_ms", "network_ms", "nms_ms", "fps", "network_fps", "training_ms"]
 """What belongs to a device: compared as ratios to the table's first row."""
 Accuracy = Literal["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "prop_cls", "prop_both"]
-Metric = Counted | Timed | Accuracy | Literal["candidates"]
+Metric = Literal[Counted, Timed, Accuracy, "candidates"]
 """What of ours a column is compared with: names of a record's metrics, and
 
 - `flops`: operations, counted as one of the column's `conventions`;
@@ -344,12 +344,22 @@ def _explain(source: Source, error: ValidationError) -> str:
     path = tuple(str(step) for step in first["loc"] if step != "cells")
     place, within = source.place(*path), _named(source.value, path)
     if first["type"] == "extra_forbidden":
-        return f"{place}: {within}: unknown key {path[-1]!r}"
+        known = list(_kind(path[:-1]).model_fields)
+        hint = knobs.nearest(path[-1], known)
+        return f"{place}: {within}: unknown key {path[-1]!r}{hint} There is {', '.join(known)}."
     if first["type"] == "missing":
         return f"{place}: {within}: {path[-1]} is missing"
     if first["type"] == "value_error":
         return f"{place}: {within}: {first['msg'].removeprefix('Value error, ')}"
     return f"{place}: {within}: {'.'.join(path[2:])}: {first['msg']}, got {first['input']!r}"
+
+
+def _kind(path: tuple[str, ...]) -> type[Settings]:
+    """Return what the part at a path is."""
+    kinds: dict[str, type[Settings]] = {"meta": Meta, "tables": Table, "columns": Column}
+    kinds |= {"setting": Setting, "scoring": Scoring, "rows": Row, "differs": Known}
+    kinds |= {"repeat": Repeat, "repeats": Repeat}
+    return next((kinds[step] for step in reversed(path) if step in kinds), Paper)
 
 
 def _named(value: Any, path: tuple[str, ...]) -> str:
