@@ -34,6 +34,7 @@ class Judged(NamedTuple):
     low: float | None = None  # ends of the 95 % interval of the difference
     high: float | None = None
     shown: str = ""  # what was measured, to the digits that are printed
+    published: float | None = None  # where it is not what is printed, but a ratio to another row
 
 
 def number(printed: str) -> Decimal | None:
@@ -174,17 +175,19 @@ def differ(
     return differences.compare(measured)[0]
 
 
-def order(published: float, found: Difference, seeds: int) -> tuple[Order, str]:
+def order(published: float, low: float | None, high: float | None) -> tuple[Order, str]:
     """Say whether a difference between two published rows is one here, too.
 
     Args:
         published: the difference of the published figures, not 0.
-        found: ours, in the same direction.
-        seeds: of the side that has fewer.
+        low: end of the interval of ours, in the same direction; None without one.
+        high: the other end.
+
+    Returns:
+        The verdict and, where nothing is settled, why.
     """
-    if seeds < 2:
+    if low is None or high is None:
         return "not settled", "one seed, which has no interval"
-    low, high = found.low or 0.0, found.high or 0.0
     if low <= 0 <= high:
         return "not settled", "the interval holds zero"
     return ("appears" if (low > 0) == (published > 0) else "contradicts"), ""
