@@ -21,7 +21,7 @@ EXPECTED = "a paper: `meta:` and `tables:`"
 
 Counted = Literal["params", "flops", "backbone_share", "neck_share"]
 """What the architecture determines."""
-Timed = Literal["latency_ms", "network_ms", "nms_ms", "images_per_s", "cache_ms"]
+Timed = Literal["latency_ms", "network_ms", "nms_ms", "fps", "network_fps", "training_ms"]
 """What belongs to a device: compared as ratios to the table's first row."""
 Accuracy = Literal["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "prop_cls", "prop_both"]
 Metric = Counted | Timed | Accuracy | Literal["candidates"]
@@ -29,9 +29,9 @@ Metric = Counted | Timed | Accuracy | Literal["candidates"]
 
 - `flops`: operations, counted as one of the column's `conventions`;
 - `backbone_share`, `neck_share`: of the parameters;
-- `images_per_s`: 1000 over the `latency_ms` of one image;
+- `fps`, `network_fps`: 1000 over the `latency_ms`, or the `network_ms`, of one image;
 - `candidates`: boxes that go into NMS, per image;
-- `cache_ms`: time for one image of a mixing augmentation."""
+- `training_ms`: 1000 over the `images_per_second` of the training."""
 Unit = Literal["M", "G", "%", "share", "ms", "images/s", "images", "px", "epochs", "GB", "count"]
 SCALE: dict[Unit | None, float] = {"M": 1e6, "G": 1e9, "%": 0.01}
 """What one of a unit is in the units of a record's metrics; 1 where it is not named."""
