@@ -15,7 +15,7 @@ from harness.analysis.reproduce.measured import (
     Ours,
     device_of,
     device_published,
-    label,
+    labels,
     lacking,
     other_setting,
     ratio,
@@ -27,8 +27,16 @@ from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, Rehearsal, as
 from harness.analysis.reproduce.verdicts import VERDICTS, Judged, Verdict
 from harness.study.study import Given
 
-Missing = Callable[[Table, Asked], str]
-"""Says what would run a variant that was not run, and what that costs."""
+
+class Missed(NamedTuple):
+    """What was not run."""
+
+    command: str  # that runs it
+    cost: str
+
+
+Missing = Callable[[Table, Asked], Missed]
+"""Says what would run a variant that was not run."""
 NO_NUMBER = "what is printed is no single number"
 
 
@@ -47,6 +55,7 @@ class Cell(NamedTuple):
     low: float | None  # ends of the 95 % interval of the difference; of a ratio, its own
     high: float | None
     unit: str | None  # of both; "ratio" of another device's times
+    command: str | None  # that would run what was not run
 
 
 class Result(NamedTuple):
@@ -71,7 +80,7 @@ class Sources(NamedTuple):
     missing: Missing
     given: Given = AS_PUBLISHED  # what the command line changes
     rehearsal: Rehearsal | None = None  # whose trials stand in for those of the table's own study
-    over_images: ImageVariance | None = None
+    over_images: ImageVariance | None = None  # how accuracies vary with the images
 
 
 def judge(table: Table, sources: Sources, counted: dict[str, Counts]) -> Result:
@@ -86,7 +95,7 @@ def judge(table: Table, sources: Sources, counted: dict[str, Counts]) -> Result:
         StudyError: trials that there are not.
         RecordError: a record that cannot be read.
     """
-    columns = [column for column in table.columns if not column.is_label]
+    columns = [column for column in table.columns if _is_figure(table, column)]
     rows = {column.name: _rows(table, column, sources) for column in columns}
     cells = []
     for place, row in enumerate(table.rows):
@@ -104,6 +113,11 @@ def judge(table: Table, sources: Sources, counted: dict[str, Counts]) -> Result:
     return Result(table, cells, pairs, sources.rehearsal.name if sources.rehearsal else None)
 
 
+def _is_figure(table: Table, column: Column) -> bool:
+    """Say whether a column has figures, and does not only name rows."""
+    return not column.is_label or (table.outside is not None and column.unit is not None)
+
+
 def wanted(table: Table, sources: Sources) -> list[Asked]:
     """Return the variants whose records a table's cells need, each once."""
     found = {}
@@ -119,8 +133,8 @@ def _rows(table: Table, column: Column, sources: Sources) -> list[Ours]:
     """Return the rows of a table as they were measured for one of its columns."""
     is_counted = column.metric in (None, *COUNTED)
     found = []
-    for row in table.rows:
-        name, printed = label(table, row), row.cells[column.name]
+    for name, row in zip(labels(table), table.rows, strict=True):
+        printed = row.cells[column.name]
         repeat = table.repeat(row, column)
         if repeat is None or is_counted or table.frontier:
             why = table.why_outside(row, column)
@@ -155,11 +169,13 @@ def _judge(
         counts = _counts(table, row, column, counted)
         return counts.judge(column, printed, known=row.differs.get(column.name))
     if table.frontier:
-        return Judged("not run", f"detbench measure {_model(row)} --data D --nms-frontier")
+        command = f"detbench measure {_model(row)} --data coco2017 --nms-frontier"
+        return Judged("not run", command, command=command)
     if ours.asked is None:
         return Judged("not run", ours.why_not or "nothing repeats it")
     if not ours.records:
-        return Judged("not run", sources.missing(table, ours.asked))
+        missed = sources.missing(table, ours.asked)
+        return Judged("not run", f"{missed.command}; {missed.cost}", command=missed.command)
     if not values(ours.records, column):
         return Judged("not run", lacking(ours.records[0], column))
     if column.metric in get_args(Timed):
@@ -242,4 +258,5 @@ def _cell(ours: Ours, column: Column, printed: str, judged: Judged) -> Cell:
         judged.low,
         judged.high,
         column.unit if judged.published is None else RATIO,
+        judged.command,
     )

@@ -40,15 +40,30 @@ class Ratio(NamedTuple):
     high: float | None = None
 
 
-def label(table: Table, row: Row) -> str:
-    """Name a row by what tells it from the others."""
-    known = [(column.name, row.cells[column.name]) for column in table.columns if column.is_label]
-    texts = [(name, text) for name, text in known if text is not None]
-    named = [
-        text if place == 0 and text not in ("true", "false") else f"{name} {text}"
-        for place, (name, text) in enumerate(texts)
-    ]
-    return ", ".join(named) or f"row {table.rows.index(row) + 1}"
+def labels(table: Table) -> list[str]:
+    """Name each row by what tells it from the others: its labels, and then what is printed."""
+    columns = sorted(table.columns, key=lambda column: not column.is_label)
+    first, *others = [column.name for column in columns]
+    named, groups = [first], _groups(table, [first])
+    for name in others:
+        split = _groups(table, [*named, name])
+        if split > groups:
+            named, groups = [*named, name], split
+    return [_told(row, named) or f"row {place}" for place, row in enumerate(table.rows, 1)]
+
+
+def _groups(table: Table, columns: Sequence[str]) -> int:
+    """Count the rows that some columns tell apart."""
+    return len({tuple(row.cells[name] for name in columns) for row in table.rows})
+
+
+def _told(row: Row, columns: Sequence[str]) -> str:
+    """Write some cells of a row; the first without its column's name where that is no switch."""
+    texts = {name: text for name in columns if (text := row.cells[name]) is not None}
+    return ", ".join(
+        text if name == columns[0] and text not in ("true", "false") else f"{name} {text}"
+        for name, text in texts.items()
+    )
 
 
 def value(record: Record, column: Column) -> float | None:

@@ -35,6 +35,7 @@ class Judged(NamedTuple):
     high: float | None = None
     shown: str = ""  # what was measured, to the digits that are printed
     published: float | None = None  # where it is not what is printed, but a ratio to another row
+    command: str | None = None  # that would run what was not run
 
 
 def number(printed: str) -> Decimal | None:
@@ -87,10 +88,10 @@ def count(
         others = ", ".join(f"{other} gives {texts[other]}" for other in texts if other != name)
         reason = f"by {name}; {others}" if others else ""
         return Judged("reproduced", reason, found, 0.0, shown=text)
-    if known is not None and known.counted in texts.values():
-        name = next(name for name, text in texts.items() if text == known.counted)
-        found, text = float(counted[name]), texts[name]
-        return Judged("differs", known.reason, found, _less(text, printed), shown=text)
+    for value in counted.values():
+        if known and as_printed(value, known.counted, cut=cut) == known.counted:
+            less = _less(known.counted, printed)
+            return Judged("differs", known.reason, float(value), less, shown=known.counted)
     told = "" if known is None else f"; the table expects {known.counted} ({known.reason})"
     others = ", ".join(f"{name} gives {text}" for name, text in texts.items() if len(texts) > 1)
     reason = UNEXPLAINED + (f": {others}" if others else "") + told

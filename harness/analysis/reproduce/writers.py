@@ -86,13 +86,13 @@ def plain(name: str, results: Sequence[Result], commit: str | None) -> dict[str,
 def markdown(result: Result) -> str:
     """Write a table with its notes, and the comparisons between its rows, as Markdown."""
     found = cells(result)
-    lines = [f"# {_markdown(result.table.id)}: {_markdown(result.table.title)}", ""]
-    lines += [*(f"- {_markdown(text)}" for text in about(result)), ""]
-    lines += [*_markdown_table(CELLS, found.rows), "", *_numbered(found.notes)]
+    lines = [f"# {in_markdown(result.table.id)}: {in_markdown(result.table.title)}", ""]
+    lines += [*(f"- {in_markdown(text)}" for text in about(result)), ""]
+    lines += [*markdown_table(CELLS, found.rows), "", *_numbered(found.notes)]
     if result.comparisons:
         compared = pairs(result)
         lines += ["", "## Comparisons between rows", ""]
-        lines += [*_markdown_table(PAIRS, compared.rows), "", *_numbered(compared.notes)]
+        lines += [*markdown_table(PAIRS, compared.rows), "", *_numbered(compared.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -195,17 +195,23 @@ def _noted(rows: Sequence[Mapping[str, str]]) -> Noted:
     return Noted([{**row, "note": numbers.get(row["reason"], "")} for row in rows], notes)
 
 
-def _markdown_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> list[str]:
+def markdown_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the lines of a table in Markdown.
+
+    Args:
+        columns: key of a row: heading.
+        rows: texts.
+    """
     lines = [list(columns.values()), ["---"] * len(columns)]
-    lines += [[_markdown(row[key]) for key in columns] for row in rows]
+    lines += [[in_markdown(row[key]) for key in columns] for row in rows]
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def _numbered(notes: Sequence[str]) -> list[str]:
-    return [f"{number}. {_markdown(text)}" for number, text in enumerate(notes, 1)]
+    return [f"{number}. {in_markdown(text)}" for number, text in enumerate(notes, 1)]
 
 
-def _markdown(text: str) -> str:
+def in_markdown(text: str) -> str:
     """Escape what Markdown or HTML would read as more than text."""
     plain_text = " ".join(text.split())
     return re.sub(r"([\\|*_`\[\]])", r"\\\1", plain_text).replace("<", "&lt;")
