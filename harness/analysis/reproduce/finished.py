@@ -44,7 +44,7 @@ class Finished:
             return []
         trials = self._present(asked.study)
         if trials is None:
-            return _seeds([item for item in there if _is_of(item, asked)])
+            return _seeds(_measured_alike([item for item in there if _is_of(item, asked)]))
         own = [item for item in there if item.trial in trials.get(asked.name, ())]
         others = [item for item in there if any(same_but_seed(one, item) for one in own)]
         return _seeds([*others, *own])
@@ -88,6 +88,14 @@ def _is_of(item: Record, asked: Asked) -> bool:
 
 def _is_knob(text: str) -> bool:
     return "." in text.partition("=")[0] and not text.startswith(("sweep.", "search.", "racing."))
+
+
+def _measured_alike(records: Sequence[Record]) -> list[Record]:
+    """Return the records that were measured on the data and by the protocol of the latest."""
+    if not records:
+        return []
+    last = max(records, key=lambda item: item.timings.get("finished", 0.0))
+    return [item for item in records if item.protocol_hash == last.protocol_hash]
 
 
 def _seeds(records: Sequence[Record]) -> list[Record]:

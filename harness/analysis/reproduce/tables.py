@@ -298,6 +298,27 @@ def load(name: str) -> Table:
     raise StudyError(f"no published table {name!r}{hint} There is {', '.join(ids)}.")
 
 
+def named(name: str) -> list[Table]:
+    """Return what a name means: a table, all of a paper, or `all`.
+
+    Raises:
+        StudyError: there is none, naming the nearest.
+    """
+    if name == "all":
+        return tables()
+    if name in papers():
+        return tables(name)
+    every = tables()
+    found = [table for table in every if table.id == name]
+    if not found:
+        hint = knobs.nearest(name, [*papers(), *(table.id for table in every)])
+        raise StudyError(
+            f"no published table {name!r}{hint} `detbench list tables` names them; the papers are"
+            f" {', '.join(papers())}"
+        )
+    return found
+
+
 @cache
 def read(file: Path) -> Paper:
     """Read and check the tables of a paper.

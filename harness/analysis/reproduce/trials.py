@@ -79,7 +79,15 @@ def variants(study: Study) -> dict[str, Asked]:
     return {describe(row): Asked(study, row) for row in study.variants()}
 
 
-def rehearsal(table: Table, given: Given = AS_PUBLISHED) -> Study | None:
+class Rehearsal(NamedTuple):
+    """A study whose trials stand in for those of a table's own."""
+
+    name: str
+    """Under studies/."""
+    study: Study
+
+
+def rehearsal(table: Table, given: Given = AS_PUBLISHED) -> Rehearsal | None:
     """Return the study that rehearses a table: one that cites it, on other data than COCO.
 
     Of several, that which has most of the table's trials, then most seeds; None without one.
@@ -87,9 +95,9 @@ def rehearsal(table: Table, given: Given = AS_PUBLISHED) -> Study | None:
     wanted = {row.repeat.trial for row in table.rows if row.repeat and row.repeat.trial}
     citing = [name for name in library.names() if _cited(name) == table.id and name != table.study]
     small = [name for name in citing if _loaded(name, None, ()).data != COCO2017]
-    found = [_loaded(name, given.data, given.sets) for name in small]
-    best = max(found, key=lambda study: _fit(study, wanted), default=None)
-    return best if best is not None and _fit(best, wanted)[0] else None
+    found = [Rehearsal(name, _loaded(name, given.data, given.sets)) for name in small]
+    best = max(found, key=lambda one: _fit(one.study, wanted), default=None)
+    return best if best is not None and _fit(best.study, wanted)[0] else None
 
 
 @cache

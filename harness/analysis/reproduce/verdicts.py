@@ -34,6 +34,8 @@ class Judged(NamedTuple):
     low: float | None = None  # ends of the 95 % interval of the difference
     high: float | None = None
     shown: str = ""  # what was measured, to the digits that are printed
+    published: float | None = None  # where it is not what is printed, but a ratio to another row
+    command: str | None = None  # that would run what was not run
 
 
 def number(printed: str) -> Decimal | None:
@@ -86,10 +88,10 @@ def count(
         others = ", ".join(f"{other} gives {texts[other]}" for other in texts if other != name)
         reason = f"by {name}; {others}" if others else ""
         return Judged("reproduced", reason, found, 0.0, shown=text)
-    if known is not None and known.counted in texts.values():
-        name = next(name for name, text in texts.items() if text == known.counted)
-        found, text = float(counted[name]), texts[name]
-        return Judged("differs", known.reason, found, _less(text, printed), shown=text)
+    for value in counted.values():
+        if known and as_printed(value, known.counted, cut=cut) == known.counted:
+            less = _less(known.counted, printed)
+            return Judged("differs", known.reason, float(value), less, shown=known.counted)
     told = "" if known is None else f"; the table expects {known.counted} ({known.reason})"
     others = ", ".join(f"{name} gives {text}" for name, text in texts.items() if len(texts) > 1)
     reason = UNEXPLAINED + (f": {others}" if others else "") + told
@@ -174,17 +176,19 @@ def differ(
     return differences.compare(measured)[0]
 
 
-def order(published: float, found: Difference, seeds: int) -> tuple[Order, str]:
+def order(published: float, low: float | None, high: float | None) -> tuple[Order, str]:
     """Say whether a difference between two published rows is one here, too.
 
     Args:
         published: the difference of the published figures, not 0.
-        found: ours, in the same direction.
-        seeds: of the side that has fewer.
+        low: end of the interval of ours, in the same direction; None without one.
+        high: the other end.
+
+    Returns:
+        The verdict and, where nothing is settled, why.
     """
-    if seeds < 2:
+    if low is None or high is None:
         return "not settled", "one seed, which has no interval"
-    low, high = found.low or 0.0, found.high or 0.0
     if low <= 0 <= high:
         return "not settled", "the interval holds zero"
     return ("appears" if (low > 0) == (published > 0) else "contradicts"), ""
