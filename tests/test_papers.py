@@ -12,10 +12,11 @@ import pytest
 from detectors import RELEASES
 from harness.analysis.reproduce import tables
 from harness.analysis.reproduce.counts import FACTOR, Counts
-from harness.analysis.reproduce.tables import Column, Convention, Counted, Repeat, Row, Table
+from harness.analysis.reproduce.schema import Column, Convention, Counted, Repeat, Row, Table
 from harness.analysis.reproduce.trials import asked, variants
 from harness.config import library, recipe
 from harness.config.data import COCO2017
+from harness.config.yaml_source import StudyError
 from harness.measure.complexity.conventions import CONVENTIONS
 from harness.study import load as load_study
 
@@ -104,7 +105,7 @@ def test_what_a_row_names_is_there(table: Table) -> None:
 
 def test_a_row_with_a_trial_that_the_study_lacks_is_refused() -> None:
     table = tables.load("rtmdet/table5a_kernel")
-    with pytest.raises(tables.StudyError, match="has no trial 'kernel=3'.*There is backbone"):
+    with pytest.raises(StudyError, match="has no trial 'kernel=3'.*There is backbone"):
         asked(table, Repeat(trial="kernel=3"))
 
 

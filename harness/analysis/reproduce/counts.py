@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 
 from detectors.config import KnobError
-from harness.analysis.reproduce.tables import SCALE, Column, Convention, Counted
+from harness.analysis.reproduce.schema import SCALE, Column, Convention, Counted
 from harness.analysis.reproduce.verdicts import Judged, as_printed, count
 from harness.config.yaml_source import StudyError
 from harness.measure import complexity

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.reproduce import tables
-from harness.analysis.reproduce.tables import Repeat, StudyError
+from harness.analysis.reproduce.schema import Repeat
+from harness.config.yaml_source import StudyError
 
 PAPER = """\
 meta:
@@ -68,27 +69,27 @@ AP = "{name: AP, unit: '%', metric: mAP, set: [detector=rtmdet_l]}"
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("varied: width", "varies: width", 6, "paper/one: unknown key 'varies'; did you mean varied?"),
-        ("  title: A table\n", "", 4, "paper/one: title is missing"),
-        ("metric: mAP", "metric: AP", 12, "paper/one: columns.3.metric: "),
-        ("unit: M", "unit: m", 10, "paper/one: columns.1.unit: "),
-        ("{trial: a, set", "{tril: a, set", 15, "paper/one: unknown key 'tril'; did you mean trial?"),
-        ("params: 8.10, ", "", 4, "paper/one: row 1: column params is missing; write null where"),
-        ("AP: 40.0", "A_P: 40.0", 4, "paper/one: row 2: no column 'A_P'; did you mean AP?"),
-        ("outside: too wide", "repeat: {}", 17, "paper/one: name either a trial of the table's study"),
-        (", outside: too wide", "", 4, "paper/one: row 3: needs `repeat`, or `outside` with the reason"),
-        ("repeat: {trial: a", "outside: no, repeat: {trial: a", 4, "paper/one: row 1: needs `repeat`"),
-        ("varied: width", "varied: x\n  outside: no", 4, "paper/one: one of `study`, `frontier` and"),
-        ("  study: rtmdet/kernel_size\n", "", 4, "paper/one: row 1: names a trial, and the table no"),
-        ("repeats: {time: ", "repeats: {width: ", 4, "row 2: 'width' is no column that is compared"),
+        ("varied: width", "varies: width", 6, "unknown key 'varies'; did you mean varied"),
+        ("  title: A table\n", "", 4, "title is missing"),
+        ("metric: mAP", "metric: AP", 12, "columns.3.metric: "),
+        ("unit: M", "unit: m", 10, "columns.1.unit: "),
+        ("{trial: a, set", "{tril: a, set", 15, "unknown key 'tril'; did you mean trial?"),
+        ("params: 8.10, ", "", 4, "row 1: column params is missing; write null"),
+        ("AP: 40.0", "A_P: 40.0", 4, "row 2: no column 'A_P'; did you mean AP?"),
+        ("outside: too wide", "repeat: {}", 17, "name either a trial"),
+        (", outside: too wide", "", 4, "row 3: needs `repeat`, or `outside`"),
+        ("repeat: {trial: a", "outside: no, repeat: {trial: a", 4, "row 1: needs `repeat`"),
+        ("varied: width", "varied: x\n  outside: no", 4, "one of `study`, `frontier` and"),
+        ("  study: rtmdet/kernel_size\n", "", 4, "row 1: names a trial, and the"),
+        ("repeats: {time: ", "repeats: {width: ", 4, "row 2: 'width' is no column that is"),
         (", device: NVIDIA T4", "", 11, "column time: a time needs its device, and it alone"),
         ("metric: params", "metric: flops", 10, "column params: flops need their conventions"),
         (AP, "{name: AP, metric: mAP, outside: no}", 12, "column AP: has a metric and is outside"),
-        ("name: AP", "name: time", 4, "paper/one: two columns have one name"),
-        ("{trial: b}", "{trial: b, weights: coco}", 16, "a trial has its study's recipe and weights"),
-        ("id: paper/one", "id: other/one", 4, "other/one does not begin with the file's name, paper/"),
+        ("name: AP", "name: time", 4, "two columns have one name"),
+        ("{trial: b}", "{trial: b, weights: coco}", 16, "a trial has its study's recipe"),
+        ("id: paper/one", "id: other/one", 4, "other/one does not begin with"),
         ("  paper: A paper", "  paper: A\n  zoo: paper/two", None, "meta.zoo: no table paper/two"),
-        ("width: 2,", "width: [2],", 17, "paper/one: rows.2.width: "),
+        ("width: 2,", "width: [2],", 17, "rows.2.width: "),
         ("tables:", "tabels:", 3, "tabels: unknown key 'tabels'; did you mean tables?"),
         ("source: [here]", "source: [here", 20, "not YAML"),
     ],
