@@ -10,11 +10,9 @@ import yaml
 
 from harness import cli
 from harness.analysis.reproduce import tables
-from harness.cli import reproduce as command
 from harness.config import library
 from harness.records import record
-from harness.released.convert import convert
-from tests.harness.analysis.reproduce.published import COLUMNS, put, row, table, trained
+from tests.harness.analysis.reproduce.published import COLUMNS, put, row, trained
 from tests.harness.cli.refusals import refusal
 from tests.harness.studies import write
 
@@ -74,7 +72,8 @@ def test_a_table_needs_no_data_and_no_records(
     found = json.loads(Path("out", f"{name}.json").read_text("utf-8"))
     assert verdicts(found, "params") == ["reproduced", "differs"]
     assert found["table"] == "toy/width"
-    assert len(list(csv.reader(Path("out", f"{name}.csv").open(encoding="utf-8")))) == 9
+    lines = Path("out", f"{name}.csv").read_text("utf-8").splitlines()
+    assert len(list(csv.reader(lines))) == 9
     missing = next(cell for cell in found["cells"] if cell["column"] == "AP")
     assert missing["command"].startswith("detbench run ")
     assert "2 trainings" in missing["reason"]
