@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness import data
 from harness.analysis.reproduce.cells import Missed
-from harness.analysis.reproduce.tables import Table
+from harness.analysis.reproduce.schema import Table
 from harness.analysis.reproduce.trials import Asked, Rehearsal
 from harness.config.data import COCO2017, DataConfig, DataError, coco2017_folder
 from harness.data import DataSet, stand_in

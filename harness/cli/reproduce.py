@@ -12,8 +12,8 @@ from harness.analysis.reproduce import tables, writers
 from harness.analysis.reproduce.cells import Result, Sources, judge, wanted
 from harness.analysis.reproduce.counts import Counts
 from harness.analysis.reproduce.finished import Finished
+from harness.analysis.reproduce.schema import Table
 from harness.analysis.reproduce.status import status
-from harness.analysis.reproduce.tables import Table
 from harness.analysis.reproduce.trials import Asked, rehearsal
 from harness.analysis.reproduce.writers import Noted
 from harness.cli import console

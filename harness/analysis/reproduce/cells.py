@@ -22,7 +22,7 @@ from harness.analysis.reproduce.measured import (
     values,
 )
 from harness.analysis.reproduce.order import RATIO, Comparison, ImageVariance, compare_rows
-from harness.analysis.reproduce.tables import Column, Row, Table, Timed
+from harness.analysis.reproduce.schema import Column, Row, Table, Timed
 from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, Rehearsal, asked, variants
 from harness.analysis.reproduce.verdicts import VERDICTS, Judged, Verdict
 from harness.study.study import Given

@@ -10,13 +10,13 @@ from typing import Any, get_args
 import torch
 
 from detectors.config import KnobError
-from harness.analysis.reproduce.tables import SCALE, Column, Convention, Counted
+from harness.analysis.reproduce.schema import SCALE, Column, Convention, Counted
 from harness.analysis.reproduce.verdicts import Judged, as_printed, count
 from harness.config.yaml_source import StudyError
 from harness.measure import complexity
 
 COUNTED: tuple[str, ...] = get_args(Counted)
-FACTOR: dict[Convention, int] = {"flops": 2, "paddle": 2}
+FACTOR: dict[str, int] = {"flops": 2, "paddle": 2}
 """Operations for each that is counted; 1 where it is not named."""
 STAGE = {"backbone_share": "backbone", "neck_share": "neck"}
 

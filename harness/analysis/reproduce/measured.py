@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.analysis.reproduce.tables import SCALE, Column, Row, Table
+from harness.analysis.reproduce.schema import SCALE, Column, Row, Table
 from harness.analysis.reproduce.trials import Asked
 from harness.analysis.reproduce.verdicts import differ
 from harness.config.data import COCO2017

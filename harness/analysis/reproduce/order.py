@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 from harness.analysis.compare.differences import FEWEST_IMAGES
 from harness.analysis.reproduce import verdicts
 from harness.analysis.reproduce.measured import Ours, ratio, values
-from harness.analysis.reproduce.tables import Column, Timed
+from harness.analysis.reproduce.schema import Column, Timed
 from harness.analysis.reproduce.verdicts import SAME_IMAGES, Order
 from harness.records import Record
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple, get_args
 
-from harness.analysis.reproduce.tables import Repeat, Table, Timed
+from harness.analysis.reproduce.schema import Repeat, Table, Timed
 from harness.config import knobs, library
 from harness.config.data import COCO2017
 from harness.config.yaml_source import StudyError

@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.analysis.compare import differences
 from harness.analysis.compare.differences import FEWEST_IMAGES, Difference, Measured
-from harness.analysis.reproduce.tables import Known
+from harness.analysis.reproduce.schema import Known
 
 Verdict = Literal["reproduced", "not settled", "differs", "other setting", "not run", "outside"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
