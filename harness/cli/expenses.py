@@ -63,9 +63,9 @@ class Expenses:
         if not left:
             return f"{len(planned)} trials, no training"
         cost = plan.cost(planned, self.runs, environment.capture("cpu"))
-        hours = (
-            cost.basis if cost.seconds is None else f"about {cost.seconds / HOUR:.1f} hours here"
-        )
+        hours = f"hours {cost.basis}"
+        if cost.seconds is not None:
+            hours = f"about {cost.seconds / HOUR:.1f} hours here"
         macs = sum(item.training_macs for item in left)
         trainings = "1 training" if len(left) == 1 else f"{len(left)} trainings"
         gigabytes = (disk.weights + disk.checkpoint) / GB

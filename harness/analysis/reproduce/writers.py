@@ -17,7 +17,7 @@ CELLS |= {"difference": "difference", "verdict": "verdict", "note": "note"}
 PAIRS = {"column": "column", "second": "row", "first": "against", "published": "published"}
 PAIRS |= {"measured": "measured", "verdict": "here", "note": "note"}
 NOTHING = "–"
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@")
 """How a cell begins that a spreadsheet would compute."""
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -226,7 +226,9 @@ def _latex_row(texts: Any) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    """Return a value of a cell so that no spreadsheet computes it; a number stays one."""
-    if not isinstance(value, str) or not value.startswith(FORMULA) or number(value) is not None:
+    """Return a value of a cell on one line, and so that no spreadsheet computes it."""
+    if not isinstance(value, str):
         return value
-    return f"'{value}"
+    text = " ".join(value.split())
+    is_formula = text.startswith(FORMULA) and number(text) is None
+    return f"'{text}" if is_formula else text
