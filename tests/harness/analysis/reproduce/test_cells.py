@@ -60,7 +60,9 @@ def test_what_architecture_determines_is_counted_without_records(study: Path, ru
 def test_a_table_that_is_wrong_on_purpose_differs(study: Path, runs: Path) -> None:
     wrong = [
         row(4, params="0.000823", flops="0.00010342", AP="41.0"),
-        row(8, differs={"params": {"counted": "0.001634", "reason": "misprinted"}}, params="0.0020"),
+        row(
+            8, differs={"params": {"counted": "0.001634", "reason": "misprinted"}}, params="0.0020"
+        ),
     ]
     put(runs, *(trained(4, seed, ap) for seed, ap in enumerate(ENOUGH)))
     found = judged(table(study, wrong), runs)
