@@ -82,7 +82,7 @@ def of_detectors(
     measure: Sequence[str],
     *,
     recipe_name: str | None = None,
-    weights: str | None = None,
+    weights: Any = None,
     data_name: str = COCO2017,
     sets: Sequence[str] = (),
 ) -> Study:
@@ -93,7 +93,7 @@ def of_detectors(
         detectors: names.
         measure: as in a study.
         recipe_name: that trains them; None where weights are evaluated, or nothing is.
-        weights: name of a release, a file or a folder.
+        weights: as in a study.
         data_name: of the data set.
         sets: `PATH=VALUE`.
 

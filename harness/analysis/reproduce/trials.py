@@ -163,6 +163,9 @@ def _made(
     data: str,
     sets: tuple[str, ...],
 ) -> Study:
+    given: Any = weights
+    if weights is not None and recipe is None:  # over the classes that both have
+        given = {"from": weights, "classes": "by_name"}
     return of_detectors(
-        name, detectors, measure, recipe_name=recipe, weights=weights, data_name=data, sets=sets
+        name, detectors, measure, recipe_name=recipe, weights=given, data_name=data, sets=sets
     )

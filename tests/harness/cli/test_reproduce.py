@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
+import detectors
 from harness import cli
 from harness.analysis.reproduce import tables
 from harness.config import library
 from harness.records import record
+from harness.released.convert import convert
 from tests.harness.analysis.reproduce.published import COLUMNS, put, row, trained
 from tests.harness.cli.refusals import refusal
 from tests.harness.studies import write
@@ -116,6 +118,29 @@ def test_records_of_other_code_count_where_that_is_asked_for(
     found = told(capsys, "toy/width", "--runs", "kept", "--keep-stale")
     assert verdicts(found, "AP") == ["reproduced", "not run"]
     assert any("records are taken as they are" in text for text in found["notes"])
+
+
+def test_released_weights_are_evaluated_on_selected_photographs(
+    shared: Path, papers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RTMDet-nano finds persons alone; another evaluator measured 36.4 on these photographs."""
+    file = shared / "weights" / "rtmdet_nano_person.onnx"
+    photographs = shared / "data" / "coco_mini"
+    for path in (file, photographs):
+        if not path.exists():
+            pytest.skip(f"{path} is not here; set DETBENCH_SHARED to the folder that has it")
+    pytest.importorskip("onnxruntime")
+    weights = convert(file, "rtmdet_nano", detectors.CONFIGS["rtmdet_nano"], Path("nano")).folder
+    rows = [{"width": "nano", "AP": "40.3"}]
+    rows[0]["repeat"] = {"detector": "rtmdet_nano", "weights": str(weights)}
+    publish(papers, columns=[COLUMNS[0], COLUMNS[-1]], rows=rows)
+    selected = ("--data", str(photographs), "--set", "data.where={coco_split: val2017}")
+    found = told(capsys, "toy/width", *selected, "--run", "--no-tracking", "--device", "cpu")
+    (cell,) = found["cells"]
+    assert cell["verdict"] == "other setting"
+    assert cell["reason"] == "on coco_mini, 171 images with coco_split val2017"
+    assert cell["measured"] == pytest.approx(36.4, abs=0.7)
+    assert cell["published"] == 40.3
 
 
 @pytest.mark.parametrize(

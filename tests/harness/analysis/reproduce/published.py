@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.reproduce.tables import Table
+from harness.analysis.reproduce.schema import Table
 from harness.records import Record
 from tests.reports.conftest import make_record
 

@@ -8,7 +8,7 @@ import pytest
 from harness.analysis.reproduce.cells import Cell, Missed, Result, Sources, judge, wanted
 from harness.analysis.reproduce.finished import Finished
 from harness.analysis.reproduce.measured import labels
-from harness.analysis.reproduce.tables import Table
+from harness.analysis.reproduce.schema import Table
 from harness.analysis.reproduce.trials import Asked, Rehearsal, asked
 from harness.config.yaml_source import StudyError
 from harness.study import load
@@ -17,6 +17,7 @@ from tests.harness.analysis.reproduce.published import COLUMNS, SMALL, put, row,
 from tests.harness.studies import write
 from tests.reports.conftest import together
 
+MISPRINTED = {"counted": "0.001634", "reason": "misprinted"}
 ENOUGH = [39.99, 40.0, 40.01]
 
 
@@ -60,9 +61,7 @@ def test_what_architecture_determines_is_counted_without_records(study: Path, ru
 def test_a_table_that_is_wrong_on_purpose_differs(study: Path, runs: Path) -> None:
     wrong = [
         row(4, params="0.000823", flops="0.00010342", AP="41.0"),
-        row(
-            8, differs={"params": {"counted": "0.001634", "reason": "misprinted"}}, params="0.0020"
-        ),
+        row(8, params="0.0020", differs={"params": MISPRINTED}),
     ]
     put(runs, *(trained(4, seed, ap) for seed, ap in enumerate(ENOUGH)))
     found = judged(table(study, wrong), runs)

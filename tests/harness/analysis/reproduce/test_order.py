@@ -4,7 +4,7 @@ import pytest
 
 from harness.analysis.reproduce.measured import Ours
 from harness.analysis.reproduce.order import Comparison, compare_rows
-from harness.analysis.reproduce.tables import Column
+from harness.analysis.reproduce.schema import Column
 from harness.records import Record
 from tests.harness.analysis.reproduce.published import trained
 from tests.reports.conftest import together

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.reproduce import tables, verdicts
-from harness.analysis.reproduce.tables import Known, Table
+from harness.analysis.reproduce.schema import Known, Table
 from harness.analysis.reproduce.verdicts import Judged
 
 COUNTED = {"macs": Decimal("79.8973952")}

@@ -9,8 +9,8 @@ import pytest
 from harness.analysis.reproduce import writers
 from harness.analysis.reproduce.cells import Cell, Result
 from harness.analysis.reproduce.order import Comparison
+from harness.analysis.reproduce.schema import Table
 from harness.analysis.reproduce.status import status
-from harness.analysis.reproduce.tables import Table
 from tests.harness.analysis.reproduce.published import row, table
 
 COUNT = Cell(
