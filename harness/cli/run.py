@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from harness import study as studies
 from harness.cli import console, verdicts, versions
@@ -61,6 +62,26 @@ def run(
     else:
         study = studies.load(name, data=data_name, sets=sets)
         get_weights(study)
+    done = carry_out(study, options)
+    _show(study, done.summary, options.out / study.name, done.page, as_json=as_json)
+    _hint(done.summary)
+    return done.status
+
+
+class Done(NamedTuple):
+    """What became of a study."""
+
+    summary: Summary
+    page: Path | None
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return 1 if self.summary.failed or self.summary.halted else 0
+
+
+def carry_out(study: Study, options: Options) -> Done:
+    """Run a study, log it and write its page."""
     todo = _renewed(agenda.of(study), options)
     folder = options.out / study.name
     todo = _only(todo, options.only)
@@ -71,9 +92,7 @@ def run(
             summary = _run(study, todo, options, board)
         summary = _timed_together(study, summary, options, board)
         page = _page(todo, summary, folder / PAGE, board.say) if options.report else None
-    _show(study, summary, folder, page, as_json=as_json)
-    _hint(summary)
-    return 1 if summary.failed or summary.halted else 0
+    return Done(summary, page)
 
 
 def _forecast(todo: Agenda, options: Options) -> Forecast:

@@ -30,6 +30,7 @@ TABLE = {
     "a value": ("check quickstart --set detector.head.stacked_convs=-1", "must not be negative"),
     "a type": ("check quickstart --set detector.head.stacked_convs=two", "expected int"),
     "a value that is swept": ("check wrong_value.yaml", "above 0"),
+    "a paper": ("list tables rtmdt", "no paper 'rtmdt'; did you mean rtmdet?"),
     "a device": ("run quickstart --device gpu", "--device gpu: expected cpu or cuda:N"),
     "a device to measure on": ("measure rtmdet_s --device cud", "expected cpu or cuda:N"),
     "a data set": ("run quickstart --data nosuch", "nosuch: no such folder"),
