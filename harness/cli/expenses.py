@@ -40,9 +40,9 @@ class Expenses:
         key = id(asked.study)
         if key not in self._costs:
             self._costs[key] = _evaluation() if asked.evaluated else self._training(asked.study)
-        return Missed(self._command(table, asked.study), self._costs[key])
+        return Missed(self.command(table, asked.study), self._costs[key])
 
-    def _command(self, table: Table, study: Study) -> str:
+    def command(self, table: Table, study: Study) -> str:
         """Return the command of the study, or of the table where nobody wrote that study."""
         given = ["--data", self.given.data] if self.given.data is not None else []
         name = self.rehearsal.name if self.rehearsal is not None else table.study

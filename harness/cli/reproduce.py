@@ -12,6 +12,7 @@ from harness.analysis.reproduce import tables, writers
 from harness.analysis.reproduce.cells import Result, Sources, judge, wanted
 from harness.analysis.reproduce.counts import Counts
 from harness.analysis.reproduce.finished import Finished
+from harness.analysis.reproduce.images import OverImages
 from harness.analysis.reproduce.schema import Table
 from harness.analysis.reproduce.status import status
 from harness.analysis.reproduce.trials import Asked, rehearsal
@@ -30,7 +31,7 @@ from harness.records.progress import Progress
 from harness.study import Study, expand
 from harness.study.study import Given
 
-STATUS = "STATUS.md"
+STATUS, PAGE = "STATUS.md", ".md"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Options:
     run: RunOptions | None  # how what is missing is run; None to run nothing
     runs: Path
     keep_stale: bool
-    out: Path | None  # folder for the tables; None to write none
+    out: Path | None  # folder for the tables, or a page on all of them; None to write none
 
 
 def reproduce(name: str, options: Options, *, as_json: bool) -> int:
@@ -58,7 +59,10 @@ def reproduce(name: str, options: Options, *, as_json: bool) -> int:
     results, notes = _judged(chosen, options)
     facts: Mapping[str, Any] = environment.capture("cpu").get("git") or {}
     found = writers.plain(name, results, facts.get("commit"))
-    if options.out is not None:
+    if options.out is not None and options.out.suffix == PAGE:
+        record.make_folder(options.out.parent)
+        record.write_whole(options.out, status(results))
+    elif options.out is not None:
         _write(record.make_folder(options.out), results, found)
     if as_json:
         print_json({**found, "notes": notes})
@@ -70,13 +74,15 @@ def reproduce(name: str, options: Options, *, as_json: bool) -> int:
 def _judged(chosen: Sequence[Table], options: Options) -> tuple[list[Result], list[str]]:
     """Judge tables, and say what is to be known of the records."""
     finished = Finished(options.runs, keep_stale=options.keep_stale)
+    over_images = None if options.keep_stale else OverImages(options.runs)
     counted: dict[str, Counts] = {}
     results = []
     with Board(console.stderr()) as board:
         board.begin("reproduce", "reproduce", None)
         for number, table in enumerate(chosen):
             board.update("reproduce", Progress("tables", number, len(chosen), {}))
-            results.append(judge(table, _sources(table, finished, options), counted))
+            sources = _sources(table, finished, options)._replace(over_images=over_images)
+            results.append(judge(table, sources, counted))
     return results, list(finished.notes)
 
 

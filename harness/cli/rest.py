@@ -213,7 +213,10 @@ def reproduce(
     keep_stale: KeepStale = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for Markdown, LaTeX, CSV and JSON.", show_default=False),
+        typer.Option(
+            help="Folder for Markdown, LaTeX, CSV and JSON; or an .md file: how far all are.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:
