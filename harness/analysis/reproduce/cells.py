@@ -37,6 +37,8 @@ class Missed(NamedTuple):
 
 Missing = Callable[[Table, Asked], Missed]
 """Says what would run a variant that was not run."""
+OF_LABELS = ("px", "epochs", "images")
+"""Units of columns that say how a row came about, and not what came out."""
 NO_NUMBER = "what is printed is no single number"
 
 
@@ -115,7 +117,8 @@ def judge(table: Table, sources: Sources, counted: dict[str, Counts]) -> Result:
 
 def _is_figure(table: Table, column: Column) -> bool:
     """Say whether a column has figures, and does not only name rows."""
-    return not column.is_label or (table.outside is not None and column.unit is not None)
+    has_unit = column.unit not in (None, *OF_LABELS)
+    return not column.is_label or (table.outside is not None and has_unit)
 
 
 def wanted(table: Table, sources: Sources) -> list[Asked]:
