@@ -21,6 +21,8 @@ def with_set(source: Source, text: str) -> Source:
     if not equals or not path:
         raise StudyError(f"{place}: expected PATH=VALUE")
     value = yaml_source.value(written)
+    if path == "weights" and isinstance(value, str):
+        place = f"--weights {value}"
     swept = source.value.get("sweep") or {}
     root, _, rest = path.partition(".")
     if root == "sweep" and rest:

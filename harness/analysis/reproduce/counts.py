@@ -29,20 +29,24 @@ class Counts:
         self.config = config
 
     @cached_property
-    def graph(self) -> dict[str, Any]:
-        """What is counted without memory for the weights.
+    def detector(self) -> Any:
+        """The detector, without memory for its weights.
 
         Raises:
-            StudyError: the detector cannot be built.
+            StudyError: it cannot be built.
         """
         try:
             with torch.device("meta"):
-                detector = self.config.build()
-            return complexity.describe_training(detector, self.config.input.size)
+                return self.config.build()
         except KnobError:
             raise
         except (ValueError, RuntimeError) as error:
             raise StudyError(f"{self.config} cannot be built: {error}") from error
+
+    @cached_property
+    def graph(self) -> dict[str, Any]:
+        """What is counted as the detector runs on one image."""
+        return complexity.describe_training(self.detector, self.config.input.size)
 
     @cached_property
     def mmengine(self) -> int | None:
@@ -61,10 +65,10 @@ class Counts:
         """Yield what a column may print, in its unit, by how it is counted; what is slow last."""
         scale = Decimal(str(SCALE.get(column.unit, 1)))
         if column.metric == "params":
-            yield "parameters", self.graph["params"] / scale
+            yield "parameters", _parameters(self.detector) / scale
         elif column.metric in STAGE:
-            part = self.graph["by_stage"][STAGE[column.metric]]["params"]
-            yield "parameters", Decimal(part) / self.graph["params"] / scale
+            part = getattr(self.detector, STAGE[column.metric])
+            yield "parameters", _parameters(part) / _parameters(self.detector) / scale
         for convention in sorted(column.conventions, key=lambda name: name == "mmengine"):
             found = self.operations(convention)
             if found is not None:
@@ -78,3 +82,7 @@ class Counts:
             if as_printed(value, printed, cut=column.cut) == printed:
                 break
         return count(printed, counted, cut=column.cut, **known)
+
+
+def _parameters(module: Any) -> Decimal:
+    return Decimal(complexity.count_parameters(module)["params"])

@@ -230,6 +230,12 @@ def test_a_wrong_spelling_in_an_axis_is_told_as_outside(
     assert said in message
 
 
+def test_one_start_for_a_study_that_sweeps_them_is_refused_as_it_was_given(tmp_path: Path) -> None:
+    study = write(tmp_path, sweep={"weights": [None, "A"]})
+    with pytest.raises(StudyError, match="^--weights coco: weights is swept; give its values"):
+        load(study, sets=['weights="coco"'])
+
+
 def test_one_part_needs_no_list(tmp_path: Path, names: tuple[str, ...]) -> None:
     source = saved(tmp_path / "w", names)
     one, listed = (
