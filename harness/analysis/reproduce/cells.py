@@ -23,7 +23,7 @@ from harness.analysis.reproduce.measured import (
 )
 from harness.analysis.reproduce.order import RATIO, Comparison, ImageVariance, compare_rows
 from harness.analysis.reproduce.schema import Column, Row, Table, Timed
-from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, Rehearsal, asked, variants
+from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, Rehearsal, asked, rehearsed
 from harness.analysis.reproduce.verdicts import VERDICTS, Judged, Verdict
 from harness.study.study import Given
 
@@ -146,8 +146,9 @@ def _rows(table: Table, column: Column, sources: Sources) -> list[Ours]:
             one = asked(table, repeat, sources.given)
             found.append(Ours(name, printed, one, None, sources.finished.of(one)))
         else:
-            other = variants(sources.rehearsal.study).get(repeat.trial)
-            why = f"study {sources.rehearsal.name} has no trial {repeat.trial}"
+            other = rehearsed(sources.rehearsal, repeat, sources.given)
+            changed = "".join(f" with {text}" for text in repeat.sets)
+            why = f"study {sources.rehearsal.name} has no trial {repeat.trial}{changed}"
             records = [] if other is None else sources.finished.of(other)
             found.append(Ours(name, printed, other, why, records))
     return found
