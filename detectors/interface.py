@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ __all__ = [
     "InputConfig",
     "Outputs",
     "QueryOutputs",
+    "SelectsQueries",
     "Target",
     "Tuning",
     "WeightsError",
@@ -265,6 +266,21 @@ class Detector(nn.Module):
             self.criterion = criterion
         fuse(model)
         return model.requires_grad_(False)
+
+
+@runtime_checkable
+class SelectsQueries(Protocol):
+    """A detector whose encoder's most promising features become the queries of its decoder."""
+
+    def selected(self, images: Tensor) -> Outputs:
+        """Return what the encoder predicts of the features that become queries.
+
+        Args:
+            images: [B, 3, H, W], normalised as `config.input` says.
+
+        Returns:
+            A NamedTuple that satisfies `Outputs`, a prediction for each selected feature.
+        """
 
 
 def build_without_memory(config: DetectorConfig) -> Detector:

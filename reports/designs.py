@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from harness.records import Record
 from reports import theme
 from reports.canvas import View, axis, categories, figure, safe, shorten, tall
-from reports.display import DASH, MINUS, Cell, Column, Table
+from reports.columns import Column
+from reports.display import DASH, MINUS, Cell, Table
 from reports.effects import LEVEL, Effect, Effects, by_metric
 from reports.figures import bars
 from reports.points import METRICS, Bound

@@ -10,20 +10,10 @@ from typing import Any, NamedTuple
 from harness.records import Record
 from reports import protocols, tables
 from reports.against import Verdicts, no_ratio
+from reports.columns import COLUMNS, INTERVALS, SOURCE, UNSAID, Column
 
 DASH = "–"
 MINUS = "−"
-
-
-class Column(NamedTuple):
-    """One column: its group's heading, its own, its unit and what it means."""
-
-    key: str
-    group: str
-    label: str
-    meaning: str
-    scale: float = 1.0
-    kind: str = "number"  # number, signed, ratio, text
 
 
 class Cell(NamedTuple):
@@ -55,63 +45,6 @@ class Table(NamedTuple):
     def edges(self) -> set[int]:
         """Indices of the columns that begin a group, the first left out."""
         return set(itertools.accumulate(span for _, span in self.groups[:-1]))
-
-
-COLUMNS = (
-    Column("mAP", "accuracy, %", "mAP", "mean AP over IoU 0.50 to 0.95, as COCO defines it", 1e2),
-    Column("mAP_50", "accuracy, %", "mAP 50", "mean AP at IoU 0.50", 1e2),
-    Column(
-        "params",
-        "size",
-        "params, M",
-        "of the training graph, frozen ones included, millions",
-        1e-6,
-    ),
-    Column("macs", "size", "MACs, G", "multiply-accumulates an image, thousand millions", 1e-9),
-    Column(
-        "latency_ms",
-        "latency, ms",
-        "end to end",
-        "median from prepared tensor to final detections, NMS included, with the 95 % interval "
-        "of the median",
-    ),
-    Column("latency_p95_ms", "latency, ms", "p95", "95th percentile, end to end"),
-    Column(
-        "network_ms",
-        "latency, ms",
-        "network",
-        "backbone, neck and head; median of a pass of its own",
-    ),
-    Column("nms_ms", "latency, ms", "NMS", "postprocessing; median of a pass of its own"),
-    Column(
-        "candidates_before_nms",
-        "boxes per image",
-        "before NMS",
-        "median number of boxes that enter NMS",
-    ),
-    Column(
-        "candidates_after_nms",
-        "boxes per image",
-        "after",
-        "median number of final detections",
-    ),
-    Column("mAP_delta", "against the first", "mAP, points", "difference", kind="signed"),
-    Column("params_delta", "against the first", "params, %", "difference", kind="signed"),
-    Column("macs_delta", "against the first", "MACs, %", "difference", kind="signed"),
-    Column(
-        "latency_ratio",
-        "against the first",
-        "latency, ×",
-        "ratio of latencies in interleaved rounds, with its 95 % interval; ≈ is a tie: the "
-        "interval contains 1",
-        kind="ratio",
-    ),
-)
-INTERVALS = {
-    "latency_ms": ("latency_low_ms", "latency_high_ms"),
-    "latency_ratio": ("latency_ratio_low", "latency_ratio_high"),
-}
-SOURCE = {"mAP_delta": "mAP", "params_delta": "params", "macs_delta": "macs"}
 
 
 IN_TURNS = (
@@ -178,7 +111,7 @@ def _filled(
     for column in COLUMNS:
         if any(row.get(column.key) is not None for row in rows):
             columns.append(column)
-        elif column.key not in SOURCE and len(records) > (column.kind == "ratio"):
+        elif column.key not in (*SOURCE, *UNSAID) and len(records) > (column.kind == "ratio"):
             done = [record for record in records if record.state == "done"]
             reasons = dict.fromkeys(reason(column, record, None) for record in done)
             hidden.append(

@@ -13,7 +13,8 @@ from plotly.offline import get_plotlyjs
 from harness.records import write_whole
 from reports import display, figures, points, tables, theme
 from reports.canvas import View, axis, figure, legend, safe
-from reports.display import Cell, Column, Table
+from reports.columns import Column
+from reports.display import Cell, Table
 from reports.facts import Fact
 from reports.panels import FRONT, Panel
 from reports.points import METRICS, Bound, Dot, Grid, Metric, axis_range

@@ -42,7 +42,10 @@ ROUGH = "~"
 """Stands before a latency that is not ranked."""
 CANDIDATES = {"candidates_before_nms": "candidates", "candidates_after_nms": "detections"}
 """Key of a row: its name among the details of latency."""
-SUMMARISED = ("mAP", "mAP_50", "params", "macs", "latency_ms", "network_ms", "nms_ms")
+SUMMARISED = (
+    *("mAP", "mAP_50", "prop_cls", "prop_both", "params", "macs", "images_per_second"),
+    *("latency_ms", "network_ms", "nms_ms"),
+)
 
 
 def knobs(records: Sequence[Record]) -> dict[str, str]:

@@ -24,14 +24,15 @@ UNIT = {
         augment check classes coco colour fingerprint paint photographs resize shapes store
     """,
     "harness/machine": "conditions quiet",
-    "harness/measure/accuracy": "detections",
+    "harness/measure/accuracy": "detections queries",
     "harness/measure/complexity": "coverage",
     "harness/measure/latency": "limits statistics timer",
-    "harness/released": "auto",
+    "harness/released": "auto unpacking",
     "harness/records": "files fronts latencies least_squares origins record snapshot source",
     "harness/study": "code constraints fitting present sources start study",
     "harness/study/designs": "factorial racing",
     "harness/study/search": "checks judge objectives pruning space",
+    "harness/trials": "speed",
     "reports": "effects facts frontier points protocols ranking search tables",
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""

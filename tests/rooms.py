@@ -31,7 +31,7 @@ ROOMS = (
     Room("machine", 2, "what this machine is and does: conditions, energy, locks"),
     Room("data", 3, "data sets, loading, augmentation"),
     Room("tracking", 3, "MLflow and its outbox"),
-    Room("released", 3, "released weights: which there are, where they lie, how they come here"),
+    Room("released", 3, "released files: which there are, where they lie, how they come here"),
     Room("training", 4, "the loop, optimiser, average of weights, checkpoints, processes"),
     Room("measure", 5, "accuracy, complexity, latency, runtimes: as a study's `measure:`"),
     Room("study", 6, "from a study's file to its trials: sweeps, designs, searches"),

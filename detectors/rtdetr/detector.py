@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detectors.interface import Detector, Target, as_float32
+from detectors.interface import Detector, QueryOutputs, Target, as_float32
 from detectors.queries import gather_objects
 from detectors.rtdetr.config import RTDETRConfig
 from detectors.rtdetr.denoising import make_noise
@@ -58,6 +58,14 @@ class RTDETR(Detector):
         with torch.autocast(images.device.type, enabled=False):
             losses: dict[str, Tensor] = criterion(as_float32(outputs), objects, noise)
         return losses
+
+    def selected(self, images: Tensor) -> QueryOutputs:
+        """Return what the encoder predicts of the cells that become queries, best first.
+
+        Args:
+            images: [B, 3, H, W], normalised as `config.input` says.
+        """
+        return self.head.selected(self.neck(self.backbone(images)))
 
     def translate(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a state dict with our keys; upstream's and Hugging Face's are known."""

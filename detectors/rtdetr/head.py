@@ -71,15 +71,22 @@ class RTDETRHead(nn.Module):
             Boxes are float32.
         """
         memory, sizes = self._remember(features)
-        every_box = not self.deployed
-        queries, _, boxes = self.selection(memory, sizes, self.num_queries, every_box=every_box)
+        queries, _, boxes = self._select(memory, sizes)
         for index in range(self.layers_used):
             queries = self._update(index, queries, boxes, memory, sizes)
             boxes = refine(boxes, self.box_heads[index](queries))
         logits = self.score_heads[self.layers_used - 1](queries)
-        height, width = sizes[0]
-        size = (height * self.stride, width * self.stride)
-        return QueryOutputs(logits, shares_to_boxes(boxes, size))
+        return QueryOutputs(logits, shares_to_boxes(boxes, self._input_size(sizes)))
+
+    def selected(self, features: list[Tensor]) -> QueryOutputs:
+        """Return the encoder's own predictions for the cells that become queries, best first.
+
+        Args:
+            features: levels, fine to coarse, each [B, C, H, W].
+        """
+        memory, sizes = self._remember(features)
+        found = self._select(memory, sizes)
+        return QueryOutputs(found.logits, shares_to_boxes(found.boxes, self._input_size(sizes)))
 
     def train_outputs(self, features: list[Tensor], noise: Noise | None) -> TrainingOutputs:
         """Predict with every layer, for the losses.
@@ -122,6 +129,17 @@ class RTDETRHead(nn.Module):
         levels = [project(x) for project, x in zip(self.input_proj, features, strict=True)]
         memory = torch.cat([x.flatten(2).transpose(1, 2) for x in levels], dim=1)
         return memory, [(x.shape[-2], x.shape[-1]) for x in levels]
+
+    def _select(self, memory: Tensor, sizes: Sizes) -> Selected:
+        """Choose, as inference does, the cells of memory [B, N, D] that become queries."""
+        every_box = not self.deployed
+        found: Selected = self.selection(memory, sizes, self.num_queries, every_box=every_box)
+        return found
+
+    def _input_size(self, sizes: Sizes) -> tuple[int, int]:
+        """Return (h, w) of the input that levels of these sizes come from, pixels."""
+        height, width = sizes[0]
+        return height * self.stride, width * self.stride
 
     def _start(self, selected: Selected, noise: Noise | None) -> tuple[Tensor, Tensor]:
         """Return content and boxes of denoising and then of matching queries, without gradients.

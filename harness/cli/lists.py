@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import DetectorName, Json, OnlySplit, Sets
+from harness.cli.options import DetectorName, Json, OnlySplit, Sets, Splits
 
 list_app = typer.Typer(
     help="List detectors, knobs, studies, recipes or published tables.", no_args_is_help=True
 )
-data_app = typer.Typer(help="Check or describe a data set.", no_args_is_help=True)
+data_app = typer.Typer(help="Check, describe or get a data set.", no_args_is_help=True)
 weights_app = typer.Typer(help="List, get or convert released weights.", no_args_is_help=True)
 
 
@@ -95,6 +95,26 @@ def data_show(
     from harness.cli import data as command
 
     return command.show(name, set_ or [], split, as_json=as_json)
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(metavar="D", help="coco2017, the only one there is.")],
+    split: Annotated[Splits, typer.Option(help="What of it; a training needs both.")] = Splits.ALL,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder for it; else $DETBENCH_COCO or data/coco.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Download COCO 2017 and unpack it; what is here already stays."""
+    from harness.cli import named
+
+    named.check_gettable(name)
+    from harness.cli import get as command
+
+    wanted = ("train", "val") if split is Splits.ALL else (split.value,)
+    return command.get(wanted, to, as_json=as_json)
 
 
 @weights_app.command("list")

@@ -17,6 +17,7 @@ from harness import released
 from harness import study as studies
 from harness.analysis.reproduce import tables
 from harness.config import knobs, library, places
+from harness.config.data import COCO2017, SHAPES, DataError
 from harness.config.knobs import Setup
 from harness.config.runtime import Name, RuntimeConfig
 from harness.records import FILE
@@ -143,6 +144,19 @@ def check_data(name: str, sets: Sequence[str] | None, split: str | None) -> None
     """
     knobs.turn(knobs.start(None, None, name), studies.changes(sets or ()))
     places.check(name, *([split] if split else ["train", "val"]))
+
+
+def check_gettable(name: str) -> None:
+    """Refuse a data set that is not known by an address.
+
+    Raises:
+        DataError: it is not.
+    """
+    if name != COCO2017:
+        raise DataError(
+            f"data get {name}: {COCO2017} is the only one to get; {SHAPES} is rendered on the spot,"
+            " and any other data set is a folder of your own"
+        )
 
 
 def trusted_names(models: Sequence[str], *, trust: bool) -> set[str]:

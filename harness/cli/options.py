@@ -130,6 +130,14 @@ class Format(str, Enum):
     ONNX = "onnx"
 
 
+class Splits(str, Enum):
+    """What of a data set is downloaded."""
+
+    VAL = "val"
+    TRAIN = "train"
+    ALL = "all"
+
+
 class Where(str, Enum):
     """Who carries trials out."""
 

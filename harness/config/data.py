@@ -104,18 +104,24 @@ def cache_dir() -> Path:
         ) from error
 
 
+def coco2017_place() -> Path:
+    """Return where COCO 2017 lies, or will: $DETBENCH_COCO or ./data/coco."""
+    return Path(os.environ.get("DETBENCH_COCO") or Path("data", "coco"))
+
+
 def coco2017_folder() -> Path:
-    """Return where COCO 2017 lies: $DETBENCH_COCO or ./data/coco.
+    """Return where COCO 2017 lies.
 
     Raises:
         DataError: there is no such folder.
     """
-    named = os.environ.get("DETBENCH_COCO")
-    folder = Path(named) if named else Path("data", "coco")
+    folder = coco2017_place()
     if not folder.is_dir():
+        named = os.environ.get("DETBENCH_COCO")
         where = f"$DETBENCH_COCO names {folder}, which" if named else f"{folder}"
         raise DataError(
-            f"{COCO2017}: {where} is no folder; set DETBENCH_COCO to the folder that holds"
-            " annotations/, train2017/ and val2017/, or name another data set with --data"
+            f"{COCO2017}: {where} is no folder; get it with `detbench data get {COCO2017}`, set"
+            " DETBENCH_COCO to the folder that holds annotations/, train2017/ and val2017/, or name"
+            " another data set with --data"
         )
     return folder

@@ -30,7 +30,7 @@ def locate(folder: Path, split: str) -> Source:
         DataError: the folder, the file or the image folder is missing.
     """
     file = annotation_file(folder, split)
-    images = _image_folder(folder, split)
+    images = image_folder(folder, split)
     if images is None:
         raise DataError(f"{folder / split}: no such folder of images; a data set has {LAYOUT}")
     return Source(file, images)
@@ -47,7 +47,7 @@ def annotation_file(folder: Path, split: str) -> Path:
     files = [folder / "annotations" / f"instances_{name}.json" for name in (split, f"{split}2017")]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
-        there = [name for name in splits(folder) if _image_folder(folder, name)]
+        there = [name for name in splits(folder) if image_folder(folder, name)]
         if there:
             raise DataError(
                 f"{files[0]}: no such file, so {folder} has no split {split!r}; it has"
@@ -58,7 +58,8 @@ def annotation_file(folder: Path, split: str) -> Path:
     return file
 
 
-def _image_folder(folder: Path, split: str) -> Path | None:
+def image_folder(folder: Path, split: str) -> Path | None:
+    """Return the folder of a split's images; None where there is none."""
     paths = [folder / name for name in (split, f"{split}2017")]
     return next((path for path in paths if path.is_dir()), None)
 

@@ -3,6 +3,7 @@
 from harness.records.record import (
     FILE,
     METRICS,
+    OF_TRAINING,
     SCHEMA,
     Failure,
     Name,
@@ -19,6 +20,7 @@ from harness.records.record import (
 __all__ = [
     "FILE",
     "METRICS",
+    "OF_TRAINING",
     "SCHEMA",
     "Failure",
     "Name",

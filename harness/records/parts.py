@@ -53,6 +53,7 @@ class _Details(TypedDict, total=False):
     reference: str | None
     accuracy: dict[str, Any]
     complexity: dict[str, Any]
+    queries: dict[str, Any]
     reused: dict[str, Any]
 
 

@@ -34,8 +34,11 @@ METRICS = {
         *("backbone_ms", "neck_ms", "head_ms", "nms_ms", "latency_ratio", "latency_adjusted_ms"),
         *("latency_p99_ms", "reference_ratio", "roofline_fraction"),
     ),
+    "queries": ("prop_cls", "prop_both"),
 }
 """Metrics that a trial has, or lacks with a reason, by what a study measures."""
+OF_TRAINING = ("images_per_second",)
+"""Metrics that a trial has which trains, whatever else is measured."""
 
 LARGEST = 1 << 28  # bytes of a record that is read
 LAST_SECOND = 253402300799.0  # of the year 9999, after which there are no dates
@@ -66,7 +69,10 @@ class Record(BaseModel):
     """Everything that one trial produced.
 
     Names of metrics: `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m`, `mAP_l` in [0, 1]; `params`,
-    `macs`, `flops` (= 2 x macs), each also with the suffix `_deployed`; `latency_ms` (median, end
+    `macs`, `flops` (= 2 x macs), each also with the suffix `_deployed`; `images_per_second` of
+    training (the median of its epochs after the first, validation left out; of this machine);
+    `prop_cls`, `prop_both` in [0, 1] (shares of the features that become queries with a class score
+    above 0.5, and with an overlap above 0.5, too); `latency_ms` (median, end
     to end), `latency_low_ms` and `latency_high_ms` (its 95 % interval), `latency_p95_ms`,
     `latency_p99_ms`, `network_ms`, `backbone_ms`, `neck_ms`, `head_ms`, `nms_ms`, `preprocess_ms`
     (in none of the others), milliseconds of wall time, on a GPU also `<name>_device_ms` between two

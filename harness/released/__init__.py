@@ -1,4 +1,4 @@
-"""Released weights: which there are for a detector, where they lie, and how they come here."""
+"""Released files: weights for a detector and COCO 2017, where they lie, how they come here."""
 
 from harness.released.auto import resolve_auto
 from harness.released.lookup import Found, find, own_file

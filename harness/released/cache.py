@@ -17,8 +17,8 @@ FOLDER = "weights"
 CACHE = "DETBENCH_CACHE"
 WHOLE = 64  # hexadecimal digits of a sha256
 CHUNK = 1 << 20  # bytes read at a time
-HEAD = 512  # bytes at the start of a file that tell a web page from weights
-ZIP = b"PK\x03\x04"  # that torch.save writes, and that has its table of contents at its end
+HEAD = 512  # bytes at the start of a file that tell a web page from weights or an archive
+ZIP = b"PK\x03\x04"  # begins archives and what torch.save writes; its contents stand at its end
 
 
 def place(url: str) -> Path:
@@ -88,16 +88,16 @@ def checked(file: Path, release: Release) -> str:
 
 
 def unfit(file: Path) -> str | None:
-    """Say why a file can be no weights, whatever its hash has to be; None if it may be.
+    """Say why a file can be no release, whatever its hash has to be; None if it may be.
 
     It is asked before a hash is noted, to which all later files are held.
     """
     with file.open("rb") as stream:
         start = stream.read(HEAD)
         if is_page(start):
-            return "is a web page and no weights"
+            return "is a web page, not the file"
         if all(32 <= byte < 127 or byte in b"\t\n\r" for byte in start):
-            return "is a text and no weights" if start else "is empty"
+            return "is a text, not the file" if start else "is empty"
         if start.startswith(ZIP) and not zipfile.is_zipfile(stream):
             return "is cut short"
     return None
@@ -131,7 +131,7 @@ def note(file: Path, found: str) -> None:
 
 
 def is_page(start: bytes) -> bool:
-    """Say whether a file begins like a web page, which no weights do."""
+    """Say whether a file begins like a web page, which no weights and no archive do."""
     return start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
 

@@ -31,36 +31,53 @@ from harness.released.transfer import (
 MIRROR = "DETBENCH_MIRROR"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ATTEMPTS = 3  # in a row that bring next to nothing, before an address is given up
+OTHER_CACHE = f"name another folder in ${cache.CACHE}"
 
 
-def get(release: Release, file: Path, on_progress: OnProgress = ignore) -> str:
+def get(
+    release: Release,
+    file: Path,
+    on_progress: OnProgress = ignore,
+    *,
+    elsewhere: str = OTHER_CACHE,
+) -> str:
     """Return the sha256 of a released file, which is downloaded unless it is here.
+
+    Arguments are those of `fetch`.
 
     Raises:
         WeightsError: it cannot be had, or what is here is another file.
     """
     if os.path.isfile(file):
+        on_progress(Progress("check", 0, 1, {}))
         return cache.checked(file, release)
-    return fetch(release, file, on_progress)
+    return fetch(release, file, on_progress, elsewhere=elsewhere)
 
 
-def fetch(release: Release, file: Path, on_progress: OnProgress = ignore) -> str:
+def fetch(
+    release: Release,
+    file: Path,
+    on_progress: OnProgress = ignore,
+    *,
+    elsewhere: str = OTHER_CACHE,
+) -> str:
     """Download a released file and return its sha256.
 
-    What a broken transfer has brought stays in `<file>.part` and is gone on from. A process that
-    wants a file which another one fetches waits for that one.
+    What a broken transfer has brought stays in `partial_of(file)` and is gone on from. A process
+    that wants a file which another one fetches waits for that one.
 
     Args:
         release: from where, and what it has to be.
         file: where it goes.
-        on_progress: phase `download`, in bytes; `wait` for another process.
+        on_progress: phase `download`, in bytes; `check` of the hash; `wait` for another process.
+        elsewhere: what a user does where the file cannot be written, in words.
 
     Raises:
         WeightsError: no address has the file, or it cannot be written.
     """
-    partial = file.with_name(f"{file.name}.part")
+    partial = partial_of(file)
     tried = []
-    with _written(file), _alone(file, on_progress):
+    with written(file, elsewhere), alone(file, on_progress):
         if file.is_file():  # which another process has brought meanwhile
             return cache.checked(file, release)
         for url in addresses(release.url):
@@ -79,6 +96,11 @@ def fetch(release: Release, file: Path, on_progress: OnProgress = ignore) -> str
         f"cannot fetch {', '.join(tried)}{more}; get {release.url} where there is a network and"
         f" put it at {file}, or name a mirror in ${MIRROR}"
     )
+
+
+def partial_of(file: Path) -> Path:
+    """Return where a file grows until it is whole."""
+    return file.with_name(f"{file.name}.part")
 
 
 def addresses(url: str) -> list[str]:
@@ -110,6 +132,7 @@ def _bring(url: str, release: Release, file: Path, partial: Path, on_progress: O
     """
     while True:
         resumed = _persist(url, release, partial, on_progress)
+        on_progress(Progress("check", 0, 1, {}))
         found = cache.digest(partial)
         problem = cache.unfit(partial) or cache.problem(found, file, release)
         if problem is None:
@@ -139,9 +162,12 @@ def _persist(url: str, release: Release, partial: Path, on_progress: OnProgress)
 
 
 @contextmanager
-def _written(file: Path) -> Iterator[None]:
-    """Make the folder of a file; say in one line why it cannot be written."""
-    elsewhere = f"name another folder in ${cache.CACHE}"
+def written(file: Path, elsewhere: str) -> Iterator[None]:
+    """Make the folder of a file; say in one line why it cannot be written.
+
+    Raises:
+        WeightsError: it cannot, or what is written in the block; it ends with `elsewhere`.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield
@@ -156,8 +182,8 @@ def _written(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(file: Path, on_progress: OnProgress) -> Iterator[None]:
-    """Keep out other processes that fetch the same file."""
+def alone(file: Path, on_progress: OnProgress) -> Iterator[None]:
+    """Keep out other processes that work on the same file; phase `wait` while one does."""
     lock = FileLock(file.with_name(f"{file.name}.lock"))
     try:
         lock.acquire(blocking=False)

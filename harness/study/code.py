@@ -22,12 +22,14 @@ MEASURED = {
     "complexity": ("detector", "complexity"),
     "accuracy": (*TRAINED, "postprocess", "evaluation"),
     "latency": ("detector", "postprocess", "latency"),
+    "queries": (*TRAINED, "queries"),
 }
 """Parts that determine a trial's figures, by what it measures."""
 ROOTS: dict[str, list[tuple[str, str | None]]] = {
     "training": [("trials.learn", None), ("data", "load")],
     "evaluation": [("measure.accuracy.evaluate", None), ("data", "load")],
     "latency": [("trials.timing", None), ("data", "load")],
+    "queries": [("measure.accuracy.queries", None), ("data", "load")],
     "complexity": [("measure.complexity", "count")],
 }
 """Where each part of the harness begins: modules of it, and the name that is needed."""

@@ -94,6 +94,8 @@ def _check_keys(study: Study) -> None:
         raise StudyError(f"{study.where('data.source')}: the data set is named by `data:`")
     if study.detector is None and ("detector" not in study.axes or study.design == "one_factor"):
         raise StudyError(f"{study.place('detector')}: detector is missing")
+    if "queries" in study.measure and "accuracy" not in study.measure:
+        raise StudyError(f"{study.place('measure')}: queries needs accuracy among `measure:`")
     for path, axis in study.sweep.items():
         _check_condition(study, path, axis)
 

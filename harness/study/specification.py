@@ -22,6 +22,7 @@ from harness.measure.accuracy.evaluate import (
     IOU_THRESHOLDS,
     MAX_DETECTIONS,
 )
+from harness.measure.accuracy.queries import PLACED, SURE
 from harness.measure.latency.timer import SYNC
 from harness.records import SCHEMA, digest
 from harness.study import code as codes
@@ -207,6 +208,8 @@ def _protocol(
             "iou_thresholds": IOU_THRESHOLDS,
             "tide": {"found": FOUND_IOU, "background": BACKGROUND_IOU},
         }
+    if "queries" in measure:
+        protocol["queries"] = {"score": SURE, "overlap": PLACED}
     if "latency" in measure:
         protocol["latency"] = setup.latency.of_result()
         protocol["sync"] = SYNC

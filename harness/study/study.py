@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, ValidationError
 
@@ -23,7 +23,8 @@ from harness.records import Name
 from harness.study import designs
 from harness.study.designs import Design, DesignError
 
-Measure = Literal["complexity", "latency", "accuracy"]
+Measure = Literal["complexity", "latency", "accuracy", "queries"]
+USUAL: tuple[Measure, ...] = ("complexity", "latency", "accuracy")
 Cause = Literal["out_of_memory", "not_finite", "timeout", "crash", "data", "lost_worker", "error"]
 NAMED = ("detector", "recipe", "weights")
 """Axes that are no knobs: each names something, of which knobs are turned afterwards."""
@@ -59,8 +60,10 @@ class Study(Settings):
     weights: without a recipe these are evaluated as they are."""
     weights: Weights | None = None
     """What training starts from: a file, a folder of ours, the name of a release, or a mapping."""
-    measure: Annotated[tuple[Measure, ...], Field(min_length=1)] = get_args(Measure)
-    """What each trial measures."""
+    measure: Annotated[tuple[Measure, ...], Field(min_length=1)] = USUAL
+    """What each trial measures: `complexity`, `latency`, `accuracy`, unless it says so; `queries`
+    besides accuracy: what the features are worth that a detector such as RT-DETR makes queries
+    of."""
     sweep: dict[str, Swept] = {}
     """What differs between trials: `detector`, `recipe`, `weights` or a knob's dotted path, to a
     list of values, or to `values` and the condition `when` they are tried."""

@@ -20,9 +20,11 @@ import detectors
 from detectors import weights
 from detectors.config import canonical, flatten
 from detectors.interface import Detector
-from harness.data import DataSet, fingerprint, loading_processes
+from harness.data import DataSet, Split, fingerprint, loading_processes
 from harness.data.fingerprint import DataChangedError
+from harness.measure.accuracy import queries
 from harness.measure.accuracy.evaluate import Evaluation, evaluate
+from harness.measure.accuracy.queries import Queries
 from harness.records import record
 from harness.records.progress import Judge, OnProgress, Progress
 from harness.study import code as codes
@@ -31,6 +33,7 @@ from harness.study.start import seen_by, take
 from harness.training import processes
 from harness.training.train import CheckpointError, train
 from harness.trials import trainings
+from harness.trials.speed import AT_A_TIME
 from harness.trials.trainings import Stored, Story
 
 VALIDATIONS_FILE = "validations.json"
@@ -126,19 +129,38 @@ class Learner:
             curves=training.curves,
             seconds=training.seconds,
             finished=time.time(),
-            details=training.details,
+            details={**training.details, AT_A_TIME: self.share},
             environment=dict(self.environment),
             code=spec.code,
         )
 
     def look(self, detector: Detector) -> Evaluation:
         """Evaluate on the validation split."""
+        return evaluate(
+            detector,
+            self._split(),
+            device=self.device,
+            workers=self._workers(),
+            on_progress=self.on_progress,
+        )
+
+    def look_at_queries(self, detector: Detector) -> Queries | None:
+        """Look at what the detector selects on the validation split; None where it selects none."""
+        return queries.measure(
+            detector,
+            self._split(),
+            device=self.device,
+            workers=self._workers(),
+            on_progress=self.on_progress,
+        )
+
+    def _split(self) -> Split:
+        split, start = self.dataset.val, self.spec.start
+        return seen_by(split, start) if start is not None and start.evaluated else split
+
+    def _workers(self) -> int:
         wanted = self.spec.recipe.workers if self.spec.recipe else 0
-        workers = loading_processes(wanted, self.device, self.share)
-        split, told, start = self.dataset.val, self.on_progress, self.spec.start
-        if start is not None and start.evaluated:
-            split = seen_by(split, start)
-        return evaluate(detector, split, device=self.device, workers=workers, on_progress=told)
+        return loading_processes(wanted, self.device, self.share)
 
 
 class _Follower:

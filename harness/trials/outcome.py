@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 from harness.config.data import DataError
-from harness.records import METRICS, Failure, Record
+from harness.records import METRICS, OF_TRAINING, Failure, Record
 from harness.study.specification import TrialSpec
 from harness.training.memory import ran_out
 from harness.training.train import NotFiniteError
@@ -59,20 +59,29 @@ def close(spec: TrialSpec, result: Record) -> None:
 
 
 def _reasons(spec: TrialSpec, result: Record) -> dict[str, str]:
-    reasons = {}
-    for group, names in METRICS.items():
-        for name in names:
-            if group not in spec.measure:
-                reasons[name] = f"the study does not measure {group}"
-            elif result.failure is not None:
-                reasons[name] = f"the trial failed before: {result.failure.cause}"
-            elif result.stopped is not None:
-                reasons[name] = f"the trial was given up: {result.stopped}"
-            elif group == "accuracy":
-                reasons[name] = "the validation split has no object of that size"
-            else:
-                reasons[name] = "not measured"
+    reasons = {
+        name: _reason(result, group)
+        if group in spec.measure
+        else f"the study does not measure {group}"
+        for group, names in METRICS.items()
+        for name in names
+    }
+    trained = _reason(result, "training") if spec.trains else "the trial trains nothing"
+    reasons |= dict.fromkeys(OF_TRAINING, trained)
     return {name: reason for name, reason in reasons.items() if name not in result.metrics}
+
+
+def _reason(result: Record, group: str) -> str:
+    """Say why a trial lacks what it was to measure."""
+    if result.failure is not None:
+        return f"the trial failed before: {result.failure.cause}"
+    if result.stopped is not None:
+        return f"the trial was given up: {result.stopped}"
+    if group == "accuracy":
+        return "the validation split has no object of that size"
+    if group == "training":
+        return "the training is one of another machine, or from before this was measured"
+    return "not measured"
 
 
 def failure(error: Exception, phase: str) -> Failure:

@@ -17,8 +17,8 @@ from harness.study.specification import TrialSpec
 from harness.trials import trainings
 from harness.trials.stale import other_versions
 
-ANYWHERE = {name for group in ("complexity", "accuracy") for name in METRICS[group]}
-PHASES = {"complexity": "complexity", "training": "train", "accuracy": "evaluate"}
+ANYWHERE = {name for group in ("complexity", "accuracy", "queries") for name in METRICS[group]}
+DETAILS = ("complexity", "training", "accuracy", "queries")
 NO_REFERENCE = "timed before another trial had a latency to compare with"
 RATIOS = (
     *("latency_ratio", "latency_ratio_low", "latency_ratio_high"),
@@ -104,7 +104,7 @@ def _leave_machine(taken: Record) -> None:
     for part in (taken.metrics, taken.absent, taken.caveats):
         for name in [name for name in part if name not in ANYWHERE]:
             del part[name]
-    taken.details = {name: value for name, value in taken.details.items() if name in PHASES}
+    taken.details = {name: value for name, value in taken.details.items() if name in DETAILS}
     taken.artifacts.pop("samples", None)
     taken.samples = {}
 

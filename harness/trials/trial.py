@@ -18,19 +18,19 @@ from harness.data import fingerprint
 from harness.machine import arithmetic, environment, locks
 from harness.machine.locks import sharing
 from harness.measure import complexity
-from harness.measure.accuracy import detections
-from harness.records import Record
+from harness.measure.accuracy import detections, queries
+from harness.records import METRICS, Record
 from harness.records.learning import NOTHING
 from harness.records.progress import Judge, OnProgress, Progress, ignore
 from harness.study.specification import TrialSpec
 from harness.training import processes
-from harness.trials import longer, reuse, timing, trainings
+from harness.trials import longer, reuse, speed, timing, trainings
 from harness.trials.learn import Learner, Stopped, build, seed_all, validated_by, validated_with
 from harness.trials.outcome import blank, close, failure
 from harness.trials.state import Trial
 from harness.trials.trainings import Story
 
-LONG_PHASES = ("cheap", "train", "evaluate", "latency")
+LONG_PHASES = ("cheap", "train", "evaluate", "queries", "latency")
 UNTRAINED = "of the untrained network, timed briefly"
 
 
@@ -115,6 +115,8 @@ def _phases(trial: Trial) -> Iterator[tuple[str, Callable[[Trial], None]]]:
         if not processes.is_first():
             return
         yield "evaluate", _evaluate
+        if "queries" in spec.measure:
+            yield "queries", _look_at_queries
     if "latency" in spec.measure:
         yield "latency", timing.measure
 
@@ -241,6 +243,7 @@ def _train(trial: Trial) -> None:
         "validated_by_other_code": validated_by(spec, stored),
         "versions": environment.versions(stored.story.environment),
     }
+    speed.note(stored.story, trial.record)
     trainings.share(stored, trial.folder)
     longer.keep(stored.folder, trial.folder, keep)
     weights.save_config(trial.detector.config, trial.folder, spec.detector, spec.classes)
@@ -279,6 +282,18 @@ def _evaluate(trial: Trial) -> None:
     names = {category.id: category.name for category in trial.dataset.val.categories}
     stored = detections.write(trial.evaluation.detections, trial.folder, names)
     trial.record.artifacts["detections"] = stored.name
+
+
+def _look_at_queries(trial: Trial) -> None:
+    """Measure what the detector's selected features are worth, if it selects any."""
+    with sharing(trial.device, trial.on_progress) as on_progress:
+        learner = Learner(trial.spec, trial.dataset, trial.device, on_progress, share=trial.share)
+        found = learner.look_at_queries(trial.detector)
+    if found is None:
+        trial.record.absent |= dict.fromkeys(METRICS["queries"], queries.NO_QUERIES)
+    else:
+        trial.record.metrics |= found.metrics
+        trial.record.details["queries"] = found.details
 
 
 def _caution(trial: Trial, caveat: str) -> None:

@@ -359,3 +359,18 @@ def test_dropout_acts_in_training_alone(features: list[Tensor]) -> None:
 def test_impossible_knobs_are_refused(knobs: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RTDETRHeadConfig(**(CONFIG | knobs))
+
+
+@pytest.mark.parametrize("deployed", [False, True])
+def test_what_is_selected_is_what_the_losses_of_the_encoder_see(
+    features: list[Tensor], deployed: bool
+) -> None:
+    head = build_head()
+    with torch.no_grad():
+        logits, shares = (part[0] for part in head.train_outputs(features, None).encoder)
+        found = (copy.deepcopy(head).fuse() if deployed else head).selected(features)
+    assert found.logits.shape == (2, 20, CLASSES)
+    torch.testing.assert_close(found.logits, logits, rtol=1e-4, atol=1e-4)
+    sides = torch.tensor([INPUT[1], INPUT[0]] * 2)
+    expected = box_convert(shares, "cxcywh", "xyxy") * sides
+    torch.testing.assert_close(found.boxes, expected, rtol=1e-4, atol=1e-2)

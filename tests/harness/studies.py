@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from harness.records import OF_TRAINING, Record
+
 TOY: dict[str, Any] = {
     "name": "toy",
     "question": "Does width matter?",
@@ -34,6 +36,11 @@ TOY: dict[str, Any] = {
 }
 TOGETHER: dict[str, Any] = {**TOY["set"], "latency.together_seconds": 1.5}
 """What is set where a study's trials are to be timed together at its end; it takes seconds."""
+
+
+def figures(result: Record) -> dict[str, float]:
+    """Return the metrics that are the same each time that a trial is run: but its speed."""
+    return {name: value for name, value in result.metrics.items() if name not in OF_TRAINING}
 
 
 def write(folder: Path, **changes: Any) -> Path:

@@ -70,6 +70,20 @@ def test_columns_that_no_trial_fills_are_left_out_with_the_reason(make: Make) ->
     assert f"accuracy, %: mAP: {reason}" in table.hidden
 
 
+def test_what_few_studies_measure_is_shown_where_it_is_and_not_missed_elsewhere(make: Make) -> None:
+    metrics = {"images_per_second": 41.25, "prop_cls": 0.0082, "prop_both": 0.0067}
+    records = [make("a", metrics=metrics), make("b", absent={"prop_cls": "selects none"})]
+    table = display.trial_table(records)
+    shown = [cell(table, 0, name).text for name in metrics]
+    assert shown == ["41.2", "0.820", "0.670"]
+    assert cell(table, 1, "prop_cls").hint == "selects none"
+    without = display.trial_table([make("a"), make("b")])
+    assert not {*metrics} & {column.key for column in without.columns}
+    assert not any("selected" in text or "images/s" in text for text in without.hidden)
+    seeds = display.variant_table([make("a", metrics=metrics), make("b", seed=1, metrics=metrics)])
+    assert cell(seeds, 0, "images_per_second").text == "41.2"
+
+
 def test_failed_trials_show_their_cause_and_no_numbers(make: Make, failing: Make) -> None:
     table = display.trial_table([make("a"), failing()])
     assert cell(table, 1, "state").text == "failed: out of memory"

@@ -19,6 +19,7 @@ SLOW = {"torch", "numpy", "cv2", "hotcoco", "pandas", "plotly", "mlflow", "optun
 TABLE = {
     "a study": ("run nosuch", "no study 'nosuch'"),
     "a study to check": ("check rtmdet/expand", "did you mean rtmdet/expand_ratio?"),
+    "a measure": ("check quickstart --set measure=[queries]", "queries needs accuracy among"),
     "a key of a study": ("check wrong.yaml", "unknown key 'sweeps'"),
     "a detector of a study": ("run quickstart --set detector=rtmdet_q", "no 'rtmdet_q'"),
     "a recipe": ("train rtmdet_s --data shapes --recipe smok --out o", "did you mean smoke?"),
@@ -76,6 +77,7 @@ TABLE = {
     "a folder to clean": ("clean --out nosuch", "nosuch: no such folder"),
     "released weights": ("weights get rtmdet_q", "no released weights 'rtmdet_q/coco'"),
     "a detector to convert": ("weights convert f.onnx --detector rtm --out x", "no 'rtm'"),
+    "a data set to get": ("data get voc", "coco2017 is the only one to get"),
     "a data set to show": ("data show nosuch", "nosuch: no such folder"),
     "a detector to list": ("list knobs rtmdet_q", "no 'rtmdet_q'"),
 }

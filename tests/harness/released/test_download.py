@@ -65,6 +65,7 @@ def test_a_file_comes_with_a_note_of_its_hash(site: Site, sha256: str | None) ->
     assert download.fetch(item, cache.place(item.url), steps.append) == SHA256
     note = f"{SHA256}  model.pth\n".encode()
     assert folder(item) == {"model.pth": CONTENT, "model.pth.sha256": note}
+    assert steps.pop().phase == "check"
     assert {step.phase for step in steps} == {"download"}
     assert steps[-1][1:3] == (len(CONTENT), len(CONTENT))
     done = [step.done for step in steps]
@@ -182,9 +183,9 @@ def zipped() -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"error": "log in"}', "is a text and no weights"),
+        (b'{"error": "log in"}', "is a text, not the file"),
         (b"", "is empty"),
-        (b" " * 300 + b"<!doctype html>", "is a web page and no weights"),
+        (b" " * 300 + b"<!doctype html>", "is a web page, not the file"),
         (zipped()[:1000], "is cut short"),
     ],
 )
@@ -202,7 +203,7 @@ def test_what_can_be_no_weights_is_not_what_later_files_are_held_to(
     else:
         site.answers = [lambda handler, _: (handler.begin(200, len(content)),
                                             handler.wfile.write(content))]  # fmt: skip
-        with pytest.raises(WeightsError, match="no weights|is empty|is cut short|a web page"):
+        with pytest.raises(WeightsError, match="a text, not|is empty|is cut short|a web page"):
             fetch(item)
         assert not file.exists()
     assert not cache.note_of(file).exists()

@@ -86,10 +86,10 @@ def computing(text: str) -> str:
     return f"{text}\nADDED = 1\n"
 
 
-ALL = "training complexity accuracy latency"
+ALL = "training complexity accuracy latency queries"
 EVERY = dict.fromkeys(CASES, ALL)
 DENSE = {"rtmdet": ALL, "fcos": ALL}
-LEARNED = dict.fromkeys(CASES, "training accuracy")
+LEARNED = dict.fromkeys(CASES, "training accuracy queries")
 EDITS = {
     "loss": Edit("detectors/losses.py", replaced("beta", "gamma"), EVERY),
     "criterion": Edit("detectors/rtmdet/criterion.py", computing, DENSE),
@@ -118,13 +118,18 @@ EDITS = {
     ),
     "list of detectors": Edit("detectors/configs.py", computing, {}),
     "augmentation": Edit(
-        "harness/data/colour.py", computing, dict.fromkeys(CASES, "training accuracy latency")
+        "harness/data/colour.py",
+        computing,
+        dict.fromkeys(CASES, "training accuracy latency queries"),
     ),
     "training loop": Edit("harness/training/loop.py", computing, LEARNED),
     "average of weights": Edit("harness/training/ema.py", computing, LEARNED),
     "seeds": Edit("harness/trials/learn.py", computing, LEARNED),
     "evaluation": Edit(
         "harness/measure/accuracy/evaluate.py", computing, dict.fromkeys(CASES, "accuracy latency")
+    ),
+    "selected queries": Edit(
+        "harness/measure/accuracy/queries.py", computing, dict.fromkeys(CASES, "queries")
     ),
     "timer": Edit("harness/measure/latency/timer.py", computing, dict.fromkeys(CASES, "latency")),
     "runtime": Edit(

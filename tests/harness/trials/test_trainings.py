@@ -20,7 +20,7 @@ from harness.study.specification import TrialSpec
 from harness.training.train import CheckpointError
 from harness.trials import learn, trainings, trial
 from harness.trials.trainings import Story, find, obtain
-from tests.harness.studies import TOY, write
+from tests.harness.studies import TOY, figures, write
 from tests.patience import HANG
 
 THRESHOLDS = {"detector.postprocess.score_threshold": [0.05, 0.2, 0.4]}
@@ -145,7 +145,7 @@ def test_trials_that_differ_at_inference_share_one_training(
     path = "postprocess.score_threshold"
     assert told == [{}, {path: 0.05}, {path: 0.05}]
     alone = trial.run(specs[2], tmp_path / "alone")
-    assert alone.metrics == results[2].metrics
+    assert figures(alone) == figures(results[2])
     assert not (tmp_path / "alone" / trainings.SHELF).exists()
 
 
@@ -177,7 +177,7 @@ def test_who_trains_does_not_matter(tmp_path: Path) -> None:
     }
     for spec in specs:
         up, down = found["up"][spec.trial], found["down"][spec.trial]
-        assert up.metrics == down.metrics
+        assert figures(up) == figures(down)
         names = ("epoch", "loss", "mAP")
         rows = [[[row[key] for key in names] for row in each.curves] for each in (up, down)]
         assert rows[0] == rows[1]
@@ -261,7 +261,7 @@ def test_a_killed_training_goes_on_where_it_was(
         trial.run(spec, tmp_path / "a", shelf=tmp_path / "shelf", judge=judge)
     monkeypatch.setattr(learn, "evaluate", original)
     resumed = trial.run(spec, tmp_path / "a", shelf=tmp_path / "shelf", judge=judge)
-    assert (resumed.failure, resumed.metrics) == (None, whole.metrics)
+    assert (resumed.failure, figures(resumed)) == (None, figures(whole))
     assert resumed.details["training"]["details"]["resumed"] == 1
     assert asked == [[], [], [2]]  # before training, twice; and after the validation that died
     assert [row["epoch"] for row in resumed.curves] == [1, 2, 3, 4]

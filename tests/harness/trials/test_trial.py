@@ -23,7 +23,7 @@ from harness.trials import folders, learn, timing, trainings, trial
 from harness.trials.outcome import blank_failure
 from harness.trials.reuse import NO_REFERENCE
 from reports import tables
-from tests.harness.studies import TOY, write
+from tests.harness.studies import TOY, figures, write
 from tests.patience import HANG
 
 pytestmark = pytest.mark.usefixtures("calm")
@@ -50,7 +50,7 @@ def test_what_learnt_nothing_is_told_to_every_reader(tmp_path: Path) -> None:
     told = learning.learnt_nothing(record.read(tmp_path / "first"))
     assert told is not None
     assert "of 3 epochs: try " in told
-    assert all(learning.NOTHING in found.caveats[name] for name in found.metrics)
+    assert all(learning.NOTHING in found.caveats[name] for name in figures(found))
     assert contents.tags(found)["detbench.learnt_nothing"] == told
     assert [row["learnt_nothing"] for row in tables.trial_rows([found])] == [told]
 
@@ -86,6 +86,8 @@ def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -
     assert first.absent["latency_ratio"] == NO_REFERENCE
     assert first.absent["energy_j"]
     assert len(first.curves) == 2
+    assert first.metrics["images_per_second"] == first.curves[1]["images_per_second"]
+    assert first.absent["prop_cls"] == "the study does not measure queries"
     assert len(first.samples["latency_ms"]) >= 6
     assert first.config["detector.width"] == 4
     assert first.config["recipe.epochs"] == 2
@@ -117,11 +119,48 @@ def test_a_trial_leaves_a_whole_record(specs: list[TrialSpec], tmp_path: Path) -
     assert stored["trial/whole/latency_ms"].ravel().tolist() == second.samples["latency_ms"]
 
 
+def test_a_detector_that_selects_no_queries_says_so(tmp_path: Path) -> None:
+    (spec, _) = expand(load(write(tmp_path, measure=["accuracy", "queries"])))
+    found = trial.run(spec, tmp_path / "first")
+    assert found.state == "done"
+    reason = "the detector selects no features of its encoder to become queries"
+    assert {found.absent[name] for name in ("prop_cls", "prop_both")} == {reason}
+    assert found.protocol["queries"] == {"score": 0.5, "overlap": 0.5}
+    assert "harness/measure/accuracy/queries.py" in found.code["queries"]
+    assert "queries" in found.timings
+
+
+RTDETR = {
+    "detector": "rtdetr_r18",
+    "set": {
+        **{key: value for key, value in TOY["set"].items() if not key.startswith("latency.")},
+        **{"detector.backbone.width_mult": 0.125, "detector.input.size": [64, 64]},
+        **{"detector.neck.hidden_dim": 16, "detector.head.hidden_dim": 16},
+        **{"detector.neck.feedforward_dim": 16, "detector.head.feedforward_dim": 16},
+        **{"detector.head.num_layers": 1, "detector.head.num_queries": 30},
+    },
+    "recipe": "rtdetr_short",
+    "measure": ["accuracy", "queries"],
+    "sweep": {"detector.criterion.query_selection": ["vanilla", "uncertainty_minimal"]},
+}
+
+
+def test_both_ways_of_selecting_queries_are_measured(tmp_path: Path) -> None:
+    for spec in expand(load(write(tmp_path, **RTDETR))):
+        found = trial.run(spec, tmp_path / spec.trial)
+        assert found.failure is None
+        counted = found.details["queries"]
+        assert counted["selected"] == 4 * 30
+        assert found.metrics["prop_cls"] == counted["sure"] / counted["selected"]
+        assert found.metrics["prop_both"] == counted["both"] / counted["selected"]
+        assert "images_per_second" in found.metrics
+
+
 def test_the_same_trial_gives_the_same_figures(specs: list[TrialSpec], tmp_path: Path) -> None:
     spec = specs[0].model_copy(update={"measure": ("accuracy",)})
     first = trial.run(spec, tmp_path / "a")
     second = trial.run(spec, tmp_path / "b")
-    assert first.metrics == second.metrics
+    assert figures(first) == figures(second)
     files = [(tmp_path / name / "weights.safetensors").read_bytes() for name in "ab"]
     assert files[0] == files[1]
 
