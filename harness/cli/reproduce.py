@@ -54,16 +54,17 @@ def reproduce(name: str, options: Options, *, as_json: bool) -> int:
         options: where figures come from and go to.
         as_json: whether to print JSON.
     """
-    chosen = tables.named(name)
+    chosen, out = tables.named(name), options.out
+    if out is not None:
+        record.make_folder(out.parent if out.suffix == PAGE else out)
     failed = _run_missing(chosen, options) if options.run is not None else 0
     results, notes = _judged(chosen, options)
     facts: Mapping[str, Any] = environment.capture("cpu").get("git") or {}
     found = writers.plain(name, results, facts.get("commit"))
-    if options.out is not None and options.out.suffix == PAGE:
-        record.make_folder(options.out.parent)
-        record.write_whole(options.out, status(results))
-    elif options.out is not None:
-        _write(record.make_folder(options.out), results, found)
+    if out is not None and out.suffix == PAGE:
+        record.write_whole(out, status(results))
+    elif out is not None:
+        _write(out, results, found)
     if as_json:
         print_json({**found, "notes": notes})
     else:
@@ -103,8 +104,11 @@ def _run_missing(chosen: Sequence[Table], options: Options) -> int:
     failed = 0
     for table in chosen:
         finished = Finished(options.runs, keep_stale=options.keep_stale)
+        sources = _sources(table, finished, options)
+        if options.rehearse and sources.rehearsal is None:
+            continue  # the table's own study takes days
         missing: dict[int, list[Asked]] = {}
-        for one in wanted(table, _sources(table, finished, options)):
+        for one in wanted(table, sources):
             seeds = {item.seed for item in finished.of(one)}
             if not seeds.issuperset(one.study.seeds):
                 missing.setdefault(id(one.study), []).append(one)

@@ -225,7 +225,8 @@ def reproduce(
     from harness.engine import devices, server
 
     devices.check(device)
-    named.check_published(table, data, set_ or [], runs, will_run=run)
+    small = scale is Scale.REHEARSAL
+    named.check_published(table, data, set_ or [], runs, will_run=run and not small)
     if run:
         server.warm_up()
     from harness.cli import reproduce as command
@@ -245,7 +246,7 @@ def reproduce(
     )
     options = command.Options(
         Given(data, tuple(set_ or ())),
-        scale is Scale.REHEARSAL,
+        small,
         how if run else None,
         folder,
         keep_stale,

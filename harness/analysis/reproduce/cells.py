@@ -25,6 +25,7 @@ from harness.analysis.reproduce.order import RATIO, Comparison, ImageVariance, c
 from harness.analysis.reproduce.schema import Column, Row, Table, Timed
 from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, Rehearsal, asked, rehearsed
 from harness.analysis.reproduce.verdicts import VERDICTS, Judged, Verdict
+from harness.config.data import COCO2017
 from harness.study.study import Given
 
 
@@ -173,7 +174,7 @@ def _judge(
         counts = _counts(table, row, column, counted)
         return counts.judge(column, printed, known=row.differs.get(column.name))
     if table.frontier:
-        command = f"detbench measure {_model(row)} --data coco2017 --nms-frontier"
+        command = f"detbench measure {_model(row)} --data {COCO2017} --nms-frontier"
         return Judged("not run", command, command=command)
     if ours.asked is None:
         return Judged("not run", ours.why_not or "nothing repeats it")
@@ -196,7 +197,11 @@ def _counts(table: Table, row: Row, column: Column, counted: dict[str, Counts]) 
 
 
 def _model(row: Row) -> str:
-    return row.repeat.detector if row.repeat and row.repeat.detector else "MODEL"
+    """Name a row's detector and its weights as the command line does."""
+    repeat = row.repeat
+    if repeat is None or repeat.detector is None:
+        return "MODEL"
+    return f"{repeat.detector} --weights {repeat.weights}" if repeat.weights else repeat.detector
 
 
 def _judge_time(column: Column, ours: Ours, rows: Sequence[Ours]) -> Judged:
