@@ -16,8 +16,7 @@ import detectors
 from detectors.assigners import AnyAssigner, DynamicSoftLabel, SimOTA
 from harness.analysis.reproduce import tables
 from harness.config import library, recipe
-from harness.data import Category, DataSet, Image, Split, load
-from harness.data.dataset import Annotations
+from harness.data import DataSet, load, stand_in
 from harness.released import resolve_auto
 from harness.study import Specs, Study, expand
 from harness.study import load as load_study
@@ -27,7 +26,6 @@ from harness.trials import plan
 from harness.trials.plan import Planned
 from tests.harness.studies import TOY, write
 
-COCO_IMAGES = 117_266  # of train2017, those with a box
 SMALL = 292  # images of a small data set, such as BCCD's
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}
 MINUTES = 5e13  # MACs; the quickstart's 2e13 take seven minutes on two cores
@@ -39,24 +37,7 @@ RTDETR = [name for name in ON_COCO if name.startswith("rtdetr/")]
 
 
 def dataset(classes: int, images: int) -> DataSet:
-    """Make a data set of so many images and classes, and not one file."""
-    categories = tuple(Category(number, f"class {number}") for number in range(1, classes + 1))
-    empty = np.zeros(0)
-
-    def split(name: str, count: int) -> Split:
-        image = Image(1, "1.jpg", 480, 640)
-        annotations = Annotations(
-            offsets=np.zeros(count + 1, np.int64),
-            ids=empty.astype(np.int64),
-            labels=empty.astype(np.int64),
-            boxes=np.zeros((0, 4)),
-            areas=empty,
-            crowd=empty.astype(bool),
-            usable=empty.astype(bool),
-        )
-        return Split(name, Path("x.json"), Path("x"), categories, (image,) * count, annotations)
-
-    return DataSet("fake", split("train", images), split("val", 10), "0" * 12)
+    return stand_in.make("fake", classes, images, 10)
 
 
 def planned(study: Study, data: DataSet) -> list[Planned]:
@@ -66,7 +47,7 @@ def planned(study: Study, data: DataSet) -> list[Planned]:
 @cache
 def on_coco(name: str) -> dict[str, Planned]:
     """Build the trials of a study for COCO, without memory; by name."""
-    items = planned(load_study(name), dataset(80, COCO_IMAGES))
+    items = planned(load_study(name), dataset(80, stand_in.COCO_TRAIN_IMAGES))
     return {item.spec.name: item for item in items}
 
 

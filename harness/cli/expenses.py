@@ -13,11 +13,11 @@ from harness.analysis.reproduce.trials import Asked, Rehearsal
 from harness.config.data import COCO2017, DataConfig, DataError, coco2017_folder
 from harness.data import DataSet, stand_in
 from harness.machine import environment
+from harness.released.coco import ARCHIVES
 from harness.study import Study, expand
 from harness.study.study import Given
 from harness.trials import plan
 
-COCO_GB = 20  # archives and images
 HOUR, GB = 3600.0, 1e9
 
 
@@ -40,9 +40,9 @@ class Expenses:
         key = id(asked.study)
         if key not in self._costs:
             self._costs[key] = _evaluation() if asked.evaluated else self._training(asked.study)
-        return Missed(self._command(table, asked.study), self._costs[key])
+        return Missed(self.command(table, asked.study), self._costs[key])
 
-    def _command(self, table: Table, study: Study) -> str:
+    def command(self, table: Table, study: Study) -> str:
         """Return the command of the study, or of the table where nobody wrote that study."""
         given = ["--data", self.given.data] if self.given.data is not None else []
         name = self.rehearsal.name if self.rehearsal is not None else table.study
@@ -87,7 +87,8 @@ def _coco() -> Sequence[str]:
     try:
         coco2017_folder()
     except DataError:
-        return [f"COCO 2017, which is not here, takes {COCO_GB} GB"]
+        size = sum(part.size for part in ARCHIVES.values()) / GB
+        return [f"COCO 2017, which is not here, takes {size:.0f} GB: detbench data get {COCO2017}"]
     return []
 
 

@@ -88,7 +88,7 @@ def check_published(
         data: a data set in place of the studies' own.
         sets: `PATH=VALUE`.
         runs: the folder of the records; None for the usual one, which need not be there.
-        will_run: whether studies are to be run, so that their data has to be there.
+        will_run: whether the tables' own studies are to be run, so that their data has to be there.
     """
     found = tables.named(name)
     if runs is not None and not runs.is_dir():
@@ -96,6 +96,8 @@ def check_published(
     if data is not None:
         places.check(data, "train", "val")
     studies.changes([text for text in sets if "." in text.partition("=")[0]])
+    if will_run and data is None and not all(table.study or table.outside for table in found):
+        places.check(COCO2017, "train", "val")
     for study in dict.fromkeys(table.study for table in found if table.study):
         loaded = studies.load(study, data=data, sets=sets)
         if will_run:

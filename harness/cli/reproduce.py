@@ -12,6 +12,7 @@ from harness.analysis.reproduce import tables, writers
 from harness.analysis.reproduce.cells import Result, Sources, judge, wanted
 from harness.analysis.reproduce.counts import Counts
 from harness.analysis.reproduce.finished import Finished
+from harness.analysis.reproduce.images import OverImages
 from harness.analysis.reproduce.schema import Table
 from harness.analysis.reproduce.status import status
 from harness.analysis.reproduce.trials import Asked, rehearsal
@@ -30,7 +31,7 @@ from harness.records.progress import Progress
 from harness.study import Study, expand
 from harness.study.study import Given
 
-STATUS = "STATUS.md"
+STATUS, PAGE = "STATUS.md", ".md"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Options:
     run: RunOptions | None  # how what is missing is run; None to run nothing
     runs: Path
     keep_stale: bool
-    out: Path | None  # folder for the tables; None to write none
+    out: Path | None  # folder for the tables, or a page on all of them; None to write none
 
 
 def reproduce(name: str, options: Options, *, as_json: bool) -> int:
@@ -53,13 +54,17 @@ def reproduce(name: str, options: Options, *, as_json: bool) -> int:
         options: where figures come from and go to.
         as_json: whether to print JSON.
     """
-    chosen = tables.named(name)
+    chosen, out = tables.named(name), options.out
+    if out is not None:
+        record.make_folder(out.parent if out.suffix == PAGE else out)
     failed = _run_missing(chosen, options) if options.run is not None else 0
     results, notes = _judged(chosen, options)
     facts: Mapping[str, Any] = environment.capture("cpu").get("git") or {}
     found = writers.plain(name, results, facts.get("commit"))
-    if options.out is not None:
-        _write(record.make_folder(options.out), results, found)
+    if out is not None and out.suffix == PAGE:
+        record.write_whole(out, status(results))
+    elif out is not None:
+        _write(out, results, found)
     if as_json:
         print_json({**found, "notes": notes})
     else:
@@ -70,13 +75,15 @@ def reproduce(name: str, options: Options, *, as_json: bool) -> int:
 def _judged(chosen: Sequence[Table], options: Options) -> tuple[list[Result], list[str]]:
     """Judge tables, and say what is to be known of the records."""
     finished = Finished(options.runs, keep_stale=options.keep_stale)
+    over_images = None if options.keep_stale else OverImages(options.runs)
     counted: dict[str, Counts] = {}
     results = []
     with Board(console.stderr()) as board:
         board.begin("reproduce", "reproduce", None)
         for number, table in enumerate(chosen):
             board.update("reproduce", Progress("tables", number, len(chosen), {}))
-            results.append(judge(table, _sources(table, finished, options), counted))
+            sources = _sources(table, finished, options)._replace(over_images=over_images)
+            results.append(judge(table, sources, counted))
     return results, list(finished.notes)
 
 
@@ -97,8 +104,11 @@ def _run_missing(chosen: Sequence[Table], options: Options) -> int:
     failed = 0
     for table in chosen:
         finished = Finished(options.runs, keep_stale=options.keep_stale)
+        sources = _sources(table, finished, options)
+        if options.rehearse and sources.rehearsal is None:
+            continue  # the table's own study takes days
         missing: dict[int, list[Asked]] = {}
-        for one in wanted(table, _sources(table, finished, options)):
+        for one in wanted(table, sources):
             seeds = {item.seed for item in finished.of(one)}
             if not seeds.issuperset(one.study.seeds):
                 missing.setdefault(id(one.study), []).append(one)

@@ -213,7 +213,10 @@ def reproduce(
     keep_stale: KeepStale = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for Markdown, LaTeX, CSV and JSON.", show_default=False),
+        typer.Option(
+            help="Folder for Markdown, LaTeX, CSV and JSON; or an .md file: how far all are.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:
@@ -222,7 +225,8 @@ def reproduce(
     from harness.engine import devices, server
 
     devices.check(device)
-    named.check_published(table, data, set_ or [], runs, will_run=run)
+    small = scale is Scale.REHEARSAL
+    named.check_published(table, data, set_ or [], runs, will_run=run and not small)
     if run:
         server.warm_up()
     from harness.cli import reproduce as command
@@ -242,7 +246,7 @@ def reproduce(
     )
     options = command.Options(
         Given(data, tuple(set_ or ())),
-        scale is Scale.REHEARSAL,
+        small,
         how if run else None,
         folder,
         keep_stale,

@@ -23,8 +23,9 @@ from harness.analysis.reproduce.measured import (
 )
 from harness.analysis.reproduce.order import RATIO, Comparison, ImageVariance, compare_rows
 from harness.analysis.reproduce.schema import Column, Row, Table, Timed
-from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, Rehearsal, asked, variants
+from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, Rehearsal, asked, rehearsed
 from harness.analysis.reproduce.verdicts import VERDICTS, Judged, Verdict
+from harness.config.data import COCO2017
 from harness.study.study import Given
 
 
@@ -37,6 +38,8 @@ class Missed(NamedTuple):
 
 Missing = Callable[[Table, Asked], Missed]
 """Says what would run a variant that was not run."""
+OF_LABELS = ("px", "epochs", "images")
+"""Units of columns that say how a row came about, and not what came out."""
 NO_NUMBER = "what is printed is no single number"
 
 
@@ -115,7 +118,8 @@ def judge(table: Table, sources: Sources, counted: dict[str, Counts]) -> Result:
 
 def _is_figure(table: Table, column: Column) -> bool:
     """Say whether a column has figures, and does not only name rows."""
-    return not column.is_label or (table.outside is not None and column.unit is not None)
+    has_unit = column.unit not in (None, *OF_LABELS)
+    return not column.is_label or (table.outside is not None and has_unit)
 
 
 def wanted(table: Table, sources: Sources) -> list[Asked]:
@@ -143,8 +147,9 @@ def _rows(table: Table, column: Column, sources: Sources) -> list[Ours]:
             one = asked(table, repeat, sources.given)
             found.append(Ours(name, printed, one, None, sources.finished.of(one)))
         else:
-            other = variants(sources.rehearsal.study).get(repeat.trial)
-            why = f"study {sources.rehearsal.name} has no trial {repeat.trial}"
+            other = rehearsed(sources.rehearsal, repeat, sources.given)
+            changed = "".join(f" with {text}" for text in repeat.sets)
+            why = f"study {sources.rehearsal.name} has no trial {repeat.trial}{changed}"
             records = [] if other is None else sources.finished.of(other)
             found.append(Ours(name, printed, other, why, records))
     return found
@@ -169,7 +174,7 @@ def _judge(
         counts = _counts(table, row, column, counted)
         return counts.judge(column, printed, known=row.differs.get(column.name))
     if table.frontier:
-        command = f"detbench measure {_model(row)} --data coco2017 --nms-frontier"
+        command = f"detbench measure {_model(row)} --data {COCO2017} --nms-frontier"
         return Judged("not run", command, command=command)
     if ours.asked is None:
         return Judged("not run", ours.why_not or "nothing repeats it")
@@ -192,7 +197,11 @@ def _counts(table: Table, row: Row, column: Column, counted: dict[str, Counts]) 
 
 
 def _model(row: Row) -> str:
-    return row.repeat.detector if row.repeat and row.repeat.detector else "MODEL"
+    """Name a row's detector and its weights as the command line does."""
+    repeat = row.repeat
+    if repeat is None or repeat.detector is None:
+        return "MODEL"
+    return f"{repeat.detector} --weights {repeat.weights}" if repeat.weights else repeat.detector
 
 
 def _judge_time(column: Column, ours: Ours, rows: Sequence[Ours]) -> Judged:

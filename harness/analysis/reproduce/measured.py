@@ -18,6 +18,8 @@ from harness.study.study import Given
 COCO_CLASSES, COCO_VAL_IMAGES = 80, 5000
 NO_SETTING = ("seeds=", "measure=", "latency.", "data.")
 """How changes begin that leave an accuracy in the published setting, or show in its data."""
+INVERTED = {"fps": "latency_ms", "network_fps": "network_ms", "training_ms": "images_per_second"}
+"""Metric of a column: that of a record, of which it is 1000 over."""
 IN_TURNS = ("latency_ms", "fps")
 """Times whose ratio has an interval from the rounds in which two trials took turns."""
 
@@ -71,19 +73,13 @@ def value(record: Record, column: Column) -> float | None:
 
     A time that is only rough says nothing.
     """
-    metrics = latencies.firm(record)
-    match column.metric:
-        case "fps":
-            found = 1000 / metrics["latency_ms"] if metrics.get("latency_ms") else None
-        case "training_ms":
-            details = record.details.get("training", {}).get("details", {})
-            speed = details.get("images_per_second")
-            found = 1000 / speed if speed else None
-        case "candidates":
-            counted = record.details.get("latency", {}).get("candidates")
-            found = float(counted["median"]) if counted else None
-        case _:
-            found = metrics.get(str(column.metric))
+    metric = str(column.metric)
+    found = latencies.firm(record).get(INVERTED.get(metric, metric))
+    if metric in INVERTED:
+        found = 1000 / found if found else None
+    elif metric == "candidates":
+        counted = record.details.get("latency", {}).get("candidates")
+        found = float(counted["median"]) if counted else None
     return None if found is None or not math.isfinite(found) else found / SCALE.get(column.unit, 1)
 
 
@@ -95,7 +91,7 @@ def values(records: Sequence[Record], column: Column) -> list[float]:
 def lacking(record: Record, column: Column) -> str:
     """Say why a record has nothing to say of a column."""
     rough = latencies.rough(record)
-    name = "latency_ms" if column.metric == "fps" else str(column.metric)
+    name = INVERTED.get(str(column.metric), str(column.metric))
     if rough is not None and name in record.metrics:
         return f"its time is rough: {rough}"
     return record.absent.get(name, f"its record has no {name}")

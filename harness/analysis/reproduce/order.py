@@ -83,7 +83,9 @@ def _figures(
     found = verdicts.differ(a, b, variance, images)
     published = printed[1] - printed[0]
     ends = (found.low, found.high) if min(len(a), len(b)) > 1 else (None, None)
-    verdict, reason = verdicts.order(published, *ends)
+    verdict, why = verdicts.order(published, *ends)
+    seeds = f"over {min(len(a), len(b))} seeds" + (f" and {images} images" if known else "")
+    reason = why if ends[0] is None else "; ".join(filter(None, [why, seeds]))
     return Comparison(
         column.name,
         first.label,

@@ -100,6 +100,21 @@ def rehearsal(table: Table, given: Given = AS_PUBLISHED) -> Rehearsal | None:
     return best if best is not None and _fit(best.study, wanted)[0] else None
 
 
+def rehearsed(one: Rehearsal, repeat: Repeat, given: Given = AS_PUBLISHED) -> Asked | None:
+    """Return the variant of a rehearsal that stands in for a row's; None where it has none.
+
+    What tells the row's trial from those of its own study, such as another detector, is changed in
+    the rehearsal, too.
+    """
+    study = one.study
+    if repeat.sets:
+        try:
+            study = _loaded(one.name, given.data, (*repeat.sets, *given.sets))
+        except StudyError:  # a knob that the rehearsal's detector lacks
+            return None
+    return variants(study).get(str(repeat.trial))
+
+
 @cache
 def _cited(name: str) -> str | None:
     """Return the table that a study cites."""

@@ -63,6 +63,12 @@ TABLE = {
         "./savd: no such folder; did you mean saved? name one that train left",
     ),
     "a saved config": ("export damaged", "no config of a saved detector"),
+    "a published table": ("reproduce rtmdet/table5b_block", "did you mean rtmdet/table5b_blocks?"),
+    "records of a table": ("reproduce rtmdet --runs nosuch", "--runs nosuch: no such folder"),
+    "a knob of a table's study": (
+        "reproduce rtmdet/table5b_blocks --set recipe.epoch=3",
+        "did you mean recipe.epochs?",
+    ),
     "a trial": ("compare a b", "a: no record.json there"),
     "records": ("report quickstart --out p", "no records there; run the study first"),
     "a study to report": ("report nosuch --out p", "no study 'nosuch'"),

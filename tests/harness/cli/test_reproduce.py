@@ -101,6 +101,24 @@ def test_what_is_missing_is_run_once_and_found_again(
     assert verdicts(told(capsys, "toy/width"), "latency") == ["not run", "not run"]
 
 
+def test_a_rehearsal_that_there_is_not_runs_nothing(
+    papers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table's own study would take days."""
+    found = told(capsys, "toy/width", "--scale", "rehearsal", "--run", "--no-tracking")
+    assert verdicts(found, "AP") == ["not run", "not run"]
+    assert not Path("runs").exists()
+
+
+def test_released_weights_are_not_run_without_their_data(
+    papers: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DETBENCH_COCO", raising=False)
+    rows = [{"width": "4", "AP": "40.0", "repeat": {"detector": "rtmdet_s", "weights": "coco"}}]
+    publish(papers, study=None, columns=[COLUMNS[0], COLUMNS[-1]], rows=rows)
+    assert "coco2017: data/coco is no folder" in refusal(capfd, run("toy/width", "--run"))
+
+
 def test_a_paper_and_all_are_several_tables(
     papers: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +169,7 @@ def test_released_weights_are_evaluated_on_selected_photographs(
         (["toy/width", "--runs", "nowhere"], "--runs nowhere: no such folder"),
         (["toy/width", "--data", "nowhere"], "nowhere: no such folder"),
         (["toy/width", "--set", "detector.widht=3"], "detector.widht"),
+        (["toy/width", "--out", "toy.yaml/tables"], "toy.yaml/tables: Not a directory"),
         (["toy/width", "--device", "gpu"], "--device gpu: expected cpu or cuda:N"),
     ],
 )

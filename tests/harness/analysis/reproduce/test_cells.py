@@ -8,8 +8,8 @@ import pytest
 from harness.analysis.reproduce.cells import Cell, Missed, Result, Sources, judge, wanted
 from harness.analysis.reproduce.finished import Finished
 from harness.analysis.reproduce.measured import labels
-from harness.analysis.reproduce.schema import Table
-from harness.analysis.reproduce.trials import Asked, Rehearsal, asked
+from harness.analysis.reproduce.schema import Repeat, Table
+from harness.analysis.reproduce.trials import Asked, Rehearsal, asked, rehearsed
 from harness.config.yaml_source import StudyError
 from harness.study import load
 from harness.study.study import Given
@@ -203,6 +203,18 @@ def test_rows_that_a_rehearsal_lacks_are_not_run(study: Path, runs: Path, tmp_pa
     found = judged(table(study), runs, rehearsal=less)
     assert cell(found, "4", "AP").reason == "study toys/less has no trial width=4"
     assert cell(found, "8", "AP").reason == "run width=8; an hour"
+
+
+def test_a_row_of_another_detector_is_rehearsed_with_that(study: Path, runs: Path) -> None:
+    """Not by the trials of the first row, whose names are the same."""
+    larger = {"trial": "width=4", "set": ["detector.num_classes=3"]}
+    own = table(study, [row(4), row(8, repeat=larger)])
+    small = [trained(4, seed, ap, data=SMALL) for seed, ap in enumerate(ENOUGH)]
+    found = judged(own, put(runs, *small), rehearsal=Rehearsal(str(study), load(study)))
+    assert cell(found, "4", "AP").verdict == "other setting"
+    assert cell(found, "8", "AP").reason == "run width=4; an hour"
+    odd = Repeat.model_validate({"trial": "width=4", "set": ("detector.backbone.depth_mult=1",)})
+    assert rehearsed(Rehearsal(str(study), load(study)), odd) is None
 
 
 def test_trials_that_there_are_not_are_named(study: Path, runs: Path) -> None:

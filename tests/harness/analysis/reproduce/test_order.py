@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.analysis.reproduce.measured import Ours
+from harness.analysis.reproduce.measured import Ours, values
 from harness.analysis.reproduce.order import Comparison, compare_rows
 from harness.analysis.reproduce.schema import Column
 from harness.records import Record
@@ -110,3 +110,18 @@ def test_times_of_several_seeds_have_the_interval_over_these() -> None:
     assert 1 < found.low < found.measured < 2.2
     single = [ours("a", "1.0", sides[0][:1]), ours("b", "1.5", sides[1][:1])]
     assert only(NMS, *single).verdict == "not settled"
+
+
+@pytest.mark.parametrize(
+    ("metric", "own", "shown"),
+    [
+        ("fps", "latency_ms", 250.0),
+        ("network_fps", "network_ms", 250.0),
+        ("training_ms", "images_per_second", 250.0),
+        ("nms_ms", "nms_ms", 4.0),
+    ],
+)
+def test_rates_are_a_thousand_over_what_a_record_has(metric: str, own: str, shown: float) -> None:
+    column = Column.model_validate({"name": "x", "metric": metric, "device": "T4"})
+    assert values([trained(4, 0, 40, metrics={own: 4.0})], column) == [shown]
+    assert values([trained(4, 0, 40, metrics={"latency_ms": None, own: None})], column) == []
