@@ -23,7 +23,7 @@ Metric = Literal[Counted, Timed, Accuracy, "candidates"]
 - `fps`, `network_fps`: 1000 over the `latency_ms`, or the `network_ms`, of one image;
 - `candidates`: boxes that go into NMS, per image;
 - `training_ms`: 1000 over the `images_per_second` of the training."""
-Unit = Literal["M", "G", "%", "share", "ms", "images/s", "images", "px", "epochs", "GB", "count"]
+Unit = Literal["M", "G", "%", "ms", "images/s", "images", "px", "epochs", "GB", "count"]
 SCALE: dict[Unit | None, float] = {"M": 1e6, "G": 1e9, "%": 0.01}
 """What one of a unit is in the units of a record's metrics; 1 where it is not named."""
 Convention = Literal["macs", "flops", "mmengine", "ptflops", "paddle"]
