@@ -20,6 +20,7 @@ UNIT = {
     "harness/analysis/reproduce": "cells images order printed tables verdicts writers",
     "harness/cli": "console drawing text verdicts",
     "harness/config": "data recipe secrets yaml_source",
+    "harness/engine": "devices",
     "harness/data": """
         augment check classes coco colour fingerprint paint photographs resize shapes store
     """,

@@ -79,7 +79,8 @@ def run(
     set_: Sets = None,
     weights: StartWeights = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trials at a time; else one a device.")
+        int | None,
+        typer.Option(min=1, help="Trials at a time; else one a GPU, up to 4 of a sweep on a CPU."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda:0; else all GPUs, if there are any.")

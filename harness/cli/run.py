@@ -19,7 +19,7 @@ from harness.cli.forecast import Forecast
 from harness.cli.models import get_weights
 from harness.cli.report import goal_of
 from harness.config.secrets import masked
-from harness.engine import agenda, driver, ending
+from harness.engine import agenda, devices, driver, ending
 from harness.engine.agenda import Agenda
 from harness.engine.driver import Place
 from harness.engine.events import Event, Summary
@@ -83,6 +83,7 @@ class Done(NamedTuple):
 def carry_out(study: Study, options: Options) -> Done:
     """Run a study, log it and write its page."""
     todo = _renewed(agenda.of(study), options)
+    options = _beside(todo, options)
     folder = options.out / study.name
     todo = _only(todo, options.only)
     with Board(console.stderr(), todo.total, _forecast(todo, options)) as board:
@@ -163,6 +164,13 @@ def _executor(options: Options) -> Executor:
     if options.cluster is None:
         return LocalExecutor(options.devices)
     return RayExecutor(options.cluster, options.workers)
+
+
+def _beside(todo: Agenda, options: Options) -> Options:
+    """Have the trials of a sweep run side by side, where one does not decide about another."""
+    if options.workers is not None or todo.search is not None or todo.judge is not None:
+        return options
+    return replace(options, devices=devices.side_by_side(options.devices, todo.total))
 
 
 def _only(todo: Agenda, wanted: Sequence[str]) -> Agenda:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 
 from harness.config.yaml_source import StudyError
+from harness.machine.procfs import usable_cores
+
+CORES_A_TRIAL = 2  # more speed up a training less than a trial beside it does
+MOST_BESIDE = 4  # trials of a sweep at a time on a processor, unless said otherwise
+BYTES_A_TRIAL = 4 << 30  # of memory, so that trials that train side by side don't run out of it
 
 _NAME = re.compile(r"(?P<kind>cpu|cuda)(:(?P<index>0|[1-9]\d{0,2}))?")
 
@@ -55,3 +62,25 @@ def slots(given: str | None, workers: int | None) -> list[str]:
     else:
         devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return [devices[number % len(devices)] for number in range(workers or len(devices))]
+
+
+def side_by_side(devices: Sequence[str], trials: int) -> list[str]:
+    """Return the device of each worker of a sweep, where their number was not given.
+
+    Trials on one processor train side by side, since threads of small operators wait for each other
+    more than they gain. They are measured alone all the same.
+
+    Args:
+        devices: one a device.
+        trials: of the whole sweep, so that a part of it is run with as many threads.
+    """
+    if list(devices) != ["cpu"]:
+        return list(devices)
+    cores, memory = len(usable_cores()) // CORES_A_TRIAL, _memory() // BYTES_A_TRIAL
+    fitting = min(trials, cores, memory, MOST_BESIDE)
+    return ["cpu"] * max(fitting, 1)
+
+
+def _memory() -> int:
+    """Return the bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
