@@ -3,10 +3,10 @@
 A linear model is fitted by least squares: a block for each seed, the main effect of every knob, and
 the interaction of every two knobs of two settings as far as the trials tell it from the rest.
 
-An effect is real only if repeated seeds say so: the scatter of its interval is that between seeds
-of the same settings, and the intervals of all effects on a page hold together at 95 %. Where every
+An effect is significant only if repeated seeds say so: the scatter of its interval is that between
+seeds of the same settings, and the intervals of all effects on a page hold together at 95 %. Where every
 cell has a single training, the scatter is what the model leaves over; it tells no training's luck
-from an interaction, so that nothing is called real whatever its interval. A latency scatters over
+from an interaction, so that nothing is called significant whatever its interval. A latency scatters over
 seeds as its trainings do, whose scores decide on the time for NMS, and as its timing does. Rounds
 within one timing are repeated, too, but not the training, and do not count as seeds.
 """
@@ -204,7 +204,7 @@ def _main(records: Sequence[Record], path: str, settings: list[Any], name: str) 
     texts = [tables.plain(setting) for setting in settings]
     places = [texts.index(tables.plain(tables.value(record, path))) for record in records]
     codes = np.vstack([-np.ones(len(texts) - 1), np.eye(len(texts) - 1)])
-    return _Term(name, codes[places], texts)
+    return _Term(name, codes[places], [tables.worded(setting) for setting in settings])
 
 
 def _seeds(records: Sequence[Record]) -> Floats:
@@ -217,7 +217,7 @@ def _seeds(records: Sequence[Record]) -> Floats:
 def _apart(
     base: Floats, mains: list[_Term], pairs: list[_Term]
 ) -> tuple[list[_Term], dict[str, list[str]]]:
-    """Keep the terms that the trials tell apart, and name what each of them is mixed up with."""
+    """Keep the terms that the trials tell apart, and name what each of them is confounded with."""
     kept: list[_Term] = []
     aliases: dict[str, list[str]] = {}
     design = base

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from reports import theme
+from reports import placing, theme
 from reports.canvas import View, axis, categories, figure, legend, safe, shorten, tall
+from reports.placing import Placed, Spot
 from reports.points import (
     METRICS,
     Bound,
@@ -28,11 +29,13 @@ from reports.points import (
 LEAST = {"mAP": 4.0}  # smallest span of an axis worth showing; others: a share of the value
 SHARE = 0.1
 DOTS = {
-    "Pareto-optimal": (theme.BLUE, "circle", "top center"),
-    "beaten by another": (theme.GREY, "circle-open", "bottom center"),
-    "not ranked": (theme.GREY, "square-open", "bottom center"),
+    "Pareto-optimal": (theme.BLUE, "circle"),
+    "dominated": (theme.GREY, "circle-open"),
+    "not ranked": (theme.GREY, "square-open"),
 }
-NAMED = 6  # as many dots have their names beside them; more have their numbers
+WIDE, NARROW = (480.0, 290.0), (210.0, 290.0)  # least plots that names are placed for, pixels
+BELOW = 565  # narrower figures than this, pixels, have the names of `NARROW`
+NAME = 30  # letters of a name beside a dot
 STAGE_NAMES = {"backbone_ms": "backbone", "neck_ms": "neck", "head_ms": "head", "nms_ms": "NMS"}
 
 
@@ -41,6 +44,10 @@ def trade_off_figure(dots: Sequence[Dot], cost: Metric, gain: Metric) -> go.Figu
     front = sorted((dot for dot in dots if dot.optimal), key=lambda dot: dot.x.value)
     rest = [dot for dot in dots if dot.ranked and not dot.optimal]
     aside = [dot for dot in dots if not dot.ranked]
+    x = axis(cost.axis, range=_limits([dot.x for dot in dots], cost.key))
+    y = axis(gain.axis, range=_limits([dot.y for dot in dots], gain.key))
+    groups = [front, rest, *([aside] if aside else [])]
+    wide, narrow = (names(groups, (x["range"], y["range"]), size) for size in (WIDE, NARROW))
     traces = [
         go.Scatter(
             x=[dot.x.value for dot in front],
@@ -50,20 +57,65 @@ def trade_off_figure(dots: Sequence[Dot], cost: Metric, gain: Metric) -> go.Figu
             hoverinfo="skip",
             showlegend=False,
         ),
-        _dots(front, "Pareto-optimal", len(dots), (cost, gain)),
-        _dots(rest, "beaten by another", len(dots), (cost, gain)),
-        *([_dots(aside, "not ranked", len(dots), (cost, gain))] if aside else []),
+        *(
+            _dots(group, name, placed, (cost, gain))
+            for group, name, placed in zip(groups, DOTS, wide, strict=False)
+        ),
     ]
-    x = axis(cost.axis, range=_limits([dot.x for dot in dots], cost.key))
-    y = axis(gain.axis, range=_limits([dot.y for dot in dots], gain.key))
-    return figure(traces, x, y, legend=legend(), showlegend=bool(rest or aside))
+    made = figure(traces, x, y, legend=legend(), showlegend=bool(rest or aside))
+    changes = {str(index): _text(placed) for index, placed in enumerate(narrow, 1)}
+    made.layout.meta = {**made.layout.meta, "narrow": {"below": BELOW, "traces": changes}}
+    return made
 
 
-def _dots(dots: Sequence[Dot], name: str, among: int, metrics: tuple[Metric, Metric]) -> go.Scatter:
-    color, symbol, place = DOTS[name]
-    if any(dot.y.low is not None for dot in dots):
-        place = "top right"
-    named = among <= NAMED
+def names(
+    groups: Sequence[Sequence[Dot]],
+    limits: tuple[tuple[float, float], tuple[float, float]],
+    size: tuple[float, float],
+) -> list[list[Placed]]:
+    """Place the names of dots, those of the first groups first; see `reports.placing`.
+
+    Args:
+        groups: dots, the front's first.
+        limits: of both axes.
+        size: width and height of the plot, pixels.
+    """
+    dots = [dot for group in groups for dot in group]
+    spots = [
+        Spot(
+            _share(dot.x.value, limits[0]),
+            _share(dot.y.value, limits[1]),
+            (safe(shorten(dot.label, NAME)), dot.label.partition(":")[0]),
+            _ends(dot.x, limits[0]),
+            _ends(dot.y, limits[1]),
+        )
+        for dot in dots
+    ]
+    placed = iter(placing.place(spots, *size))
+    return [[next(placed) for _ in group] for group in groups]
+
+
+def _share(value: float, limits: tuple[float, float]) -> float:
+    return (value - limits[0]) / (limits[1] - limits[0])
+
+
+def _ends(bound: Bound, limits: tuple[float, float]) -> tuple[float, float] | None:
+    if bound.low is None or bound.high is None:
+        return None
+    return _share(bound.low, limits), _share(bound.high, limits)
+
+
+def _text(placed: Sequence[Placed]) -> dict[str, Any]:
+    return {
+        "text": [each.text for each in placed],
+        "textposition": [each.position for each in placed],
+    }
+
+
+def _dots(
+    dots: Sequence[Dot], name: str, placed: Sequence[Placed], metrics: tuple[Metric, Metric]
+) -> go.Scatter:
+    color, symbol = DOTS[name]
     return go.Scatter(
         x=[dot.x.value for dot in dots],
         y=[dot.y.value for dot in dots],
@@ -71,8 +123,7 @@ def _dots(dots: Sequence[Dot], name: str, among: int, metrics: tuple[Metric, Met
         error_y=bars([dot.y for dot in dots], color),
         name=name,
         mode="markers+text",
-        text=[safe(shorten(dot.label) if named else dot.label.partition(":")[0]) for dot in dots],
-        textposition=place,
+        **_text(placed),
         textfont={"size": 11, "color": theme.FAINT},
         cliponaxis=False,
         marker={"color": color, "size": 10, "symbol": symbol, "line": {"width": 2, "color": color}},

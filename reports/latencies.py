@@ -58,7 +58,7 @@ def order_figure(timed: Sequence[Timed]) -> go.Figure:
 
 
 def _in_order(item: Timed, visible: bool) -> list[go.Scatter]:
-    series = [("first trial, same rounds", item.reference, theme.GREY)] if item.reference else []
+    series = [("baseline, same rounds", item.reference, theme.GREY)] if item.reference else []
     series.append(("this trial", item.end_to_end, theme.BLUE))
     dots = [
         go.Scatter(

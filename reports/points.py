@@ -31,7 +31,7 @@ METRICS = {
     for metric in (
         Metric("mAP", "mAP", "%", 100),
         Metric("latency_ms", "end-to-end latency", "ms"),
-        Metric("latency_adjusted_ms", "end-to-end latency, without drift", "ms"),
+        Metric("latency_adjusted_ms", "end-to-end latency, timed in turns", "ms"),
         Metric("params", "parameters", "M", 1e-6),
         Metric("macs", "multiply-accumulates", "G", 1e-9),
         Metric("nms_ms", "NMS", "ms"),
@@ -192,7 +192,7 @@ def _hover(records: Sequence[Record], record: Record) -> tuple[str, ...]:
 
 def _settings(records: Sequence[Record], record: Record) -> tuple[str, ...]:
     return tuple(
-        f"{label}: {tables.plain(tables.value(record, path))}"
+        f"{label}: {tables.worded(tables.value(record, path))}"
         for path, label in tables.knobs(records).items()
     )
 
@@ -284,7 +284,7 @@ def sweep(records: Sequence[Record], path: str, metric: str) -> Sweep:
     ]
     return Sweep(
         tables.knobs(records)[path],
-        [tables.plain(setting) for setting in settings],
+        [tables.worded(setting) for setting in settings],
         [float(setting) for setting in settings] if all(map(_is_number, settings)) else None,
         values,
     )
@@ -292,10 +292,8 @@ def sweep(records: Sequence[Record], path: str, metric: str) -> Sweep:
 
 def grid(records: Sequence[Record], paths: tuple[str, str], metric: str) -> Grid:
     """Collect a metric's mean over seeds by the settings of the two knobs that are swept."""
-    xs, ys = (
-        [tables.plain(item) for item in _ordered([tables.value(r, path) for r in records])]
-        for path in paths
-    )
+    settings = [_ordered([tables.value(r, path) for r in records]) for path in paths]
+    xs, ys = ([tables.plain(item) for item in found] for found in settings)
     cells: dict[tuple[str, str], list[float]] = {}
     for record in records:
         if metric in record.metrics:
@@ -305,8 +303,7 @@ def grid(records: Sequence[Record], paths: tuple[str, str], metric: str) -> Grid
     return Grid(
         names[paths[0]],
         names[paths[1]],
-        xs,
-        ys,
+        *([tables.worded(item) for item in found] for found in settings),
         [[_mean(cells.get((x, y), [])) for x in xs] for y in ys],
         [[len(cells.get((x, y), [])) for x in xs] for y in ys],
     )

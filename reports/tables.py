@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from harness.records import Record, latencies, learning, origins
+from harness.records import Record, escaping, latencies, learning, origins
 from harness.records.turns import timed_against
 from reports import protocols
 from reports.against import RATIO, Verdicts, as_shown, differences
@@ -90,6 +90,21 @@ def plain(setting: Any) -> str:
     return str(setting)
 
 
+def worded(setting: Any) -> str:
+    """Write the value of a knob for the eye: as `plain`, without the signs of YAML."""
+    if setting is None:
+        return "none"
+    if isinstance(setting, list | tuple):
+        return "[" + ", ".join(map(worded, setting)) + "]"
+    if isinstance(setting, dict):
+        kind = setting.get("type")
+        parts = [f"{key} {worded(item)}" for key, item in setting.items() if key != "type"]
+        if kind is None:
+            return ", ".join(parts)
+        return f"{worded(kind)} ({', '.join(parts)})" if parts else worded(kind)
+    return plain(setting)
+
+
 def variant(record: Record, paths: Iterable[str]) -> tuple[str, ...]:
     """Return what tells a trial's variant from others: its knobs, not its seed."""
     return tuple(plain(value(record, path)) for path in paths)
@@ -118,9 +133,20 @@ def title(record: Record) -> str:
     return record.name or record.detector
 
 
-def settings(record: Record, paths: Iterable[str]) -> str:
-    """Write the values of a trial's knobs, without their names."""
-    return ", ".join(variant(record, paths)) or title(record)
+def settings(record: Record, paths: Mapping[str, str]) -> str:
+    """Write the values of a trial's knobs, with a name only where a value is none without it.
+
+    Args:
+        record: of the trial.
+        paths: dotted paths of knobs, with the names that a reader knows them by.
+    """
+    parts = []
+    for path, name in paths.items():
+        found = value(record, path)
+        switched = {None: f"no {name}", False: f"no {name}", True: name}
+        parts.append(switched[found] if found is None or found is True or found is False
+                     else worded(found))  # fmt: skip
+    return ", ".join(parts) or title(record)
 
 
 def labels(records: Sequence[Record]) -> list[str]:
@@ -282,8 +308,9 @@ def _scalar(item: Any) -> Any:
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
-    """Write rows as CSV, an empty field where a value is missing."""
-    return frame(rows).to_csv(index=False, lineterminator="\n")
+    """Write rows as CSV, an empty field where a value is missing; no cell is a formula."""
+    made = frame(rows).map(escaping.in_csv).rename(columns=escaping.in_csv)
+    return made.to_csv(index=False, lineterminator="\n")
 
 
 def to_markdown(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
@@ -293,7 +320,7 @@ def to_markdown(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
         rows: as from `trial_rows` or `variant_rows`.
         columns: key of a row: heading.
     """
-    lines = [list(columns.values()), ["---"] * len(columns)]
+    lines = [list(map(escaping.in_markdown, columns.values())), ["---"] * len(columns)]
     lines += [[_markdown(row.get(key)) for key in columns] for row in rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
@@ -304,4 +331,4 @@ def _markdown(item: Any) -> str:
     text = plain(item)
     if isinstance(item, float):
         text = f"{item:,.0f}" if abs(item) >= 10_000 else f"{item:.4g}"
-    return text.replace("|", "\\|").replace("\n", " ")
+    return escaping.in_markdown(text)

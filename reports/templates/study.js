@@ -23,9 +23,13 @@ function applyView(figure, view) {
   for (const [path, value] of Object.entries(view.layout)) setPath(figure.layout, path, value);
 }
 
-function fitLegend(layout, width) {
-  if (!layout.showlegend || layout.legend?.orientation === "h" || width > 700) return;
-  layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.2, yanchor: "top" };
+function fit(figure, width) {
+  const { layout } = figure;
+  if (layout.showlegend && layout.legend?.orientation !== "h" && width <= 700)
+    layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0, yanchor: "bottom" };
+  const narrow = layout.meta?.narrow;
+  if (narrow && width < narrow.below)
+    for (const [index, change] of Object.entries(narrow.traces)) Object.assign(figure.data[index], change);
 }
 
 function draw(plot, printing) {
@@ -33,7 +37,7 @@ function draw(plot, printing) {
   const views = figure.layout.meta?.views ?? [];
   if (views.length) applyView(figure, views[plot.view ?? 0]);
   const width = printing ? printWidth : plot.clientWidth;
-  fitLegend(figure.layout, width);
+  fit(figure, width);
   if (printing) figure.layout.width = width;
   const shown = dark.matches && !printing ? repaint(figure) : figure;
   const options = {
@@ -41,6 +45,7 @@ function draw(plot, printing) {
     showSendToCloud: false,
     plotlyServerURL: "",
     responsive: !printing,
+    displayModeBar: printing ? false : "hover",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     toImageButtonOptions: { format: "svg", filename: plot.dataset.figure },
   };
