@@ -4,11 +4,11 @@ A linear model is fitted by least squares: a block for each seed, the main effec
 the interaction of every two knobs of two settings as far as the trials tell it from the rest.
 
 An effect is significant only if repeated seeds say so: the scatter of its interval is that between
-seeds of the same settings, and the intervals of all effects on a page hold together at 95 %. Where every
-cell has a single training, the scatter is what the model leaves over; it tells no training's luck
-from an interaction, so that nothing is called significant whatever its interval. A latency scatters over
-seeds as its trainings do, whose scores decide on the time for NMS, and as its timing does. Rounds
-within one timing are repeated, too, but not the training, and do not count as seeds.
+seeds of the same settings, and the intervals of all effects on a page hold together at 95 %. Where
+every cell has a single training, the scatter is what the model leaves over; it tells no training's
+luck from an interaction, so that nothing is called significant whatever its interval. A latency
+scatters over seeds as its trainings do, whose scores decide on the time for NMS, and as its timing
+does. Rounds within one timing are repeated, too, but not the training, and do not count as seeds.
 """
 
 from __future__ import annotations

@@ -33,8 +33,9 @@ DOTS = {
     "dominated": (theme.GREY, "circle-open"),
     "not ranked": (theme.GREY, "square-open"),
 }
-WIDE, NARROW = (480.0, 290.0), (210.0, 290.0)  # least plots that names are placed for, pixels
+WIDE, NARROW = (480.0, 290.0), (210.0, 210.0)  # least plots that names are placed for, pixels
 BELOW = 565  # narrower figures than this, pixels, have the names of `NARROW`
+TICK = 16  # letters of a setting along an axis
 NAME = 30  # letters of a name beside a dot
 STAGE_NAMES = {"backbone_ms": "backbone", "neck_ms": "neck", "head_ms": "head", "nms_ms": "NMS"}
 
@@ -299,6 +300,12 @@ def _swept(sweep: Sweep, visible: bool) -> list[go.Scatter]:
     return [means, dots]
 
 
+def _short(settings: Sequence[str]) -> list[str]:
+    """Shorten names along an axis where they stay apart."""
+    cut = [safe(shorten(setting, TICK)) for setting in settings]
+    return cut if len(set(cut)) == len(cut) else [safe(setting) for setting in settings]
+
+
 def grid_figure(grids: Mapping[str, Grid]) -> go.Figure:
     """Draw metrics over the two knobs that are swept, as a heat map with its numbers.
 
@@ -308,8 +315,8 @@ def grid_figure(grids: Mapping[str, Grid]) -> go.Figure:
     views = [View(METRICS[key].label, [index]) for index, key in enumerate(grids)]
     traces = [
         go.Heatmap(
-            x=[safe(item) for item in grid.xs],
-            y=[safe(item) for item in grid.ys],
+            x=_short(grid.xs),
+            y=_short(grid.ys),
             z=grid.means,
             customdata=grid.counts,
             colorscale="Cividis",
@@ -321,7 +328,7 @@ def grid_figure(grids: Mapping[str, Grid]) -> go.Figure:
             },
             xgap=2,
             ygap=2,
-            texttemplate="%{z:.4g}",
+            texttemplate="%{z:.3g}",
             textfont={"size": 14},
             hovertemplate="%{x}, %{y}: %{z:.4g} (n = %{customdata})<extra></extra>",
             visible=index == 0,

@@ -7,7 +7,8 @@ import string
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?!\w|[.,]\d)")
+"""A number that stands by itself, and is no part of a version or a hash."""
 
 
 class Remark(NamedTuple):
@@ -100,5 +101,5 @@ def _with_ranges(texts: Sequence[str]) -> str:
 
 
 def _range(numbers: Sequence[str]) -> str:
-    ordered = sorted(set(numbers), key=lambda text: float(re.sub(r"[^\d.]", "", text) or 0))
+    ordered = sorted(set(numbers), key=lambda text: float(text.replace(",", "")))
     return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"

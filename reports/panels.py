@@ -8,6 +8,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from harness.records import Record
+from harness.records.protocols import differing
 from reports import breakdowns, designs, effects, figures, latencies, points, search, tables
 from reports.ranking import Ranking, rank
 from reports.search import Goal
@@ -121,9 +122,19 @@ def _trade_offs(records: Sequence[Record], ranking: Ranking, goal: Goal | None) 
             )
             note += "" if several else ONE_SEED
             note += "" if all(dot.ranked for dot in dots) else UNRANKED
+            note += _across(ranking.records) if any(dot.ranked for dot in dots) else ""
             figure = figures.trade_off_figure(dots, cost, gain)
             found.append(Panel(f"mAP-{key}", f"mAP against {cost.label}", note, figure))
     return found
+
+
+def _across(records: Sequence[Record]) -> str:
+    """Say so where a front is drawn over trials of several protocols."""
+    done = [record for record in records if record.state == "done"]
+    keys = ", ".join(differing(done))
+    if not keys:
+        return ""
+    return f" The trials differ in {keys}, which goes with what the study sweeps."
 
 
 def _varies(values: Iterable[float]) -> bool:

@@ -92,7 +92,7 @@ def plain(setting: Any) -> str:
 
 def worded(setting: Any) -> str:
     """Write the value of a knob for the eye: as `plain`, without the signs of YAML."""
-    if setting is None:
+    if setting is None or setting in ([], {}):
         return "none"
     if isinstance(setting, list | tuple):
         return "[" + ", ".join(map(worded, setting)) + "]"
@@ -143,9 +143,10 @@ def settings(record: Record, paths: Mapping[str, str]) -> str:
     parts = []
     for path, name in paths.items():
         found = value(record, path)
-        switched = {None: f"no {name}", False: f"no {name}", True: name}
-        parts.append(switched[found] if found is None or found is True or found is False
-                     else worded(found))  # fmt: skip
+        if found is None or found is False or found in ([], {}):
+            parts.append(f"no {name}")
+        else:
+            parts.append(name if found is True else worded(found))
     return ", ".join(parts) or title(record)
 
 
