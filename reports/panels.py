@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from harness.records import Record
-from reports import designs, effects, figures, latencies, points, search, tables
-from reports.ranking import Ranking, rank
+from harness.records import Record, effects
+from harness.records.ranking import Ranking, rank
+from reports import designs, figures, latencies, points, search, tables
 from reports.search import Goal
 
 COSTS = ("latency_ms", "params", "macs")

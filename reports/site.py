@@ -14,10 +14,10 @@ import jinja2
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from harness.records import FILE, Record, latencies, write_whole
-from reports import designs, display, effects, facts, panels, protocols, tables, theme
+from harness.records import FILE, Record, effects, latencies, write_whole
+from harness.records.ranking import Ranking, rank
+from reports import designs, display, facts, panels, protocols, tables, theme
 from reports.against import Verdicts
-from reports.ranking import Ranking, rank
 from reports.search import Goal
 
 PAGE = "index.html"

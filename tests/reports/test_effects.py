@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from harness.records import Record
+from harness.records import Record, effects
+from harness.records.ranking import rank
 from harness.study.designs import factorial
-from reports import designs, effects
-from reports.ranking import rank
+from reports import designs
 from tests.reports.conftest import Make, together
 
 A, B, C = "detector.a", "detector.b", "detector.c"

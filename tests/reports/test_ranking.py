@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from harness.records import Record
-from reports import designs, display, panels, points, ranking, tables
+from harness.records import Record, ranking
+from harness.records.ranking import rank
+from reports import designs, display, panels, points, tables
 from reports.panels import Panel
-from reports.ranking import rank
 from tests.reports.conftest import Make, together
 
 KNOB = "detector.backbone.expand_ratio"

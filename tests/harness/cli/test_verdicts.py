@@ -10,9 +10,9 @@ from harness.analysis.compare import runs
 from harness.analysis.compare.latency import compare_latency
 from harness.analysis.compare.runs import CompareError, Run
 from harness.cli import verdicts
-from harness.records import Record
-from reports import designs, effects, panels, protocols, tables
-from reports.ranking import rank
+from harness.records import Record, effects
+from harness.records.ranking import rank
+from reports import designs, panels, protocols, tables
 from tests.reports.conftest import make_record
 
 KNOB = "detector.width"
