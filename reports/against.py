@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.records import Record, latencies, protocols, turns
+from harness.records.ranking import in_turns
 from harness.records.turns import Latency, Ratio
-from reports.ranking import in_turns
 
 RATIO = ("latency_ratio", "latency_ratio_low", "latency_ratio_high")
 Verdicts = Mapping[str, Latency]

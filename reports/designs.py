@@ -8,14 +8,14 @@ from typing import Any
 import plotly.graph_objects as go
 
 from harness.records import Record
+from harness.records.effects import LEVEL, Effect, Effects, by_metric
+from harness.records.ranking import rank
 from reports import theme
 from reports.canvas import View, axis, categories, figure, safe, shorten, tall
 from reports.columns import Column
 from reports.display import DASH, MINUS, Cell, Table
-from reports.effects import LEVEL, Effect, Effects, by_metric
 from reports.figures import bars
 from reports.points import METRICS, Bound
-from reports.ranking import rank
 from reports.search import Goal, Growth, front, growth
 
 COLUMNS = (

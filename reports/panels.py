@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from harness.records import Record
+from harness.records import Record, effects
 from harness.records.protocols import differing
-from reports import breakdowns, designs, effects, figures, latencies, points, search, tables
-from reports.ranking import Ranking, rank
+from harness.records.ranking import Ranking, rank
+from reports import breakdowns, designs, figures, latencies, points, search, tables
 from reports.search import Goal
 
 COSTS = ("latency_ms", "params", "macs")
 SHOWN = ("mAP", "latency_ms", "nms_ms", "params", "macs")
 SAME = 1e-9  # relative difference of numbers that are the same
+COUNTED = ("params", "macs")  # what is drawn only where it differs
 MANY = 12  # more trials than this need the page's full width for a row each
 
 FRONT = (
@@ -116,7 +117,7 @@ def _trade_offs(records: Sequence[Record], ranking: Ranking, goal: Goal | None) 
         dots = place(shown, key, ranked=ranked)
         metric = (ranking.metric or key) if key == "latency_ms" else key
         cost = points.METRICS[metric]
-        if len(dots) > 1 and _varies(dot.x.value for dot in dots):
+        if len(dots) > 1 and (key not in COUNTED or _varies(dot.x.value for dot in dots)):
             note = _bars_note(
                 metric, several, any(dot.ranked for dot in dots), beside=ranking.beside
             )
@@ -220,7 +221,9 @@ def _latencies(records: Sequence[Record]) -> list[Panel]:
 def _swept(ranking: Ranking) -> list[Panel]:
     records = ranking.records
     paths = points.swept(records)
-    keys = [key for key in SHOWN if _varies(r.metrics[key] for r in records if key in r.metrics)]
+    having = {key: [r.metrics[key] for r in records if key in r.metrics] for key in SHOWN}
+    keys = [key for key, found in having.items() if key not in COUNTED or _varies(found)]
+    keys = [key for key in keys if having[key]]
     if not keys:
         return []
     if len(paths) == 1:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from harness.records import Record, latencies, turns
 from harness.records.escaping import in_latex, in_markdown
+from harness.records.ranking import rank
 from harness.records.turns import Ratio
 from reports import facts, significance, tables
 from reports.against import as_shown
 from reports.display import decimals
-from reports.ranking import rank
 from reports.significance import Beats, Places
 
 

@@ -14,12 +14,13 @@ import jinja2
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from harness.records import FILE, Record, latencies, write_whole
+from harness.records import FILE, Record, effects, latencies, write_whole
+from harness.records.effects import Effects
+from harness.records.ranking import rank
 from reports import (
     baselines,
     designs,
     display,
-    effects,
     facts,
     panels,
     paper,
@@ -29,9 +30,7 @@ from reports import (
     theme,
 )
 from reports.against import Verdicts
-from reports.effects import Effects
 from reports.paper import Paper
-from reports.ranking import rank
 from reports.search import Goal
 
 PAGE = "index.html"

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from harness.records import Record, escaping, latencies, learning, origins
 from harness.records.turns import timed_against
+from harness.records.variants import has_seeds as has_seeds
+from harness.records.variants import knobs as knobs
+from harness.records.variants import plain as plain
+from harness.records.variants import title as title
+from harness.records.variants import value as value
+from harness.records.variants import variant as variant
+from harness.records.variants import variants as variants
+from harness.records.variants import worded as worded
 from reports import protocols
 from reports.against import RATIO, Verdicts, as_shown, differences
 
@@ -46,91 +54,6 @@ SUMMARISED = (
     *("mAP", "mAP_50", "prop_cls", "prop_both", "params", "macs", "images_per_second"),
     *("latency_ms", "network_ms", "nms_ms"),
 )
-
-
-def knobs(records: Sequence[Record]) -> dict[str, str]:
-    """Name the knobs that some trial overrides.
-
-    Returns:
-        Dotted path: the shortest tail of it that no other of these knobs shares.
-    """
-    paths = list(dict.fromkeys(path for record in records for path in record.overrides))
-    if len({record.detector for record in records}) > 1:
-        paths = ["detector", *(path for path in paths if path != "detector")]
-    return {path: _short(path, paths) for path in paths}
-
-
-def _short(path: str, paths: Sequence[str]) -> str:
-    parts = path.split(".")
-    tails = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
-    others = [other for other in paths if other != path]
-    return next(
-        (tail for tail in tails if not any(f".{other}".endswith(f".{tail}") for other in others)),
-        path,
-    )
-
-
-def value(record: Record, path: str) -> Any:
-    """Return what a knob is set to in a trial: overridden, or as the study has it."""
-    if path == "detector":
-        return record.detector
-    return record.overrides.get(path, record.config.get(path))
-
-
-def plain(setting: Any) -> str:
-    """Write the value of a knob the way YAML would, on one line."""
-    if setting is None:
-        return "null"
-    if isinstance(setting, bool):
-        return str(setting).lower()
-    if isinstance(setting, list | tuple):
-        return "[" + ", ".join(map(plain, setting)) + "]"
-    if isinstance(setting, dict):
-        return "{" + ", ".join(f"{key}: {plain(item)}" for key, item in setting.items()) + "}"
-    return str(setting)
-
-
-def worded(setting: Any) -> str:
-    """Write the value of a knob for the eye: as `plain`, without the signs of YAML."""
-    if setting is None or setting in ([], {}):
-        return "none"
-    if isinstance(setting, list | tuple):
-        return "[" + ", ".join(map(worded, setting)) + "]"
-    if isinstance(setting, dict):
-        kind = setting.get("type")
-        parts = [f"{key} {worded(item)}" for key, item in setting.items() if key != "type"]
-        if kind is None:
-            return ", ".join(parts)
-        return f"{worded(kind)} ({', '.join(parts)})" if parts else worded(kind)
-    return plain(setting)
-
-
-def variant(record: Record, paths: Iterable[str]) -> tuple[str, ...]:
-    """Return what tells a trial's variant from others: its knobs, not its seed."""
-    return tuple(plain(value(record, path)) for path in paths)
-
-
-def variants(records: Sequence[Record]) -> list[list[Record]]:
-    """Group trials that differ in their seed only, in the order they first appear.
-
-    Trials that were measured differently are no seeds of one variant.
-    """
-    paths = knobs(records)
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        key = (*variant(record, paths), record.protocol_hash)
-        groups.setdefault(key, []).append(record)
-    return list(groups.values())
-
-
-def has_seeds(records: Sequence[Record]) -> bool:
-    """Say whether some variant was tried with more than one seed."""
-    return any(len({record.seed for record in group}) > 1 for group in variants(records))
-
-
-def title(record: Record) -> str:
-    """Name a variant in words, for a reader."""
-    return record.name or record.detector
 
 
 def settings(record: Record, paths: Mapping[str, str]) -> str:

@@ -26,6 +26,13 @@ def goal_of(study: Snapshot | None, records: Sequence[Record]) -> Goal | None:
     return Goal(study.objectives, study.reference, frozenset(beyond))
 
 
+class Extras(NamedTuple):
+    """What is written for papers beside each page."""
+
+    tables: bool = False
+    figures: bool = False
+
+
 def report(
     names: Sequence[str],
     out: Path,
@@ -34,6 +41,7 @@ def report(
     mixed: bool = False,
     earlier: bool = False,
     keep_stale: bool = False,
+    extras: Extras | None = None,
     as_json: bool,
 ) -> int:
     """Write pages from the records of studies as their files are now.
@@ -45,10 +53,12 @@ def report(
         mixed: allow unlike protocols.
         earlier: show the trials of earlier versions of a study, too, in a table of their own.
         keep_stale: let finished trials of other code stand in, marked, for those of a study's name.
+        extras: what is written beside each page: `STUDY.tex`, `.md`, `.csv`; `STUDY-figures/`.
         as_json: print JSON.
 
     Raises:
         StudyError: there are no records.
+        StaticError: figures cannot be drawn here.
         MixedProtocols: they were measured differently, and `mixed` does not allow it.
     """
     from reports import designs, site  # slow to import
@@ -79,14 +89,34 @@ def report(
             earlier=apart if earlier else [],
             notes=list(filter(None, [] if earlier else [versions.left_out(len(others))])),
         )
-        pages.append(str(page))
-        lines += [str(page), *designs.summary(shown, goal)]
+        written = [page, *_for_papers(shown, page, goal, extras or Extras())]
+        pages += map(str, written)
+        lines += [*map(str, written), *designs.summary(shown, goal)]
         told = [] if keep_stale or earlier else [item.told() for item in asked.out_of_date]
         notes = [asked.unsure, versions.left_out(0 if earlier else len(others)), *stale.lines(told)]
         for text in filter(None, notes):
             print(visible(text), file=sys.stderr)
     print_json(pages) if as_json else say("\n".join(lines))
     return 0
+
+
+def _for_papers(records: list[Record], page: Path, goal: Goal | None, extras: Extras) -> list[Path]:
+    """Write a page's tables and figures for papers beside it."""
+    from reports import panels, paper, static, tables  # slow to import
+
+    found = []
+    if extras.tables:
+        table = paper.paper(records, records[0].study if records else page.stem)
+        files = {
+            ".tex": paper.to_latex(table),
+            ".md": paper.to_markdown(table),
+            ".csv": tables.to_csv(tables.trial_rows(records, verdicts.on_latency(records))),
+        }
+        found += [record.write_whole(page.with_suffix(e), text) for e, text in files.items()]
+    if extras.figures:
+        folder = page.with_name(f"{page.stem}-figures")
+        found += static.write(panels.panels(records, goal), folder)
+    return found
 
 
 class _Sorted(NamedTuple):

@@ -25,7 +25,7 @@ from harness.engine.events import Event, Summary
 from harness.engine.executor import Executor
 from harness.engine.local import LocalExecutor
 from harness.engine.ray import RayExecutor
-from harness.records import record, snapshot
+from harness.records import ranking, record, snapshot
 from harness.records.snapshot import Snapshot
 from harness.study import Study, StudyError
 from harness.study.specification import TrialSpec
@@ -272,7 +272,7 @@ def _show(
         told = {"study": study.name, "skipped": summary.skipped, "earlier": summary.earlier}
         print_json({**told, "trials": trials, "report": str(page) if page else None})
         return
-    from reports import ranking, tables  # slow to import
+    from reports import tables  # slow to import
 
     out = console.stdout()
     rows = tables.trial_rows(summary.records, verdicts.on_latency(summary.records))

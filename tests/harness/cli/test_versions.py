@@ -13,10 +13,9 @@ from harness.cli import run as command
 from harness.cli import versions
 from harness.config.data import DataError
 from harness.engine.executor import Job
-from harness.records import Record, record, snapshot
+from harness.records import Record, effects, record, snapshot
 from harness.study import present
 from harness.trials import folders
-from reports import effects
 from tests.harness.engine import instant
 from tests.harness.engine.instant import Inline
 from tests.harness.studies import TOY, write

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.records import METRICS, Record, latencies, origins, protocols, turns
+from harness.records import latencies, origins, protocols, turns
+from harness.records.record import METRICS, Record
 
 PLAIN, ADJUSTED = "latency_ms", "latency_adjusted_ms"
 ENDS = ("latency_low_ms", "latency_high_ms")

@@ -20,10 +20,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records import Record, least_squares
+from harness.records import least_squares, variants
 from harness.records.least_squares import Fit
-from reports import points, tables
-from reports.ranking import PLAIN, Ranking
+from harness.records.ranking import PLAIN, Ranking
+from harness.records.record import Record
+from harness.records.units import METRICS
 
 Floats = NDArray[np.float64]
 MOST_SETTINGS = 6  # of a knob; more are a search, not a design
@@ -97,7 +98,7 @@ def effects(records: Sequence[Record], metric: str) -> Effects | None:
 
     Args:
         records: of one study; those that are done and have the metric count.
-        metric: a key of `points.METRICS`, whose scale and unit the estimates take.
+        metric: a key of `units.METRICS`, whose scale and unit the estimates take.
 
     Returns:
         None where there is nothing to estimate: nothing or too much is swept, or one knob without
@@ -124,13 +125,13 @@ def _effects(metric: str, model: _Model, family: int) -> Effects:
 def _model(records: Sequence[Record], metric: str) -> _Model | None:
     """Fit a metric's model; None where there is nothing to estimate."""
     done = [r for r in records if r.state == "done" and metric in r.metrics]
-    paths = points.swept(done)
-    settings = {path: points.settings(done, path) for path in paths}
+    paths = variants.swept(done)
+    settings = {path: variants.settings(done, path) for path in paths}
     if not paths or any(len(known) > MOST_SETTINGS for known in settings.values()):
         return None
-    y = np.array([r.metrics[metric] for r in done]) * points.METRICS[metric].scale
+    y = np.array([r.metrics[metric] for r in done]) * METRICS[metric].scale
     base = np.column_stack([np.ones(len(done)), _seeds(done)])
-    names = tables.knobs(done)
+    names = variants.knobs(done)
     mains = [_main(done, path, settings[path], names[path]) for path in paths]
     pairs = [
         _Term(f"{a.name}{TIMES}{b.name}", a.columns * b.columns, [])
@@ -172,10 +173,10 @@ def _scatter(records: Sequence[Record], y: Floats) -> Fit | Literal["few seeds",
 
     The same seed twice in a cell is no repetition, and counts by its mean.
     """
-    paths = tables.knobs(records)
+    paths = variants.knobs(records)
     values: dict[tuple[tuple[str, ...], int], list[float]] = {}
     for record, value in zip(records, y, strict=True):
-        cell = (*tables.variant(record, paths), record.protocol_hash)
+        cell = (*variants.variant(record, paths), record.protocol_hash)
         values.setdefault((cell, record.seed), []).append(float(value))
     cells, seeds = (list(dict.fromkeys(key[part] for key in values)) for part in (0, 1))
     if len(values) == len(cells):
@@ -201,10 +202,10 @@ def _contrasts(term: _Term) -> list[tuple[str, Floats]]:
 
 def _main(records: Sequence[Record], path: str, settings: list[Any], name: str) -> _Term:
     """Code a knob so that its coefficients add up to nothing: the first setting is minus all."""
-    texts = [tables.plain(setting) for setting in settings]
-    places = [texts.index(tables.plain(tables.value(record, path))) for record in records]
+    texts = [variants.plain(setting) for setting in settings]
+    places = [texts.index(variants.plain(variants.value(record, path))) for record in records]
     codes = np.vstack([-np.ones(len(texts) - 1), np.eye(len(texts) - 1)])
-    return _Term(name, codes[places], [tables.worded(setting) for setting in settings])
+    return _Term(name, codes[places], [variants.worded(setting) for setting in settings])
 
 
 def _seeds(records: Sequence[Record]) -> Floats:
