@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from harness.records import Record
 from reports import notes, protocols, tables
 from reports.against import Verdicts, no_ratio
+from reports.canvas import shorten
 from reports.columns import COLUMNS, INTERVALS, SOURCE, UNSAID, Column
 from reports.notes import Remark
 
@@ -59,6 +60,7 @@ IN_TURNS = (
     "took at its own moment is latency_own_ms in the download"
 )
 BASELINE = "baseline"
+LONGEST = 40  # letters of a knob's value
 
 
 def trial_table(
@@ -183,7 +185,7 @@ def _plain_cell(column: Column, row: dict[str, Any], record: Record, first: Reco
         text = item if record.failure is None else f"{item}: {record.failure.cause}"
         hint = record.failure.message if record.failure else ""
         return Cell(text.replace("_", " "), text, hint=hint, style=record.state)
-    return Cell(tables.worded(item), _sort(item), style="key")
+    return _key(item)
 
 
 def _cell(
@@ -276,14 +278,18 @@ def variant_table(records: Sequence[Record]) -> Table:
         column.key: _format(column._replace(key=f"{column.key}_mean"), rows) for column in metrics
     }
     cells = [
-        [
-            Cell(tables.worded(row[column.key]), _sort(row[column.key]), style="key")
-            for column in lead
-        ]
+        [_key(row[column.key]) for column in lead]
         + [_summary(column, row, formats[column.key]) for column in metrics]
         for row in rows
     ]
     return Table([*lead, *metrics], cells, [], [])
+
+
+def _key(item: Any) -> Cell:
+    """Show the value of a knob, a long one cut in its middle and whole under the pointer."""
+    whole = tables.worded(item)
+    text = shorten(whole, LONGEST)
+    return Cell(text, _sort(item), hint="" if text == whole else whole, style="key")
 
 
 def _sort(item: Any) -> float | str:

@@ -232,7 +232,7 @@ def curves_figure(curves: Mapping[str, Sequence[Curve]]) -> go.Figure:
 
 
 def _curve_title(name: str) -> str:
-    return METRICS[name].axis if name in METRICS else name.replace("_", " ")
+    return METRICS[name].axis if name in METRICS else safe(shorten(name.replace("_", " ")))
 
 
 def _line(curve: Curve, visible: bool) -> go.Scatter:

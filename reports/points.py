@@ -92,7 +92,7 @@ def trade_off(
         records: of one study.
         cost: a key of `METRICS`.
         gain: likewise.
-        ranked: the same as `reports.ranking` leaves them; None where all may be ranked.
+        ranked: the same as `harness.records.ranking` leaves them; None where all may be ranked.
     """
     dots = []
     labels = tables.labels(records)
@@ -268,7 +268,8 @@ def grid(records: Sequence[Record], paths: tuple[str, str], metric: str) -> Grid
     return Grid(
         names[paths[0]],
         names[paths[1]],
-        *([tables.worded(item) for item in found] for found in settings),
+        [tables.worded(item) for item in settings[0]],
+        [tables.worded(item) for item in settings[1]],
         [[_mean(cells.get((x, y), [])) for x in xs] for y in ys],
         [[len(cells.get((x, y), [])) for x in xs] for y in ys],
     )

@@ -234,7 +234,8 @@ def _scalar(item: Any) -> Any:
 def to_csv(rows: list[dict[str, Any]]) -> str:
     """Write rows as CSV, an empty field where a value is missing; no cell is a formula."""
     made = frame(rows).map(escaping.in_csv).rename(columns=escaping.in_csv)
-    return made.to_csv(index=False, lineterminator="\n")
+    text: str = made.to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def to_markdown(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:

@@ -63,7 +63,8 @@ def report(
     """
     from reports import designs, site  # slow to import
 
-    pages, lines = [], []
+    pages: list[str] = []
+    lines: list[str] = []
     for name in names:
         folder, asked = _asked(name, runs)
         records, shown, others, apart = _sorted_out(folder, asked, keep_stale=keep_stale)

@@ -23,10 +23,28 @@ function applyView(figure, view) {
   for (const [path, value] of Object.entries(view.layout)) setPath(figure.layout, path, value);
 }
 
+const unescape = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
+const escape = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+function cut(text) {
+  const whole = unescape(String(text));
+  return escape(whole.length <= 20 ? whole : `${whole.slice(0, 9)}…${whole.slice(-10)}`);
+}
+
+// Names beside an axis leave a narrow figure no room; the hover text has them whole.
+function cutNames(axis, traces) {
+  if (axis.type === "category") {
+    const names = axis.categoryarray ?? [...new Set(traces.flatMap((trace) => trace.y ?? []))];
+    Object.assign(axis, { tickmode: "array", tickvals: names, ticktext: names.map(cut) });
+  } else if (axis.ticktext) axis.ticktext = axis.ticktext.map(cut);
+  if (axis.type === "category" || axis.ticktext) axis.tickfont = { ...axis.tickfont, size: 10 };
+}
+
 function fit(figure, width) {
   const { layout } = figure;
   if (layout.showlegend && layout.legend?.orientation !== "h" && width <= 700)
     layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0, yanchor: "bottom" };
+  if (width < 565 && layout.yaxis) cutNames(layout.yaxis, figure.data);
   const narrow = layout.meta?.narrow;
   if (narrow && width < narrow.below)
     for (const [index, change] of Object.entries(narrow.traces)) Object.assign(figure.data[index], change);
