@@ -279,7 +279,7 @@ def sweep_figure(sweeps: Mapping[str, Sweep]) -> go.Figure:
 
 
 def _swept(sweep: Sweep, visible: bool) -> list[go.Scatter]:
-    xs: Sequence[Any] = sweep.numbers or [safe(setting) for setting in sweep.settings]
+    xs: Sequence[Any] = sweep.numbers or _short(sweep.settings)
     pairs = [(x, values) for x, values in zip(xs, sweep.values, strict=True) if values]
     means = go.Scatter(
         x=[x for x, _ in pairs],

@@ -26,17 +26,18 @@ function applyView(figure, view) {
 const unescape = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
 const escape = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
-function cut(text) {
+function cut(text, length = 16) {
   const whole = unescape(String(text));
-  return escape(whole.length <= 20 ? whole : `${whole.slice(0, 9)}…${whole.slice(-10)}`);
+  const half = (length - 1) >> 1;
+  return escape(whole.length <= length ? whole : `${whole.slice(0, half)}…${whole.slice(-half)}`);
 }
 
 // Names beside an axis leave a narrow figure no room; the hover text has them whole.
 function cutNames(axis, traces) {
   if (axis.type === "category") {
     const names = axis.categoryarray ?? [...new Set(traces.flatMap((trace) => trace.y ?? []))];
-    Object.assign(axis, { tickmode: "array", tickvals: names, ticktext: names.map(cut) });
-  } else if (axis.ticktext) axis.ticktext = axis.ticktext.map(cut);
+    Object.assign(axis, { tickmode: "array", tickvals: names, ticktext: names.map((name) => cut(name)) });
+  } else if (axis.ticktext) axis.ticktext = axis.ticktext.map((name) => cut(name));
   if (axis.type === "category" || axis.ticktext) axis.tickfont = { ...axis.tickfont, size: 10 };
 }
 
@@ -44,7 +45,11 @@ function fit(figure, width) {
   const { layout } = figure;
   if (layout.showlegend && layout.legend?.orientation !== "h" && width <= 700)
     layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0, yanchor: "bottom" };
-  if (width < 565 && layout.yaxis) cutNames(layout.yaxis, figure.data);
+  if (width < 565) {
+    cutNames(layout.yaxis, figure.data);
+    for (const trace of figure.data) if (trace.name && layout.showlegend) trace.name = cut(trace.name, 34);
+    for (const axis of [layout.xaxis, layout.yaxis]) if (axis.title) axis.title.font = { ...axis.title.font, size: 11 };
+  }
   const narrow = layout.meta?.narrow;
   if (narrow && width < narrow.below)
     for (const [index, change] of Object.entries(narrow.traces)) Object.assign(figure.data[index], change);
