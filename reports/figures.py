@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from reports import placing, theme
+from reports import naming, theme
 from reports.canvas import View, axis, categories, figure, legend, safe, shorten, tall
-from reports.placing import Placed, Spot
+from reports.placing import Placed
 from reports.points import (
     METRICS,
     Bound,
@@ -36,7 +36,6 @@ DOTS = {
 WIDE, NARROW = (480.0, 290.0), (210.0, 210.0)  # least plots that names are placed for, pixels
 BELOW = 565  # narrower figures than this, pixels, have the names of `NARROW`
 TICK = 16  # letters of a setting along an axis
-NAME = 30  # letters of a name beside a dot
 STAGE_NAMES = {"backbone_ms": "backbone", "neck_ms": "neck", "head_ms": "head", "nms_ms": "NMS"}
 
 
@@ -48,7 +47,7 @@ def trade_off_figure(dots: Sequence[Dot], cost: Metric, gain: Metric) -> go.Figu
     x = axis(cost.axis, range=_limits([dot.x for dot in dots], cost.key))
     y = axis(gain.axis, range=_limits([dot.y for dot in dots], gain.key))
     groups = [front, rest, *([aside] if aside else [])]
-    wide, narrow = (names(groups, (x["range"], y["range"]), size) for size in (WIDE, NARROW))
+    wide, narrow = (naming.names(groups, (x["range"], y["range"]), size) for size in (WIDE, NARROW))
     traces = [
         go.Scatter(
             x=[dot.x.value for dot in front],
@@ -67,43 +66,6 @@ def trade_off_figure(dots: Sequence[Dot], cost: Metric, gain: Metric) -> go.Figu
     changes = {str(index): _text(placed) for index, placed in enumerate(narrow, 1)}
     made.layout.meta = {**made.layout.meta, "narrow": {"below": BELOW, "traces": changes}}
     return made
-
-
-def names(
-    groups: Sequence[Sequence[Dot]],
-    limits: tuple[tuple[float, float], tuple[float, float]],
-    size: tuple[float, float],
-) -> list[list[Placed]]:
-    """Place the names of dots, those of the first groups first; see `reports.placing`.
-
-    Args:
-        groups: dots, the front's first.
-        limits: of both axes.
-        size: width and height of the plot, pixels.
-    """
-    dots = [dot for group in groups for dot in group]
-    spots = [
-        Spot(
-            _share(dot.x.value, limits[0]),
-            _share(dot.y.value, limits[1]),
-            (safe(shorten(dot.label, NAME)), dot.label.partition(":")[0]),
-            _ends(dot.x, limits[0]),
-            _ends(dot.y, limits[1]),
-        )
-        for dot in dots
-    ]
-    placed = iter(placing.place(spots, *size))
-    return [[next(placed) for _ in group] for group in groups]
-
-
-def _share(value: float, limits: tuple[float, float]) -> float:
-    return (value - limits[0]) / (limits[1] - limits[0])
-
-
-def _ends(bound: Bound, limits: tuple[float, float]) -> tuple[float, float] | None:
-    if bound.low is None or bound.high is None:
-        return None
-    return _share(bound.low, limits), _share(bound.high, limits)
 
 
 def _text(placed: Sequence[Placed]) -> dict[str, Any]:

@@ -46,16 +46,24 @@ class Box(NamedTuple):
         return across and self.bottom < other.top and other.bottom < self.top
 
 
-def place(spots: Sequence[Spot], width: float, height: float) -> list[Placed]:
+Line = tuple[float, float, float, float]
+"""A level or upright line: x and y of both ends, as shares of the plot."""
+
+
+def place(
+    spots: Sequence[Spot], width: float, height: float, lines: Sequence[Line] = ()
+) -> list[Placed]:
     """Give dots names, the first dots first; one without room for any of its names gets none.
 
     Args:
         spots: dots, the most important first.
         width: of the plot, pixels.
         height: likewise.
+        lines: what is drawn between the dots.
     """
     frame = Box(0, 0, width, height)
-    taken = [drawn for spot in spots for drawn in _drawn(spot, frame)]
+    taken = [_stroke(line, frame) for line in lines]
+    taken += [drawn for spot in spots for drawn in _drawn(spot, frame)]
     found = []
     for spot in spots:
         choices = [Placed(name, position) for name in spot.names for position in POSITIONS]
@@ -90,6 +98,13 @@ def _drawn(spot: Spot, frame: Box) -> list[Box]:
         low, high = (end * frame.top for end in spot.upright)
         found.append(Box(x - BAR, low, x + BAR, high))
     return found
+
+
+def _stroke(line: Line, frame: Box) -> Box:
+    """Return what a line covers."""
+    xs, ys = ([end * side for end in ends]
+              for ends, side in ((line[::2], frame.right), (line[1::2], frame.top)))  # fmt: skip
+    return Box(min(xs) - 1, min(ys) - 1, max(xs) + 1, max(ys) + 1)
 
 
 def _fits(made: Box, taken: Sequence[Box], frame: Box) -> bool:

@@ -5,7 +5,6 @@ kaleido draws them in a browser that it finds on this machine; nothing is loaded
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
+from reports import browsers
+from reports.browsers import StaticError
 from reports.panels import Panel
 
 FORMATS = ("svg", "pdf", "png")
@@ -42,35 +43,11 @@ Source: the authors' kit of CVPR, sec. 2, https://github.com/cvpr-org/author-kit
 """
 
 
-class StaticError(ValueError):
-    """Why no file can be drawn here."""
-
-
 class Drawing(NamedTuple):
     """One figure at one size, still without a format."""
 
     name: str
     figure: go.Figure
-
-
-def check() -> None:
-    """Refuse to draw where nothing can.
-
-    Raises:
-        StaticError: kaleido or a browser is missing.
-    """
-    if importlib.util.find_spec("kaleido") is None:
-        raise StaticError("--figures needs kaleido: pip install 'detbench[static-plots]'")
-    import kaleido  # optional
-    from kaleido.errors import ChromeNotFoundError  # optional
-
-    try:
-        kaleido.Kaleido()
-    except ChromeNotFoundError as error:
-        raise StaticError(
-            "--figures needs Chrome or Chromium, and none is here: install it, or name it in"
-            " BROWSER_PATH"
-        ) from error
 
 
 def drawings(panels: Sequence[Panel]) -> list[Drawing]:
@@ -136,7 +113,7 @@ def write(panels: Sequence[Panel], folder: Path) -> list[Path]:
     Raises:
         StaticError: nothing here can draw, or the browser failed.
     """
-    check()
+    browsers.check()
     import kaleido  # optional
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -225,9 +225,9 @@ def report(
     for study in studies:
         named.check_not_empty(named.check_records(study, runs))
     if figures:
-        from reports import static
+        from reports import browsers
 
-        static.check()
+        browsers.check()
     from harness.cli import report as command
 
     return command.report(

@@ -46,3 +46,12 @@ def test_a_name_without_room_becomes_its_number_and_then_nothing() -> None:
     placed = placing.place(crowd, 60, 60)
     assert placed[0].text == "#1"
     assert placed[-1].text == ""
+
+
+def test_no_name_is_struck_through() -> None:
+    spot = Spot(0.5, 0.5, ("#1: wide",))
+    lines = [(0.2, 0.57, 1.0, 0.57), (0.9, 0.1, 0.9, 0.9)]
+    (placed,) = placing.place([spot], 300, 250, lines)
+    assert placed.position == "bottom center"
+    box = placing.box(spot, placed, FRAME)
+    assert not box.meets(Box(60, 142, 300, 143))

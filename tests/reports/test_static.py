@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from reports import panels, static
-from reports.static import SIZES, StaticError
+from reports import browsers, panels, static
+from reports.browsers import StaticError
+from reports.static import SIZES
 from tests.reports.conftest import Make
 from tests.reports.test_figures import small_study
 
@@ -35,7 +36,7 @@ def test_a_column_has_the_names_that_fit_it(make: Make) -> None:
 def test_without_kaleido_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StaticError, match=r"^--figures needs kaleido: pip install .*plots\]'$"):
-        static.check()
+        browsers.check()
 
 
 @pytest.mark.browser
