@@ -104,6 +104,14 @@ COLUMNS = (
         kind="ratio",
     ),
 )
+OVER_SEEDS = Column(
+    "mAP_delta",
+    "against the baseline",
+    "mAP, points",
+    "difference of the means, with an interval that holds for all rows at once at 95 %; ≈ is a "
+    "tie: the interval contains 0",
+    kind="signed",
+)
 INTERVALS = {
     "latency_ms": ("latency_low_ms", "latency_high_ms"),
     "latency_ratio": ("latency_ratio_low", "latency_ratio_high"),

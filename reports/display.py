@@ -11,7 +11,7 @@ from harness.records import Record
 from reports import notes, protocols, tables
 from reports.against import Verdicts, no_ratio
 from reports.canvas import shorten
-from reports.columns import COLUMNS, INTERVALS, SOURCE, UNSAID, Column
+from reports.columns import COLUMNS, INTERVALS, OVER_SEEDS, SOURCE, UNSAID, Column
 from reports.notes import Remark
 
 DASH = "–"
@@ -277,12 +277,23 @@ def variant_table(records: Sequence[Record]) -> Table:
     formats = {
         column.key: _format(column._replace(key=f"{column.key}_mean"), rows) for column in metrics
     }
+    compared = [OVER_SEEDS] if any(row["mAP_delta"] is not None for row in rows) else []
     cells = [
         [_key(row[column.key]) for column in lead]
         + [_summary(column, row, formats[column.key]) for column in metrics]
+        + [_compared(row) for _ in compared]
         for row in rows
     ]
-    return Table([*lead, *metrics], cells, [], [])
+    return Table([*lead, *metrics, *compared], cells, [], [])
+
+
+def _compared(row: dict[str, Any]) -> Cell:
+    """Show the difference of a variant's mAP with its interval, a tie as a tie."""
+    value, low, high, tie = (row[f"mAP_delta{end}"] for end in ("", "_low", "_high", "_tie"))
+    if value is None:
+        return Cell("", None, hint="the variant of the baseline, or nothing tells", style="missing")
+    mark, style = ("≈ ", "tie") if tie else ("", "")
+    return Cell(mark + signed(value), value, f"{signed(low)} to {signed(high)}", style=style)
 
 
 def _key(item: Any) -> Cell:

@@ -55,11 +55,55 @@ def exactly(values: Sequence[float | None], *, greater: bool) -> Beats:
     return beats
 
 
-def over_seeds(values: Sequence[Mapping[int, float]], *, greater: bool) -> Beats | None:
-    """Compare means over seeds, by the scatter that all variants share.
+class Difference(NamedTuple):
+    """One mean over seeds less another, with its interval, one of so many that hold together."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def tie(self) -> bool:
+        """Whether the interval holds 0."""
+        return self.low <= 0 <= self.high
+
+
+class Seeds:
+    """Means of variants over seeds, and the scatter that all of them share.
 
     Where all variants have the same seeds, a seed is a block, and what it does to all does not
     count as scatter.
+
+    Source: Miller, Simultaneous Statistical Inference (1981), sec. 2.2, on Bonferroni intervals.
+    """
+
+    def __init__(self, values: Sequence[Mapping[int, float]]) -> None:
+        self.values = values
+        pairs = [(variant, seed) for variant, found in enumerate(values) for seed in found]
+        seeds = sorted({seed for _, seed in pairs})
+        blocks = seeds if all(found.keys() == set(seeds) for found in values) else []
+        self.width = len(values) + len(blocks)
+        design = np.zeros((len(pairs), self.width))
+        for row, (variant, seed) in zip(design, pairs, strict=True):
+            row[variant] = 1
+            if blocks:
+                row[len(values) + blocks.index(seed)] = 1
+        numbers = np.array([values[variant][seed] for variant, seed in pairs])
+        self.fit = least_squares.fit(design, numbers)
+
+    def difference(self, i: int, j: int, family: int) -> Difference | None:
+        """Return variant i less variant j; None where a side has no value, or nothing scatter."""
+        if not self.values[i] or not self.values[j]:
+            return None
+        contrast = np.zeros(self.width)
+        contrast[i], contrast[j] = 1, -1
+        half = self.fit.half(contrast, 1 - (1 - LEVEL) / family)
+        value = float(contrast @ self.fit.coefficients)
+        return None if half is None else Difference(value, value - half, value + half)
+
+
+def over_seeds(values: Sequence[Mapping[int, float]], *, greater: bool) -> Beats | None:
+    """Compare means over seeds, see `Seeds`.
 
     Args:
         values: of each variant, by seed.
@@ -67,29 +111,14 @@ def over_seeds(values: Sequence[Mapping[int, float]], *, greater: bool) -> Beats
 
     Returns:
         None where no seed was repeated, so that the scatter is unknown.
-
-    Source: Miller, Simultaneous Statistical Inference (1981), sec. 2.2, on Bonferroni intervals.
     """
-    pairs = [(variant, seed) for variant, found in enumerate(values) for seed in found]
-    seeds = sorted({seed for _, seed in pairs})
-    blocks = seeds if all(found.keys() == set(seeds) for found in values) else []
-    design = np.zeros((len(pairs), len(values) + len(blocks)))
-    for row, (variant, seed) in zip(design, pairs, strict=True):
-        row[variant] = 1
-        if blocks:
-            row[len(values) + blocks.index(seed)] = 1
-    numbers = np.array([values[variant][seed] for variant, seed in pairs])
-    fit = least_squares.fit(design, numbers)
-    if fit.variance is None:
+    seeds = Seeds(values)
+    if seeds.fit.variance is None:
         return None
 
     def beats(i: int, j: int, family: int) -> bool:
-        if not values[i] or not values[j]:
-            return False
-        contrast = np.zeros(design.shape[1])
-        contrast[i], contrast[j] = (1, -1) if greater else (-1, 1)
-        half = fit.half(contrast, 1 - (1 - LEVEL) / family)
-        return half is not None and bool(contrast @ fit.coefficients > half)
+        found = seeds.difference(i, j, family)
+        return found is not None and (found.low > 0 if greater else found.high < 0)
 
     return beats
 

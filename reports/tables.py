@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.records import Record, escaping, latencies, learning, origins
+from harness.records.ranking import rank
 from harness.records.turns import timed_against
 from harness.records.variants import has_seeds as has_seeds
 from harness.records.variants import knobs as knobs
@@ -20,6 +21,7 @@ from harness.records.variants import variants as variants
 from harness.records.variants import worded as worded
 from reports import protocols
 from reports.against import RATIO, Verdicts, as_shown, differences
+from reports.significance import Difference, Seeds
 
 METRICS = (
     "mAP",
@@ -179,10 +181,12 @@ def variant_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
     Keys: number, name, done and failed (numbers of trials), seeds; the dotted path of each swept
     knob; for each of `SUMMARISED` its _n, _mean, _min and _max over the trials that have it;
-    rough latencies do not count.
+    rough latencies do not count; mAP_delta (points, to the variant of the reference trial) with
+    _low and _high, of intervals that hold together, and _tie (the interval contains 0).
     """
     paths = knobs(records)
     first = reference(records)
+    deltas = _deltas(records, first)
     return [
         {
             "number": number,
@@ -197,8 +201,31 @@ def variant_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
             for metric in SUMMARISED
             for key, item in spread(_counted(group, metric, first), metric).items()
         }
+        | _delta(deltas[number - 1])
         for number, group in enumerate(variants(records), 1)
     ]
+
+
+def _deltas(records: Sequence[Record], first: Record | None) -> list[Difference | None]:
+    """Compare the mAP of each variant over seeds with that of the reference trial's variant."""
+    may = {record.trial: record for record in rank(records).records}
+    groups = variants(records)
+    values = [
+        {r.seed: 100 * may[r.trial].metrics["mAP"] for r in group if "mAP" in may[r.trial].metrics}
+        for group in groups
+    ]
+    own = next((i for i, group in enumerate(groups) if first in group), None)
+    if own is None or len(groups) < 2:
+        return [None] * len(groups)
+    seeds = Seeds(values)
+    family = len(groups) - 1
+    return [None if i == own else seeds.difference(i, own, family) for i in range(len(groups))]
+
+
+def _delta(found: Difference | None) -> dict[str, Any]:
+    names = ("mAP_delta", "mAP_delta_low", "mAP_delta_high", "mAP_delta_tie")
+    values = (None,) * 4 if found is None else (*found, found.tie)
+    return dict(zip(names, values, strict=True))
 
 
 def _counted(group: Sequence[Record], metric: str, first: Record | None) -> list[Record]:

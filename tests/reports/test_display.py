@@ -151,6 +151,24 @@ def test_variants_say_how_many_and_how_far_apart(make: Make, failing: Make) -> N
     assert cell(table, 0, "nms_ms").small == "n = 1"
 
 
+def test_variants_are_compared_over_seeds_and_ties_are_shown_as_ties(make: Make) -> None:
+    knob = "detector.backbone.expand_ratio"
+    values = {0.25: (40.0, 41.0, 42.0), 0.5: (50.0, 51.2, 51.8), 1.0: (40.3, 40.7, 42.0)}
+    records = [
+        make(f"{x}-{seed}", overrides={knob: x}, seed=seed, metrics={"mAP": value / 100})
+        for x, found in values.items()
+        for seed, value in enumerate(found)
+    ]
+    shown = [cell(display.variant_table(records), row, "mAP_delta") for row in range(3)]
+    assert shown[0].text == ""
+    assert (shown[1].text, shown[1].style) == ("+10.0", "")
+    assert (shown[2].text, shown[2].style) == ("≈ 0.0", "tie")
+    low, high = (float(text) for text in shown[1].small.split(" to "))
+    assert 9.2 < low < 10 < high < 10.8
+    alone = display.variant_table([make("a"), make("b", overrides={knob: 1})])
+    assert "mAP_delta" not in [column.key for column in alone.columns]
+
+
 @pytest.mark.parametrize(
     ("values", "places"), [([4.9, 94.8], 2), ([0.05], 3), ([120.0], 1), ([], 2), ([0.0, 31.0], 1)]
 )
