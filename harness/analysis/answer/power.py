@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ class Scale(NamedTuple):
         return error * detectable(freedom, self.critical(freedom))
 
 
+@cache
 def detectable(freedom: float, critical: float) -> float:
     """Return the true difference, in standard errors, that is significant in 8 of 10 cases.
 
@@ -73,4 +75,10 @@ def of_any_pair(count: int, level: float) -> Critical:
     """
     if count == 2:
         return of_one_of(1, level)
-    return lambda freedom: float(studentized_range.ppf(level, count, freedom)) / math.sqrt(2)
+    return lambda freedom: _studentized_range(level, count, freedom) / math.sqrt(2)
+
+
+@cache
+def _studentized_range(level: float, count: int, freedom: float) -> float:
+    """Return a quantile, which takes a second to work out."""
+    return float(studentized_range.ppf(level, count, freedom))
