@@ -53,6 +53,7 @@ def write(
     title: str,
     question: str = "",
     source: str = "",
+    answer: str = "",
     command: str = "",
     goal: Goal | None = None,
     mixed: bool = False,
@@ -69,6 +70,7 @@ def write(
         title: name of the study.
         question: what it is to answer.
         source: the table or paper it repeats; URLs and arXiv numbers become links.
+        answer: what it came to, from `harness.analysis.answer`; plain text.
         command: what makes these records again.
         goal: of the search that made these records; None for a sweep.
         mixed: whether trials may have been measured differently; their rows are marked.
@@ -96,6 +98,7 @@ def write(
             title=title,
             question=question,
             source=source,
+            answer=answer,
             command=command or facts.command(records),
         ),
     )
@@ -119,7 +122,7 @@ def render(
         verdicts: on latencies.
         earlier: trials of an earlier version of the study or of its code.
         notes: as in `write`.
-        texts: title, question, source, command.
+        texts: title, question, source, answer, command.
     """
     several = tables.has_seeds(records)
     rows = tables.trial_rows(records, verdicts)

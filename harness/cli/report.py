@@ -7,23 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.cli import named, verdicts, versions
+from harness.cli import answers, named, verdicts, versions
 from harness.cli.console import print_json
 from harness.cli.text import say, visible
 from harness.cli.versions import Asked
-from harness.records import Record, latencies, record
-from harness.records.snapshot import Snapshot
-from harness.study import StudyError, constraints
+from harness.records import Record, record
+from harness.records.goals import Goal
+from harness.study import StudyError
 from harness.trials import stale
-from reports.search import Goal
-
-
-def goal_of(study: Snapshot | None, records: Sequence[Record]) -> Goal | None:
-    """Say what a search looked for, and which trials are beyond its constraints."""
-    if study is None or not study.objectives:
-        return None
-    beyond = (r.trial for r in records if constraints.infeasible(latencies.firm(r), study.limits))
-    return Goal(study.objectives, study.reference, frozenset(beyond))
 
 
 class Extras(NamedTuple):
@@ -77,13 +68,14 @@ def report(
         file = record.make_folder(out) / f"{records[0].study}.html"
         if str(file) in pages:
             raise StudyError(f"{folder}: {file} was just written from another folder of that study")
-        study, goal = asked.snapshot, goal_of(asked.snapshot, shown)
+        study, goal = asked.snapshot, answers.goal_of(asked.snapshot, shown)
         page = site.write(
             shown,
             file,
             title=records[0].study,
             question=study.question if study else "",
             source=study.source if study else "",
+            answer=answers.of(study, shown),
             goal=goal,
             mixed=mixed,
             verdicts=verdicts.on_latency(shown),

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness import study as studies
-from harness.cli import console, verdicts, versions
+from harness.cli import answers, console, verdicts, versions
 from harness.cli.board import Board
 from harness.cli.console import print_json
 from harness.cli.forecast import Forecast
 from harness.cli.models import get_weights
-from harness.cli.report import goal_of
 from harness.config.secrets import masked
 from harness.engine import agenda, driver, ending
 from harness.engine.agenda import Agenda
@@ -29,7 +29,7 @@ from harness.records import ranking, record, snapshot
 from harness.records.snapshot import Snapshot
 from harness.study import Study, StudyError
 from harness.study.specification import TrialSpec
-from harness.tracking import Outbox, Tracker, is_logged
+from harness.tracking import Outbox, Tracker, is_logged, marks
 from harness.trials import plan, stale
 
 PAGE = "report.html"
@@ -70,8 +70,11 @@ def run(
         else:
             summary = _run(study, todo, options, board)
         summary = _timed_together(study, summary, options, board)
-        page = _page(todo, summary, folder / PAGE, board.say) if options.report else None
-    _show(study, summary, folder, page, as_json=as_json)
+        answer = _answer(todo, summary, options)
+        _tell(answer, summary, folder, options.tracker, board.say)
+        file = folder / PAGE
+        page = _page(todo, summary, answer, file, board.say) if options.report else None
+    _show(study, summary, answer, folder, page, as_json=as_json)
     _hint(summary)
     return 1 if summary.failed or summary.halted else 0
 
@@ -202,6 +205,28 @@ def _tracker(
         _arrange(options.out / study.name, before, options.tracker, warn)
 
 
+def _answer(todo: Agenda, summary: Summary, options: Options) -> str:
+    """Say what the study came to, or so far where trials are missing."""
+    missing = summary.halted or summary.elsewhere or options.only
+    return answers.of(todo.snapshot, summary.records, total=todo.total if missing else None)
+
+
+def _tell(
+    answer: str, summary: Summary, folder: Path, tracker: str | None, warn: Callable[[str], None]
+) -> None:
+    """Have MLflow hold the answer beside the question, once it holds the trials."""
+    records = summary.records
+    if tracker is None or not records or marks.is_told(folder, tracker, answer):
+        return
+    if not all(is_logged(folder / item.trial, tracker) for item in records):
+        return
+    try:
+        Tracker(tracker).tell(records[0], folder, answer)
+    except Exception as error:  # whatever a tracker raises
+        text = masked(" ".join(str(error).split()), tracker)[:300]
+        warn(f"MLflow: {text}; `detbench sync {records[0].study}` sends the answer")
+
+
 def _arrange(
     folder: Path, before: Snapshot | None, tracker: str, warn: Callable[[str], None]
 ) -> None:
@@ -223,7 +248,9 @@ def _command() -> str:
     return shlex.join(["detbench", *(masked(text, text) for text in sys.argv[1:])])
 
 
-def _page(todo: Agenda, summary: Summary, file: Path, warn: Callable[[str], None]) -> Path | None:
+def _page(
+    todo: Agenda, summary: Summary, answer: str, file: Path, warn: Callable[[str], None]
+) -> Path | None:
     """Write the study's page; a page that fails does not take the records with it."""
     from reports import site  # slow to import
 
@@ -236,7 +263,8 @@ def _page(todo: Agenda, summary: Summary, file: Path, warn: Callable[[str], None
             question=study.question if study else "",
             source=study.source if study else "",
             command=_command(),
-            goal=goal_of(study, records),
+            answer=answer,
+            goal=answers.goal_of(study, records),
             verdicts=verdicts.on_latency(records),
             notes=list(filter(None, [versions.left_out(summary.earlier)])),
         )
@@ -246,7 +274,7 @@ def _page(todo: Agenda, summary: Summary, file: Path, warn: Callable[[str], None
 
 
 def _show(
-    study: Study, summary: Summary, folder: Path, page: Path | None, *, as_json: bool
+    study: Study, summary: Summary, answer: str, folder: Path, page: Path | None, *, as_json: bool
 ) -> None:
     if as_json:
         fields = {
@@ -269,8 +297,13 @@ def _show(
             }
             for item in summary.records
         ]
-        told = {"study": study.name, "skipped": summary.skipped, "earlier": summary.earlier}
-        print_json({**told, "trials": trials, "report": str(page) if page else None})
+        told: dict[str, Any] = {
+            "study": study.name,
+            "skipped": summary.skipped,
+            "earlier": summary.earlier,
+        }
+        told |= {"answer": answer, "trials": trials, "report": str(page) if page else None}
+        print_json(told)
         return
     from reports import tables  # slow to import
 
@@ -282,3 +315,4 @@ def _show(
     out.print(f"records: {folder}", markup=False, highlight=False)
     if page:
         out.print(f"page:    {page}", markup=False, highlight=False)
+    out.print(f"answer:  {answer}", markup=False, highlight=False)
