@@ -162,7 +162,7 @@ def decimals_of(measure: Measure, numbers: Sequence[Number]) -> int:
 
 
 def to_latex(table: Paper) -> str:
-    """Write a table as LaTeX; it needs the packages booktabs and threeparttable."""
+    """Write a table as LaTeX; it needs the package booktabs."""
     width = len(table.knobs) + len(table.measures)
     rows = [
         " & ".join([*map(in_latex, settings), *numbers]) + r" \\"
@@ -173,7 +173,6 @@ def to_latex(table: Paper) -> str:
         [
             r"\begin{table}",
             r"\centering",
-            r"\begin{threeparttable}",
             rf"\caption{{{in_latex(table.title)}}}",
             rf"\begin{{tabular}}{{{'l' * len(table.knobs)}{'r' * len(table.measures)}}}",
             r"\toprule",
@@ -182,10 +181,10 @@ def to_latex(table: Paper) -> str:
             *(rows or [rf"\multicolumn{{{width}}}{{l}}{{no trial is done}} \\"]),
             r"\bottomrule",
             r"\end{tabular}",
-            r"\begin{tablenotes}\footnotesize",
-            *(rf"\item {in_latex(note)}" for note in table.notes),
-            r"\end{tablenotes}",
-            r"\end{threeparttable}",
+            r"\par\smallskip",
+            r"\begin{minipage}{\linewidth}\footnotesize",
+            *(rf"{in_latex(note)}\par" for note in table.notes),
+            r"\end{minipage}",
             r"\end{table}",
             "",
         ]

@@ -102,8 +102,17 @@ def test_latex_has_no_command_of_theirs(page: Page) -> None:
     text = saved(page)[".tex"]
     used = {*re.findall(r"\\([A-Za-z]+)", text)}
     ours = {
-        *("begin", "end", "centering", "caption", "toprule", "midrule", "bottomrule", "item"),
-        *("footnotesize", "textbf", "underline", "pm", "textbackslash", "textasciitilde"),
+        *("begin", "end", "centering", "caption", "toprule", "midrule", "bottomrule", "par"),
+        *(
+            "footnotesize",
+            "smallskip",
+            "linewidth",
+            "textbf",
+            "underline",
+            "pm",
+            "textbackslash",
+            "textasciitilde",
+        ),
         *("textasciicircum", "textless", "textgreater", "textbar", "textasciigrave", "times"),
     }
     assert used <= ours
