@@ -43,8 +43,11 @@ function cutNames(axis, traces) {
 
 function fit(figure, width) {
   const { layout } = figure;
-  if (layout.showlegend && layout.legend?.orientation !== "h" && width <= 700)
+  if (layout.showlegend && layout.legend?.orientation !== "h" && width <= 700) {
     layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0, yanchor: "bottom" };
+    const named = figure.data.filter((trace) => trace.visible !== false && trace.showlegend !== false);
+    layout.height += 21 * named.length;
+  }
   if (width < 565) {
     cutNames(layout.yaxis, figure.data);
     for (const trace of figure.data) if (trace.name && layout.showlegend) trace.name = cut(trace.name, 34);

@@ -158,11 +158,12 @@ function explain(cell) {
   const told = provenance?.[table.dataset.anchor]?.[Number(cell.parentElement.dataset.row)];
   if (!told) return;
   const head = headers(table)[cell.cellIndex];
-  const value = cell.cellIndex === 0 ? "" : cell.innerText.replace(/\s*\n\s*/g, " ");
+  const small = cell.querySelector("small")?.textContent;
+  const value = plainText(cell) + (small ? ` (${small})` : "");
   const name = head?.innerText.trim() ?? "";
   const list = make("dl");
   const samples = told.samples[head?.dataset.key] ?? told.samples[(head?.dataset.key ?? "").replace("_delta", "")];
-  const rows = [["meaning", head?.title ?? ""], ["taken from", samples], ["note", cell.title], ...told.facts];
+  const rows = [["meaning", head?.title ?? ""], ["taken from", samples], ["note", cell.cellIndex === 0 ? "" : cell.title], ...told.facts];
   for (const [term, text] of rows) if (text) list.append(make("dt", { textContent: term }), make("dd", { textContent: text }));
   const shut = make("button", { type: "button", textContent: "Close" });
   const dialog = make("dialog", { className: "provenance" }, make("h2", { textContent: cell.cellIndex === 0 ? `Trial ${plainText(cell)}` : `${name}: ${value}` }), list, shut);
