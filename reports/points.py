@@ -92,7 +92,7 @@ def trade_off(
         records: of one study.
         cost: a key of `METRICS`.
         gain: likewise.
-        ranked: the same as `reports.ranking` leaves them; None where all may be ranked.
+        ranked: the same as `harness.records.ranking` leaves them; None where all may be ranked.
     """
     dots = []
     labels = tables.labels(records)
