@@ -138,6 +138,27 @@ def compare(
     )
 
 
+class Drawn(NamedTuple):
+    """The figures of a run over draws of the images, the same draws for every run on them."""
+
+    figures: Floats  # [draws, F] of FIGURES
+    images: Integers  # [F] that have something to say
+
+
+def draw(run: Run, split: Split, *, draws: int = 500, seed: int = 0) -> Drawn:
+    """Evaluate a run on draws of the images, as `compare` does; arguments are its."""
+    matched = matches.match(split.ground_truth(), run.detections, max_detections(run.record))
+    found = [_figures(matched, row) for row in _weights(len(split.images), draws, seed)]
+    count = len(FIGURES)
+    return Drawn(np.array(found)[:, :count], _with_objects(matched.objects)[:count])
+
+
+def _weights(images: int, draws: int, seed: int) -> Floats:
+    """Return how often each image is in each draw, [draws, images]."""
+    found = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), draws)
+    return found.astype(np.float64)
+
+
 class _Steps(NamedTuple):
     """Tells how far the draws are."""
 
@@ -154,8 +175,7 @@ def _look_at_all(
 ) -> list[_Seen]:
     """Evaluate each run on the same draws of the images, one run in memory at a time."""
     truth = split.ground_truth()
-    images = len(truth["images"])
-    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), draws)
+    weights = _weights(len(truth["images"]), draws, seed)
     seen: list[_Seen] = []
     for run in every:
         limits = max_detections(run.record)
@@ -165,10 +185,10 @@ def _look_at_all(
     return seen
 
 
-def _look(matched: Matches, scored: Score, weights: Integers, steps: _Steps) -> _Seen:
+def _look(matched: Matches, scored: Score, weights: Floats, steps: _Steps) -> _Seen:
     drawn = []
     for number, row in enumerate(weights, start=1):
-        drawn.append(_figures(matched, row.astype(np.float64)))
+        drawn.append(_figures(matched, row))
         steps.tell(number)
     return _Seen(
         matched.classes,
