@@ -18,6 +18,7 @@ UNIT = {
         rtdetr_criterion
     """,
     "harness/analysis/answer": "answer power",
+    "harness/analysis/reproduce": "cells images order printed tables verdicts writers",
     "harness/cli": "console drawing text verdicts",
     "harness/config": "data recipe secrets yaml_source",
     "harness/data": """

@@ -35,7 +35,7 @@ ROOMS = (
     Room("training", 4, "the loop, optimiser, average of weights, checkpoints, processes"),
     Room("measure", 5, "accuracy, complexity, latency, runtimes: as a study's `measure:`"),
     Room("study", 6, "from a study's file to its trials: sweeps, designs, searches"),
-    Room("analysis", 6, "is the difference real: comparisons, NMS frontiers"),
+    Room("analysis", 7, "is the difference real: comparisons, NMS frontiers, published tables"),
     Room("trials", 7, "one trial from start to record, and what trials share"),
     Room("engine", 8, "who runs what, where, and what happens when a process dies"),
     Room("cli", 9, "the command, one file for each subcommand"),

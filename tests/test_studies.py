@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 import optuna
 import pytest
-import torch
 
 import detectors
 from detectors.assigners import AnyAssigner, DynamicSoftLabel, SimOTA
-from harness.config import library, recipe, yaml_source
-from harness.data import Category, DataSet, Image, Split, load
-from harness.data.dataset import Annotations
-from harness.measure import complexity
+from harness.analysis.reproduce import tables
+from harness.config import library, recipe
+from harness.data import DataSet, load, stand_in
 from harness.released import resolve_auto
 from harness.study import Specs, Study, expand
 from harness.study import load as load_study
@@ -29,7 +26,6 @@ from harness.trials import plan
 from harness.trials.plan import Planned
 from tests.harness.studies import TOY, write
 
-COCO_IMAGES = 117_266  # of train2017, those with a box
 SMALL = 292  # images of a small data set, such as BCCD's
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}
 MINUTES = 5e13  # MACs; the quickstart's 2e13 take seven minutes on two cores
@@ -39,115 +35,9 @@ ON_COCO = [name for name in NAMES if load_study(name).data == "coco2017" and nam
 RTMDET = [name for name in ON_COCO if name.startswith("rtmdet/")]
 RTDETR = [name for name in ON_COCO if name.startswith("rtdetr/")]
 
-UNIT = "one unit of the last digit; the paper's counter is not known"
-SQUARE = "MACs grow with the square of the kernel: 79.61 and 80.34 of 3x3 and 7x7 give 79.90"
-DIGIT = "a digit misprinted; with channel attention the same detector is printed with 14.8"
-OTHER = "another counter's, which adds norms and activations; 79.9 in table5b_blocks"
-SEPBN = "printed with SepBN's; one set of norms and predictors has 47 272 parameters less"
-
-
-class Repeat(NamedTuple):
-    """A trial, the published row that it repeats, and the cells in which they differ."""
-
-    study: str
-    trial: str
-    row: dict[str, Any]  # what tells the row from the others
-    differs: dict[str, tuple[str, str]] = {}  # column -> what is counted, and the reason
-    sets: tuple[str, ...] = ()
-
-
-LARGE = ("detector=rtmdet_l",)
-EVEN = "backbone.expand_ratio=0.5, neck.expand_ratio=0.5"
-UNEVEN = "backbone.expand_ratio=0.75, neck.expand_ratio=0.25"
-REPEATS = [
-    Repeat(
-        "rtmdet/kernel_size",
-        "backbone.kernel_size=3, neck.kernel_size=3",
-        {"kernel": "3x3"},
-        {"flops": ("79.60", UNIT)},
-    ),
-    Repeat(
-        "rtmdet/kernel_size",
-        "backbone.kernel_size=5, neck.kernel_size=5",
-        {"kernel": "5x5"},
-        {"flops": ("79.90", SQUARE)},
-    ),
-    Repeat(
-        "rtmdet/kernel_size",
-        "backbone.kernel_size=7, neck.kernel_size=7",
-        {"kernel": "7x7"},
-    ),
-    Repeat(
-        "rtmdet/stage_blocks",
-        "backbone.blocks=[3, 9, 9, 3], backbone.channel_attention=false",
-        {"blocks": "3-9-9-3"},
-    ),
-    Repeat(
-        "rtmdet/stage_blocks",
-        "backbone.blocks=[3, 6, 6, 3], backbone.channel_attention=false",
-        {"blocks": "3-6-6-3", "channel_attention": False},
-        {"flops": ("79.90", SQUARE)},
-    ),
-    Repeat(
-        "rtmdet/stage_blocks",
-        "backbone.blocks=[3, 6, 6, 3], backbone.channel_attention=true",
-        {"blocks": "3-6-6-3", "channel_attention": True},
-    ),
-    Repeat(
-        "rtmdet/expand_ratio",
-        EVEN,
-        {"size": "S", "backbone_share": 47},
-        {"flops": ("14.76", DIGIT)},
-    ),
-    Repeat("rtmdet/expand_ratio", UNEVEN, {"size": "S", "backbone_share": 63}),
-    Repeat(
-        "rtmdet/expand_ratio",
-        EVEN,
-        {"size": "L", "backbone_share": 47},
-        {"flops": ("79.90", SQUARE)},
-        LARGE,
-    ),
-    Repeat("rtmdet/expand_ratio", UNEVEN, {"size": "L", "backbone_share": 63}, sets=LARGE),
-    Repeat(
-        "rtmdet/head_sharing",
-        "head.sharing=shared",
-        {"head": "fully shared (conv and BN)"},
-        {"params": ("52.27", SEPBN), "flops": ("79.90", OTHER)},
-    ),
-    Repeat(
-        "rtmdet/head_sharing",
-        "head.sharing=separate",
-        {"head": "separate per level"},
-        {"flops": ("79.90", OTHER)},
-    ),
-    Repeat(
-        "rtmdet/head_sharing",
-        "head.sharing=sepbn",
-        {"head": "SepBN (shared conv, BN per level)"},
-        {"flops": ("79.90", OTHER)},
-    ),
-]
-
 
 def dataset(classes: int, images: int) -> DataSet:
-    """Make a data set of so many images and classes, and not one file."""
-    categories = tuple(Category(number, f"class {number}") for number in range(1, classes + 1))
-    empty = np.zeros(0)
-
-    def split(name: str, count: int) -> Split:
-        image = Image(1, "1.jpg", 480, 640)
-        annotations = Annotations(
-            offsets=np.zeros(count + 1, np.int64),
-            ids=empty.astype(np.int64),
-            labels=empty.astype(np.int64),
-            boxes=np.zeros((0, 4)),
-            areas=empty,
-            crowd=empty.astype(bool),
-            usable=empty.astype(bool),
-        )
-        return Split(name, Path("x.json"), Path("x"), categories, (image,) * count, annotations)
-
-    return DataSet("fake", split("train", images), split("val", 10), "0" * 12)
+    return stand_in.make("fake", classes, images, 10)
 
 
 def planned(study: Study, data: DataSet) -> list[Planned]:
@@ -155,31 +45,15 @@ def planned(study: Study, data: DataSet) -> list[Planned]:
 
 
 @cache
-def on_coco(name: str, sets: tuple[str, ...] = ()) -> dict[str, Planned]:
+def on_coco(name: str) -> dict[str, Planned]:
     """Build the trials of a study for COCO, without memory; by name."""
-    items = planned(load_study(name, sets=sets), dataset(80, COCO_IMAGES))
+    items = planned(load_study(name), dataset(80, stand_in.COCO_TRAIN_IMAGES))
     return {item.spec.name: item for item in items}
 
 
-@cache
-def table(study: str) -> list[dict[str, Any]]:
-    """Return the rows of the published table that a study cites."""
-    source = load_study(study).source or ""
-    file = library.FOLDER / "papers" / f"{source.partition('/')[0]}.yaml"
-    found = [table for table in yaml_source.read(file).value["tables"] if table["id"] == source]
-    assert len(found) == 1, f"{source!r} is in {file} {len(found)} times"
-    return found[0]["rows"]
-
-
-def published(repeat: Repeat) -> dict[str, Any]:
-    rows = [row for row in table(repeat.study) if repeat.row.items() <= row.items()]
-    assert len(rows) == 1
-    return rows[0]
-
-
-def as_printed(count: int, unit: int, like: str, rounding: str = ROUND_HALF_UP) -> str:
-    """Round a count to the digits of a printed figure."""
-    return str((Decimal(count) / unit).quantize(Decimal(like), rounding))
+def table(study: str) -> list[dict[str, str | None]]:
+    """Return the cells of the published table that a study cites, row by row."""
+    return [row.cells for row in tables.load(str(load_study(study).source)).rows]
 
 
 def comment(name: str) -> str:
@@ -227,56 +101,14 @@ def test_what_a_search_draws_can_be_built_and_its_constraints_rule_some_out(name
     assert 0 < sum(item.ruled_out is not None for item in found) < 6
 
 
-@pytest.mark.parametrize(
-    "repeat", REPEATS, ids=lambda r: f"{r.study}: {', '.join(map(str, r.row.values()))}"
-)
-def test_a_trial_counts_what_the_table_prints(repeat: Repeat) -> None:
-    row = published(repeat)
-    item = on_coco(repeat.study, repeat.sets)[repeat.trial]
-    assert item.spec.setup.detector.input.size == (640, 640)
-    for column, count, unit in (("params", item.params, 10**6), ("flops", item.macs, 10**9)):
-        cell = str(row[column])
-        counted, _ = repeat.differs.get(column, (cell, ""))
-        assert as_printed(count, unit, counted) == counted, column
-        agrees = as_printed(count, unit, cell) == cell
-        assert agrees == (column not in repeat.differs), f"{column}: {cell}, a stale exception"
-
-
-@pytest.mark.parametrize("name", sorted({repeat.study for repeat in REPEATS}))
-def test_every_row_of_a_table_is_repeated(name: str) -> None:
-    repeated = [published(repeat) for repeat in REPEATS if repeat.study == name]
-    assert sorted(map(str, repeated)) == sorted(map(str, table(name)))
-
-
 def test_the_cell_of_the_middle_kernel_contradicts_its_neighbours() -> None:
     small, middle, large = (item.macs for item in on_coco("rtmdet/kernel_size").values())
     share = (5**2 - 3**2) / (7**2 - 3**2)
     assert middle - small == pytest.approx(share * (large - small), rel=1e-12)
-    cells = [row["flops"] for row in table("rtmdet/kernel_size")]
-    assert cells[0] + share * (cells[2] - cells[0]) == pytest.approx(79.90, abs=0.01)
-    assert cells[1] == 79.7
-
-
-@pytest.mark.parametrize(
-    ("sets", "trial", "counted", "printed"),
-    [
-        ((), EVEN, (47, 45), (47, 45)),
-        ((), UNEVEN, (63, 29), (63, 29)),
-        (LARGE, EVEN, (48, 46), (47, 45)),  # the rows of L are printed with the shares of S
-        (LARGE, UNEVEN, (73, 22), (63, 29)),
-    ],
-)
-def test_the_shares_of_backbone_and_neck(
-    sets: tuple[str, ...], trial: str, counted: tuple[int, int], printed: tuple[int, int]
-) -> None:
-    item = on_coco("rtmdet/expand_ratio", sets)[trial]
-    with torch.device("meta"):
-        detector = item.spec.setup.detector.build()
-    parts = [complexity.count_parameters(part) for part in (detector.backbone, detector.neck)]
-    assert tuple(100 * part["params"] // item.params for part in parts) == counted  # cut
-    size = "L" if sets else "S"
-    rows = [(r["size"], r["backbone_share"], r["neck_share"]) for r in table("rtmdet/expand_ratio")]
-    assert (size, *printed) in rows
+    cells = [float(str(row["flops"])) for row in table("rtmdet/kernel_size")]
+    between = cells[0] + share * (cells[2] - cells[0])
+    assert between == pytest.approx(middle / 1e9, abs=0.01)
+    assert cells[1] < between - 0.1
 
 
 def test_the_assigner_takes_the_published_steps() -> None:
@@ -284,9 +116,9 @@ def test_the_assigner_takes_the_published_steps() -> None:
     assigners = [item.spec.setup.detector.assigner for item in trials]
     steps = [
         {
-            "soft_cls_cost": assigner.class_cost == "soft",
-            "soft_center_prior": assigner.center_prior == "soft",
-            "log_iou_cost": assigner.iou_cost == "log",
+            "soft_cls_cost": str(assigner.class_cost == "soft").lower(),
+            "soft_center_prior": str(assigner.center_prior == "soft").lower(),
+            "log_iou_cost": str(assigner.iou_cost == "log").lower(),
         }
         for assigner in assigners
     ]
@@ -304,28 +136,16 @@ def test_every_assigner_is_compared_once() -> None:
     assert len({(item.params, item.macs) for item in trials}) == 1
     printed = {"DSLA": DynamicSoftLabel, "SimOTA": SimOTA}
     kinds = [type(assigner) for assigner in assigners]
-    assert all(printed[row["assigner"]] in kinds for row in table("rtmdet/assigners"))
+    assert all(printed[str(row["assigner"])] in kinds for row in table("rtmdet/assigners"))
 
 
-def test_the_steps_to_rtmdet_have_the_printed_parameters() -> None:
-    trials = list(on_coco("rtmdet/step_by_step").values())
-    rows = table("rtmdet/step_by_step")[2:6]
-    printed = [str(row["params"]) for row in rows]
-    assert printed == [
-        as_printed(item.params, 10**6, cell) for item, cell in zip(trials, printed, strict=True)
-    ]
-    last = trials[-1].spec.setup.detector
-    assert last == detectors.CONFIGS["rtmdet_s"]
+def test_the_last_step_is_rtmdet() -> None:
+    last = list(on_coco("rtmdet/step_by_step").values())[-1]
+    assert last.spec.setup.detector == detectors.CONFIGS["rtmdet_s"]
 
 
-def test_the_variants_of_the_encoder_have_the_printed_parameters() -> None:
-    trials = on_coco("rtdetr/encoder_variants")
-    found = {
-        item.spec.setup.detector.neck.variant: as_printed(item.params, 10**6, "1", ROUND_DOWN)
-        for item in trials.values()
-    }
-    assert found == {row["variant"]: str(row["params"]) for row in table("rtdetr/encoder_variants")}
-    assert all(item.epochs == 12 for item in trials.values())  # as the table's setting says
+def test_the_variants_of_the_encoder_train_as_long_as_published() -> None:
+    assert all(item.epochs == 12 for item in on_coco("rtdetr/encoder_variants").values())
 
 
 def test_every_trained_decoder_layer_is_used_once() -> None:
@@ -334,7 +154,7 @@ def test_every_trained_decoder_layer_is_used_once() -> None:
     assert heads[0].num_layers == 7
     found = {(head.num_layers, head.layers_used or head.num_layers) for head in heads}
     printed = {
-        (trained, row["layer_used"])
+        (trained, int(str(row["layer_used"])))
         for row in table("rtdetr/decoder_layers")
         for trained in range(4, 8)
         if row[f"Det{trained}"] is not None
@@ -378,7 +198,8 @@ def test_an_early_exit_costs_what_a_shallow_decoder_costs() -> None:
 def test_the_selection_of_queries_changes_nothing_that_is_counted() -> None:
     trials = on_coco("rtdetr/query_selection").values()
     schemes = [item.spec.setup.detector.criterion.query_selection for item in trials]
-    printed = [row["query_selection"].replace("-", "_") for row in table("rtdetr/query_selection")]
+    rows = table("rtdetr/query_selection")
+    printed = [str(row["query_selection"]).replace("-", "_") for row in rows]
     assert schemes == printed
     assert len({(item.params, item.macs) for item in trials}) == 1
     assert all(item.epochs == 12 for item in trials)

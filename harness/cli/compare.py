@@ -156,7 +156,7 @@ def _table(
     rows: Sequence[dict[str, Any]], heading: str, title: str, more: Mapping[str, str] | None = None
 ) -> Any:
     columns = {"name": heading, "a": "A", "b": "B", "difference": "B - A"}
-    columns |= {"interval": "95 % interval", "told": "told apart", **(more or {})}
+    columns |= {"interval": "95 % interval", "told": "significant", **(more or {})}
     return console.table(columns, rows, title)
 
 
@@ -165,7 +165,7 @@ def _points(item: Difference) -> dict[str, Any]:
 
 
 def _told(item: Difference) -> str:
-    """Say whether a difference is told apart, and why not where its own interval leaves out 0."""
+    """Say whether a difference is significant, and why not where its own interval leaves out 0."""
     if item.told_apart:
         return "yes"
     several = f"correction for {item.family} differences" if item.family > 1 else "so few images"

@@ -31,6 +31,14 @@ def recipes(incomplete: str) -> list[str]:
     return [name for name in recipe.names() if name.startswith(incomplete)]
 
 
+def tables(incomplete: str) -> list[str]:
+    """Return the published tables, their papers, and `all`."""
+    from harness.analysis.reproduce import tables as known  # not for --help
+
+    names = ["all", *known.papers(), *(table.id for table in known.tables())]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def knobs(context: typer.Context, incomplete: str) -> list[str]:
     """Return the knobs of the detector or of the study that stands before them, each with `=`.
 

@@ -11,13 +11,14 @@ import detectors
 from detectors.config import flatten
 from detectors.interface import Detector
 from harness import study as studies
+from harness.analysis.reproduce import printed
 from harness.cli import console
 from harness.cli.board import Board
 from harness.cli.console import print_json
 from harness.cli.named import configured, trusted_names
 from harness.machine import locks
 from harness.measure import complexity
-from harness.measure.complexity import crosscheck, published
+from harness.measure.complexity import crosscheck
 from harness.measure.complexity.exported import GraphMacs, count_macs
 from harness.measure.runtimes import export
 from harness.records import record
@@ -93,14 +94,14 @@ def _count(
         counted = complexity.count(detector, size)
         graph = _exported(detector, size) if exported else None
     counts = counted.details["training"]["conventions"]
-    printed = published.check(name, size, counts) if _is_as_published(detector, name) else None
+    check = printed.check(name, counts) if _is_as_published(detector, name) else None
     return {
         "model": name,
         "metrics": counted.metrics,
         "caveats": counted.caveats,
         "details": counted.details,
         "exported": None if graph is None else graph._asdict(),
-        "published": None if printed is None else {**printed._asdict(), "verdict": str(printed)},
+        "published": None if check is None else {**check._asdict(), "verdict": str(check)},
     }
 
 

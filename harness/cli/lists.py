@@ -14,7 +14,9 @@ import typer
 
 from harness.cli.options import DetectorName, Json, OnlySplit, Sets, Splits
 
-list_app = typer.Typer(help="List detectors, knobs, studies or recipes.", no_args_is_help=True)
+list_app = typer.Typer(
+    help="List detectors, knobs, studies, recipes or published tables.", no_args_is_help=True
+)
 data_app = typer.Typer(help="Check, describe or get a data set.", no_args_is_help=True)
 weights_app = typer.Typer(help="List, get or convert released weights.", no_args_is_help=True)
 
@@ -41,6 +43,19 @@ def list_recipes(as_json: Json = False) -> int:
     from harness.config import recipe
 
     return _names(recipe.names(), as_json=as_json)
+
+
+@list_app.command("tables")
+def list_tables(
+    paper: Annotated[
+        str | None, typer.Argument(help="A file of studies/papers; all where none is named.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Published tables, and the study that repeats each, or why none does."""
+    from harness.cli import published as command
+
+    return command.show(paper, as_json=as_json)
 
 
 @list_app.command("knobs")

@@ -15,6 +15,7 @@ import detectors
 from detectors import RELEASES, WeightsError
 from harness import released
 from harness import study as studies
+from harness.analysis.reproduce import tables
 from harness.config import knobs, library, places
 from harness.config.data import COCO2017, SHAPES, DataError
 from harness.config.knobs import Setup
@@ -75,6 +76,32 @@ def check_records(name: str, out: Path, data: str | None = None, sets: Sequence[
     """
     known = folder_of(name, out)
     return out / studies.load(name, data=data, sets=sets).name if known is None else known
+
+
+def check_published(
+    name: str, data: str | None, sets: Sequence[str], runs: Path | None, *, will_run: bool
+) -> None:
+    """Refuse a published table that there is not, and changes to what repeats it that cannot be.
+
+    Args:
+        name: of a table, a paper, or `all`.
+        data: a data set in place of the studies' own.
+        sets: `PATH=VALUE`.
+        runs: the folder of the records; None for the usual one, which need not be there.
+        will_run: whether the tables' own studies are to be run, so that their data has to be there.
+    """
+    found = tables.named(name)
+    if runs is not None and not runs.is_dir():
+        raise StudyError(f"--runs {runs}: no such folder")
+    if data is not None:
+        places.check(data, "train", "val")
+    studies.changes([text for text in sets if "." in text.partition("=")[0]])
+    if will_run and data is None and not all(table.study or table.outside for table in found):
+        places.check(COCO2017, "train", "val")
+    for study in dict.fromkeys(table.study for table in found if table.study):
+        loaded = studies.load(study, data=data, sets=sets)
+        if will_run:
+            check_start(loaded)
 
 
 def check_models(

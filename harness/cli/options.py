@@ -25,6 +25,14 @@ ModelName = Annotated[
         help="A detector's name, or a folder with weights.", autocompletion=completion.detectors
     ),
 ]
+TableName = Annotated[
+    str,
+    typer.Argument(
+        metavar="TABLE",
+        help="A table such as rtmdet/table5b_blocks, a paper such as rtmdet, or all.",
+        autocompletion=completion.tables,
+    ),
+]
 StudyNames = Annotated[
     list[str],
     typer.Argument(metavar="STUDY...", help="Files or names.", autocompletion=completion.studies),
@@ -135,6 +143,13 @@ class Where(str, Enum):
 
     LOCAL = "local"
     RAY = "ray"
+
+
+class Scale(str, Enum):
+    """Which studies repeat a published table."""
+
+    FULL = "full"
+    REHEARSAL = "rehearsal"
 
 
 class Remeasured(str, Enum):

@@ -20,11 +20,15 @@ from harness.cli.options import (
     Json,
     KeepStale,
     Out,
+    Scale,
     Sets,
+    TableName,
     TrackingUri,
     Trust,
     Weights,
 )
+
+EXAMPLE = "Example: detbench reproduce rtmdet/table5b_blocks --out tables"
 
 rest_app = typer.Typer()
 
@@ -190,6 +194,65 @@ def compare(
     from harness.cli import compare as command
 
     return command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)
+
+
+@rest_app.command(epilog=EXAMPLE)
+def reproduce(
+    table: TableName,
+    data: Data = None,
+    set_: Sets = None,
+    scale: Annotated[
+        Scale, typer.Option(help="The tables' own studies, or the small ones that rehearse them.")
+    ] = Scale.FULL,
+    run: Annotated[bool, typer.Option("--run", help="Run what is missing first.")] = False,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of the records; else runs.", show_default=False)
+    ] = None,
+    device: Device = None,
+    tracking: Annotated[bool, typer.Option(help="With --run: log to MLflow.")] = True,
+    keep_stale: KeepStale = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for Markdown, LaTeX, CSV and JSON; or an .md file: how far all are.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Set a published table beside what is counted and measured here, with a verdict a cell."""
+    from harness.cli import named
+    from harness.engine import devices, server
+
+    devices.check(device)
+    small = scale is Scale.REHEARSAL
+    named.check_published(table, data, set_ or [], runs, will_run=run and not small)
+    if run:
+        server.warm_up()
+    from harness.cli import reproduce as command
+    from harness.cli.run import Options
+    from harness.study.study import Given
+    from harness.tracking import uri
+
+    folder = runs or Path("runs")
+    how = Options(
+        devices=devices.slots(device, None),
+        out=folder,
+        storage=None,
+        only=(),
+        tracker=uri(None) if tracking else None,
+        report=True,
+        keep_stale=keep_stale,
+    )
+    options = command.Options(
+        Given(data, tuple(set_ or ())),
+        small,
+        how if run else None,
+        folder,
+        keep_stale,
+        out,
+    )
+    return command.reproduce(table, options, as_json=as_json)
 
 
 @rest_app.command()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import study as studies
 from harness.cli import answers, console, verdicts, versions
@@ -61,6 +61,27 @@ def run(
     else:
         study = studies.load(name, data=data_name, sets=sets)
         get_weights(study)
+    done = carry_out(study, options)
+    _show(study, done, options.out / study.name, as_json=as_json)
+    _hint(done.summary)
+    return done.status
+
+
+class Done(NamedTuple):
+    """What became of a study."""
+
+    summary: Summary
+    answer: str
+    page: Path | None
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return 1 if self.summary.failed or self.summary.halted else 0
+
+
+def carry_out(study: Study, options: Options) -> Done:
+    """Run a study, log it and write its page."""
     todo = _renewed(agenda.of(study), options)
     folder = options.out / study.name
     todo = _only(todo, options.only)
@@ -74,9 +95,7 @@ def run(
         _tell(answer, summary, folder, options.tracker, board.say)
         file = folder / PAGE
         page = _page(todo, summary, answer, file, board.say) if options.report else None
-    _show(study, summary, answer, folder, page, as_json=as_json)
-    _hint(summary)
-    return 1 if summary.failed or summary.halted else 0
+    return Done(summary, answer, page)
 
 
 def _forecast(todo: Agenda, options: Options) -> Forecast:
@@ -273,9 +292,8 @@ def _page(
         return None
 
 
-def _show(
-    study: Study, summary: Summary, answer: str, folder: Path, page: Path | None, *, as_json: bool
-) -> None:
+def _show(study: Study, done: Done, folder: Path, *, as_json: bool) -> None:
+    summary, answer, page = done
     if as_json:
         fields = {
             "trial",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import platformdirs
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from harness.config.settings import Settings
 
@@ -66,8 +68,27 @@ class DataConfig(Settings):
     """Evaluate on so many images, spread evenly over the split; null for all."""
     filter_empty: bool = True
     """Train without images that have no usable box or a side below 32 pixels, as RTMDet does."""
+    where: dict[str, str | int | float | bool] = {}
+    """Use only images whose entries in the annotation file have these fields with these values,
+    as in {coco_split: val2017}; of all splits. Empty for all images."""
     shapes: ShapesConfig = ShapesConfig()
     """The scenes of `shapes`."""
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _fields_with_values(cls, where: Any) -> Any:
+        if isinstance(where, Mapping):
+            for field, value in where.items():
+                if not isinstance(field, str) or not isinstance(value, str | int | float | bool):
+                    raise ValueError(
+                        "expected fields with a text, a number, true or false each, as in"
+                        " {coco_split: val2017}"
+                    )
+        return where
+
+    def __hash__(self) -> int:
+        """Hash the values; `where` has no hash of its own."""
+        return hash(self.model_dump_json())
 
 
 def cache_dir() -> Path:

@@ -116,6 +116,9 @@ def _spell(annotation: Any) -> str:
         return _spell(arguments[0])
     if origin is tuple:
         return "[" + ", ".join("..." if a is Ellipsis else _spell(a) for a in arguments) + "]"
+    if origin is dict:
+        key, value = map(_spell, arguments)
+        return f"{{{key}: {value}}}"
     if origin is Literal:
         return " | ".join(map(str, arguments))
     return " | ".join(_spell(option) for option in arguments) or str(annotation)

@@ -67,12 +67,27 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
-def read(file: Path, expected: str = "a study, one `key: value` a line") -> Source:
+class _TextLoader(_Loader):
+    """The same, but that numbers, `true` and `false` stay as they are written."""
+
+
+def _text(loader: _TextLoader, node: yaml.ScalarNode) -> str:
+    return str(node.value)
+
+
+for _kind in ("int", "float", "bool", "timestamp"):
+    _TextLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _text)
+
+
+def read(
+    file: Path, expected: str = "a study, one `key: value` a line", *, as_text: bool = False
+) -> Source:
     """Read a file that holds one mapping.
 
     Args:
         file: to read.
         expected: what the file should hold, for who named another.
+        as_text: whether numbers, `true` and `false` stay text: 8.10 keeps both its digits.
 
     Raises:
         StudyError: it cannot be read, is not YAML, repeats a key, or holds something else.
@@ -87,7 +102,8 @@ def read(file: Path, expected: str = "a study, one `key: value` a line") -> Sour
     if not isinstance(node, yaml.MappingNode):
         raise StudyError(f"{file}: expected {expected}")
     places = {path: f"{file}:{line}" for path, line in _parts(node, str(file))}
-    return Source(str(file), _construct(node, str(file)), places)
+    loader = _TextLoader if as_text else _Loader
+    return Source(str(file), _construct(node, str(file), loader), places)
 
 
 def value(text: str) -> Any:
@@ -114,9 +130,9 @@ def _parts(node: yaml.Node, name: str) -> list[tuple[Path_, int]]:
     return lines
 
 
-def _construct(node: yaml.Node | None, name: str) -> Any:
+def _construct(node: yaml.Node | None, name: str, loader: type[_Loader] = _Loader) -> Any:
     try:
-        return None if node is None else _Loader("").construct_document(node)
+        return None if node is None else loader("").construct_document(node)
     except yaml.MarkedYAMLError as error:  # a tag that makes objects, or a list for a key
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise StudyError(f"{name}{line}: not plain YAML: {error.problem}") from error

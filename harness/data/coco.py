@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config.data import DataConfig, DataError
+from harness.config.knobs import nearest
 from harness.config.places import Source, locate
 from harness.data.cache import parsed
 from harness.data.dataset import Annotations, Category, Image, Split, to_corners
 
 SMALLEST_SIDE = 32  # of a training image; RTMDet's filter
+MOST_VALUES = 5  # of a field of the annotations, that a line names
 SMALLEST_BOX = 1.0  # shortest side of a box to train on, pixels; below it is degenerate
 
 
@@ -35,6 +37,8 @@ def read_split(folder: Path, name: str, config: DataConfig, *, training: bool = 
     """
     source = locate(folder, name)
     file, split = source.annotation_file, read_annotations(name, source)
+    if config.where:
+        split = take(split, matching(file, config.where))
     check_present(source, split.images)
     chosen = np.arange(len(split))
     if training and config.filter_empty:
@@ -117,6 +121,49 @@ def absent(source: Source, images: Iterable[Image]) -> list[str]:
         for image in images
         if image.file_name not in present and not (folder / image.file_name).is_file()
     ]
+
+
+def matching(file: Path, where: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Return the images whose entries in an annotation file have some fields, ascending.
+
+    Args:
+        file: of the annotations, whose images are those of the split, in that order.
+        where: field to value.
+
+    Raises:
+        DataError: no image has a field, or none is left.
+    """
+    rows = read_document(file)["images"]
+    for field in where:
+        known = dict.fromkeys(key for row in rows for key in row)
+        if field not in known:
+            raise DataError(
+                f"{file}: data.where: no image has a field {field!r}{nearest(field, [*known])}"
+                f" There is {', '.join(known)}."
+            )
+    fits = [all(_is(row.get(field), value) for field, value in where.items()) for row in rows]
+    if not any(fits):
+        wanted = ", ".join(f"{field}: {value}" for field, value in where.items())
+        there = _found(rows, where)
+        raise DataError(f"{file}: data.where: no image is left with {wanted}; {there}")
+    return np.flatnonzero(fits)
+
+
+def _is(found: Any, wanted: Any) -> bool:
+    """Say whether a field has a value; 1 is not true, and not "1"."""
+    numbers = (int, float)
+    alike = type(found) is type(wanted) or (type(found) in numbers and type(wanted) in numbers)
+    return alike and bool(found == wanted)
+
+
+def _found(rows: Sequence[Mapping[str, Any]], where: Mapping[str, Any]) -> str:
+    """Say which values there are of each field."""
+    told = []
+    for field in where:
+        values = list(dict.fromkeys(json.dumps(row.get(field)) for row in rows))
+        more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
+        told.append(f"{field} is {', '.join(values[:MOST_VALUES])}{more}")
+    return "; ".join(told)
 
 
 def worth_training_on(split: Split) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.yaml_source import StudyError
 from harness.study.fitting import check_size
-from harness.study.load import changes, load, single
+from harness.study.load import changes, load, of_detectors, single
 from harness.study.study import Study
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "check_size",
     "expand",
     "load",
+    "of_detectors",
     "single",
 ]
 

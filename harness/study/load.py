@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from harness.config import knobs, library, yaml_source
 from harness.config.axes import Axis, Swept
+from harness.config.data import COCO2017
 from harness.config.search import Racing, Search
 from harness.config.settings import Settings, first_of
 from harness.config.weights import Weights
@@ -73,6 +74,40 @@ def single(
     for text in sets:
         source = study_source.with_set(source, text)
     return _resolved(source)
+
+
+def of_detectors(
+    name: str,
+    detectors: Sequence[str],
+    measure: Sequence[str],
+    *,
+    recipe_name: str | None = None,
+    weights: Any = None,
+    data_name: str = COCO2017,
+    sets: Sequence[str] = (),
+) -> Study:
+    """Make a study whose file nobody wrote: detectors, each trained, or with weights as they are.
+
+    Args:
+        name: of the folder of its records.
+        detectors: names.
+        measure: as in a study.
+        recipe_name: that trains them; None where weights are evaluated, or nothing is.
+        weights: as in a study.
+        data_name: of the data set.
+        sets: `PATH=VALUE`.
+
+    Raises:
+        StudyError: an unknown detector, recipe or knob.
+    """
+    tree: dict[str, Any] = {"name": name, "data": data_name, "measure": list(measure)}
+    tree |= {"recipe": recipe_name, "weights": weights, "sweep": {"detector": list(detectors)}}
+    source = Source("command line", tree, {})
+    for text in sets:
+        source = study_source.with_set(source, text)
+    study = _resolved(source)
+    study._given = Given(None, tuple(sets))
+    return checks.checked(study)
 
 
 def changes(sets: Sequence[str]) -> dict[str, Any]:

@@ -133,7 +133,9 @@ def test_a_study_outlives_a_node_and_each_record_is_there_once(
     summary, events = run(tmp_path, executor, range(2, 8), on_event=watch, **training)
     assert [item.state for item in summary.records] == ["done"] * 6
     assert len(record.read_all(tmp_path / "runs" / "toy")) == 6
-    assert sorted(kinds(events, "finished")) == sorted(set(kinds(events, "started")))
+    # a worker that dies once its record is in place is tried again, and the record is found
+    over = kinds(events, "finished") + kinds(events, "skipped")
+    assert sorted(over) == sorted(set(kinds(events, "started")))
     causes = {event.failure.cause for event in events if event.failure}
     assert causes <= {"lost_worker", "crash"}  # the latter if its worker is missed before the node
     assert "progress" in {event.kind for event in events}

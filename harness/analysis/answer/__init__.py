@@ -196,17 +196,16 @@ def _search(records: Sequence[Record], goal: Goal) -> str:
 
 def _not_finished(records: Sequence[Record]) -> str:
     """Count the trials that did not finish, by cause."""
-    causes = Counter(
-        record.failure.cause.replace("_", " ") if record.failure else "given up"
-        for record in records
-        if record.state != "done"
-    )
-    counts = ", ".join(
-        f"{count} by {cause}" if cause != "given up" else f"{count} given up"
-        for cause, count in causes.items()
-    )
-    number = sum(causes.values())
+    causes = Counter(map(_cause, (record for record in records if record.state != "done")))
+    number, counts = causes.total(), ", ".join(f"{n} {cause}" for cause, n in causes.items())
     return f"{number} of {len(records)} trials did not finish ({counts})" if number else ""
+
+
+def _cause(record: Record) -> str:
+    if record.state == "pruned":
+        return "given up"
+    cause = record.failure.cause.replace("_", " ") if record.failure else "no known cause"
+    return f"by {cause}"
 
 
 def _learnt_nothing(records: Sequence[Record]) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.compare import differences, matches
 from harness.analysis.compare.differences import Difference, Measured
-from harness.analysis.compare.latency import compare_latency
+from harness.analysis.compare.latency import NO_DIFFERENCE, compare_latency
 from harness.analysis.compare.matches import ERRORS, Matches
 from harness.analysis.compare.runs import CompareError, Run
 from harness.data import Split
@@ -53,7 +53,7 @@ class Comparison:
     """What differs between A and B, and how sure that is."""
 
     verdict: str
-    """better, worse, or not told apart: B against A."""
+    """better, worse, or no significant difference: B against A."""
     words: str
     accuracy: Difference
     figures: list[Difference]
@@ -138,6 +138,27 @@ def compare(
     )
 
 
+class Drawn(NamedTuple):
+    """The figures of a run over draws of the images, the same draws for every run on them."""
+
+    figures: Floats  # [draws, F] of FIGURES
+    images: Integers  # [F] that have something to say
+
+
+def draw(run: Run, split: Split, *, draws: int = 500, seed: int = 0) -> Drawn:
+    """Evaluate a run on draws of the images, as `compare` does; arguments are its."""
+    matched = matches.match(split.ground_truth(), run.detections, max_detections(run.record))
+    found = [_figures(matched, row) for row in _weights(len(split.images), draws, seed)]
+    count = len(FIGURES)
+    return Drawn(np.array(found)[:, :count], _with_objects(matched.objects)[:count])
+
+
+def _weights(images: int, draws: int, seed: int) -> Floats:
+    """Return how often each image is in each draw, [draws, images]."""
+    found = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), draws)
+    return found.astype(np.float64)
+
+
 class _Steps(NamedTuple):
     """Tells how far the draws are."""
 
@@ -154,8 +175,7 @@ def _look_at_all(
 ) -> list[_Seen]:
     """Evaluate each run on the same draws of the images, one run in memory at a time."""
     truth = split.ground_truth()
-    images = len(truth["images"])
-    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), draws)
+    weights = _weights(len(truth["images"]), draws, seed)
     seen: list[_Seen] = []
     for run in every:
         limits = max_detections(run.record)
@@ -165,10 +185,10 @@ def _look_at_all(
     return seen
 
 
-def _look(matched: Matches, scored: Score, weights: Integers, steps: _Steps) -> _Seen:
+def _look(matched: Matches, scored: Score, weights: Floats, steps: _Steps) -> _Seen:
     drawn = []
     for number, row in enumerate(weights, start=1):
-        drawn.append(_figures(matched, row.astype(np.float64)))
+        drawn.append(_figures(matched, row))
         steps.tell(number)
     return _Seen(
         matched.classes,
@@ -279,7 +299,7 @@ def _moved(a: Sequence[_Seen], b: Sequence[_Seen], split: Split) -> list[Moved]:
 
 def _verdict(accuracy: Difference) -> str:
     if not accuracy.told_apart:
-        return "not told apart"
+        return NO_DIFFERENCE
     return "better" if accuracy.difference > 0 else "worse"
 
 
@@ -288,9 +308,9 @@ def _words(verdict: str, found: Difference, *, one_seed: bool) -> str:
     rest = f"; {ONE_SEED}" if one_seed else ""
     if found.low is None or found.high is None:
         few = f"{found.images} images with objects are too few for an interval"
-        lead = f"A and B are not told apart: {100 * found.difference:+.2f} points of mAP"
+        lead = f"{NO_DIFFERENCE} between A and B: {100 * found.difference:+.2f} points of mAP"
         return f"{lead}, but {few}{rest}"
-    lead = f"B is {verdict} than A" if found.told_apart else "A and B are not told apart"
+    lead = f"B is {verdict} than A" if found.told_apart else f"{NO_DIFFERENCE} between A and B"
     return (
         f"{lead}: {100 * found.difference:+.2f} points of mAP"
         f" (95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f}{rest})"

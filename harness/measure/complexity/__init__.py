@@ -84,7 +84,19 @@ def count(detector: Detector, size: tuple[int, int]) -> Complexity:
 
 def count_training(detector: Detector, size: tuple[int, int]) -> dict[str, float]:
     """Return `params`, `macs` and `flops` of the training graph alone, in half the time."""
-    return _metrics(_without_memory(_describe, detector, size)[0])
+    return _metrics(describe_training(detector, size))
+
+
+def describe_training(detector: Detector, size: tuple[int, int]) -> dict[str, Any]:
+    """Return what `count` tells of the training graph in its details, but for `mmengine`."""
+    return _without_memory(_describe, detector, size)[0]
+
+
+def count_mmengine(detector: Detector, size: tuple[int, int]) -> int | None:
+    """Count as `mmengine` does, which computes with the weights; None where fvcore fails."""
+    with _countable():
+        found: int | None = cross_check(partial(_on_cpu, detector, size), {"": 0}, ()).get("whole")
+    return found
 
 
 def count_parameters(module: nn.Module) -> dict[str, int]:

@@ -87,6 +87,20 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[int, int]" in capsys.readouterr().out
 
 
+def test_lists_published_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert detbench("list", "tables", "rtdetr", "--json") == 0
+    found = {row["id"]: row for row in json.loads(capsys.readouterr().out)["tables"]}
+    assert found["rtdetr/table3"]["study"] == "rtdetr/encoder_variants"
+    assert (found["rtdetr/table2"]["rows"], found["rtdetr/table2"]["repeated"]) == (27, 2)
+    assert "settings" in found["rtdetr/tableA"]["outside"]
+    assert detbench("list", "tables") == 0
+    printed = capsys.readouterr().out
+    assert "measure --nms-frontier" in printed
+    assert "detbench has no YOLOX yet" in printed
+    assert detbench("list", "tables", "rtdtr") == 2
+    assert "no paper 'rtdtr'; did you mean rtdetr?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("sets", "part"),
     [

@@ -134,7 +134,7 @@ def _rows_agree(records: list[Record], kind: Kind) -> None:
         found = compare_latency(first, record)
         if record is not first and row["latency_ratio"] is not None:
             assert row["latency_ratio"] == found.ratio, kind
-            assert row["latency_tie"] == (found.verdict == "not told apart"), kind
+            assert row["latency_tie"] == (found.verdict == "no significant difference"), kind
             quotient = row["latency_ms"] / first.metrics["latency_ms"]
             assert quotient == pytest.approx(found.ratio), kind
         if record is not first and "different data" in (refused(first, record) or ""):

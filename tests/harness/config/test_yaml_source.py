@@ -56,3 +56,13 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "study.yaml")
     with pytest.raises(StudyError, match="cannot be read: it is no file"):
         yaml_source.read(tmp_path / "study.yaml")
+
+
+def test_numbers_stay_as_they_are_written_on_request(tmp_path: Path) -> None:
+    file = tmp_path / "paper.yaml"
+    file.write_text("{a: 8.10, b: 1e-3, c: true, d: null, e: [0x10, 2026-01-02], f: '7'}", "utf-8")
+    found = yaml_source.read(file, as_text=True).value
+    assert found == {
+        "a": "8.10", "b": "1e-3", "c": "true", "d": None, "e": ["0x10", "2026-01-02"], "f": "7",
+    }  # fmt: skip
+    assert yaml_source.read(file).value["a"] == 8.1

@@ -328,3 +328,61 @@ def test_coco_mini_as_pycocotools_reads_it(
     person = data.val.ground_truth()["categories"][0]
     assert person["name"] == "person"
     assert [len(data.train), data.train.left_out] == [362, 2]
+
+
+def with_splits(first: int = 0) -> dict[str, Any]:
+    """Return annotations whose images say where they are from, and some how good they are."""
+    content = document(4, first)
+    for number, image in enumerate(content["images"]):
+        image["origin"] = "val2017" if number % 2 else "train2017"
+    content["images"][3]["grade"] = 1
+    return content
+
+
+def test_images_are_selected_by_a_field_of_the_annotations(tmp_path: Path) -> None:
+    folder = write(tmp_path, with_splits(), with_splits(50))
+    chosen = read(folder, where={"origin": "val2017"})
+    for split, ids in ((chosen.train, [1, 3]), (chosen.val, [51, 53])):
+        assert [image.id for image in split.images] == ids
+        assert [row["image_id"] for row in split.ground_truth()["annotations"]] == ids
+        assert split.left_out == 2
+    alone = load_split(DataConfig(source=str(folder), where={"origin": "val2017", "grade": 1}))
+    assert [image.id for image in alone.split.images] == [53]
+    limited = read(folder, where={"origin": "val2017"}, max_val_images=1)
+    assert [image.id for image in limited.val.images] == [51]
+
+
+def test_the_images_selected_are_part_of_the_identity_of_the_data(tmp_path: Path) -> None:
+    folder = write(tmp_path, with_splits(), with_splits(50))
+    configs = [{}, {"where": {"origin": "val2017"}}, {"where": {"origin": "train2017"}}]
+    assert len({read(folder, **config).fingerprint for config in configs}) == 3
+    assert len({DataConfig(source=str(folder), **config) for config in configs}) == 3
+    assert DataConfig(where={"origin": "x"}) in {DataConfig(where={"origin": "x"})}
+
+
+def test_only_the_images_selected_need_be_there(tmp_path: Path) -> None:
+    folder = write(tmp_path, with_splits(), with_splits(50))
+    (folder / "val" / "50.png").unlink()
+    assert len(read(folder, where={"origin": "val2017"}).val) == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ({"orign": "val2017"}, "no image has a field 'orign'; did you mean origin? There is id, "),
+        (
+            {"origin": "val2018"},
+            'no image is left with origin: val2018; origin is "train2017", "val2017"',
+        ),
+        ({"grade": "1"}, "no image is left with grade: 1; grade is null, 1"),
+        ({"grade": True}, "no image is left with grade: True; grade is null, 1"),
+        ({"origin": "train2017", "grade": 1}, "no image is left with origin: train2017, grade: 1"),
+    ],
+)
+def test_a_selection_that_cannot_be_is_refused(
+    tmp_path: Path, where: dict[str, Any], told: str
+) -> None:
+    folder = write(tmp_path, with_splits(), with_splits(50))
+    with pytest.raises(DataError, match="instances_train.json: data.where: ") as refused:
+        read(folder, where=where)
+    assert told in str(refused.value)

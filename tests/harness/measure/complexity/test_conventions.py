@@ -1,8 +1,6 @@
-"""Counts by other people's conventions, against modules worked out by hand and published ones."""
+"""Counts by other people's conventions, against modules worked out by hand and the reference's."""
 
-import re
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -13,7 +11,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import detectors
 from harness.measure import complexity
-from harness.measure.complexity import conventions, published
+from harness.measure.complexity import conventions
 
 CASES: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
     "conv": (nn.Conv2d(8, 16, 3, 2, 1, bias=False), (1, 8, 20, 20), 10 * 10 * 16 * 8 * 9),
@@ -91,10 +89,9 @@ def test_a_module_counts_as_often_as_it_is_called_and_only_inside() -> None:
     assert not layer._forward_hooks
 
 
-class Published(NamedTuple):
-    """What was counted of the reference at 640x640, and what the paper or README prints."""
+class Reference(NamedTuple):
+    """What was counted of the reference at 640x640."""
 
-    gflops: int
     params: int
     params_fused: int  # without unused layers and denoising, norms in convolutions
     paddle: int
@@ -106,26 +103,26 @@ class Published(NamedTuple):
 
 
 RTDETR = {
-    "rtdetr_r18": Published(
-        60, 20184464, 19952976, 30362009600, 61047398400, 60064358400, layers=3
+    "rtdetr_r18": Reference(
+        20184464, 19952976, 30362009600, 61047398400, 60064358400, layers=3
     ),
-    "rtdetr_r34": Published(
-        92, 31441668, 31206468, 46330777600, 93061939200, 92078899200, layers=4
+    "rtdetr_r34": Reference(
+        31441668, 31206468, 46330777600, 93061939200, 92078899200, layers=4
     ),
-    "rtdetr_r50_m": Published(
-        100, 36593772, 32946704, 50057728000, 100159283200, 99176243200, layers=3
+    "rtdetr_r50_m": Reference(
+        36593772, 32946704, 50057728000, 100159283200, 99176243200, layers=3
     ),
-    "rtdetr_r50": Published(
-        136, 42891372, 42097004, 68348108800, 137063219200, 133131059200, layers=6
+    "rtdetr_r50": Reference(
+        42891372, 42097004, 68348108800, 137063219200, 133131059200, layers=6
     ),
-    "rtdetr_r101": Published(
-        259, 76556268, 74798444, 129711820800, 259772825600, 250925465600, layers=6, width=384
+    "rtdetr_r101": Reference(
+        76556268, 74798444, 129711820800, 259772825600, 250925465600, layers=6, width=384
     ),
-    "rtdetr_hgnetv2_l": Published(
-        110, 32925036, 32126892, 55238758400, 111020646400, 107088486400, layers=6, scored=6
+    "rtdetr_hgnetv2_l": Reference(
+        32925036, 32126892, 55238758400, 111020646400, 107088486400, layers=6, scored=6
     ),
-    "rtdetr_hgnetv2_x": Published(
-        234, 67374188, 65610588, 117343539200, 235232870400, 226385510400, layers=6, width=384,
+    "rtdetr_hgnetv2_x": Reference(
+        67374188, 65610588, 117343539200, 235232870400, 226385510400, layers=6, width=384,
         scored=6,
     ),
 }  # fmt: skip
@@ -140,12 +137,12 @@ def counted(name: str) -> complexity.Complexity:
         return complexity.count(detectors.create(name), (640, 640))
 
 
-def needless(reference: Published) -> int:
+def needless(reference: Reference) -> int:
     """Return the MACs of classifiers whose scores are not used."""
     return (reference.scored - 1) * QUERIES * 256 * 80
 
 
-def macs(torch_flops: int, reference: Published) -> int:
+def macs(torch_flops: int, reference: Reference) -> int:
     """Add the products of attention, queries with keys and weights with values."""
     encoder = 2 * (20**2) ** 2 * reference.width
     decoder = reference.layers * 2 * QUERIES**2 * 256
@@ -153,10 +150,9 @@ def macs(torch_flops: int, reference: Published) -> int:
 
 
 @pytest.mark.parametrize("name", RTDETR)
-def test_the_published_flops_follow_from_the_count_of_paddle(name: str) -> None:
+def test_modules_of_rtdetr_count_as_in_paddle(name: str) -> None:
     count = counted(name).details["training"]["conventions"]["paddle"]
     assert count == RTDETR[name].paddle - needless(RTDETR[name])
-    assert 2 * count // 10**9 == RTDETR[name].gflops
 
 
 @pytest.mark.parametrize("name", RTDETR)
@@ -180,25 +176,6 @@ def test_every_operator_of_rtdetr_is_known(name: str) -> None:
         assert details[graph]["not_counted"]["unknown"] == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "layers", "gflops"),
-    [
-        ("rtdetr_r50_m", 2, 98.4), ("rtdetr_r50_m", 3, 100.1), ("rtdetr_r50_m", 4, 101.8),
-        ("rtdetr_r50_m", 5, 103.5), ("rtdetr_r50_m", 6, 105.2), ("rtdetr_r34", 2, 89.3),
-        ("rtdetr_r34", 3, 91.0), ("rtdetr_r34", 4, 92.7), ("rtdetr_r18", 2, 59.0),
-        ("rtdetr_r18", 3, 60.7),
-    ],
-)  # fmt: skip
-def test_early_exits_count_as_in_table_b_which_rounds(
-    name: str, layers: int, gflops: float
-) -> None:
-    with torch.device("meta"), torch.no_grad():
-        detector = detectors.create(name, {"head.layers_used": layers}).eval()
-        with conventions.counting(detector) as counts:
-            detector(torch.empty(1, 3, 640, 640))
-    assert round(2 * counts["paddle"] / 10**9, 1) == gflops
-
-
 RTMDET = {
     "rtmdet_tiny": (8089002240, 8114783760),
     "rtmdet_s": (14834933760, 14870917120),
@@ -212,43 +189,3 @@ RTMDET = {
 @pytest.mark.parametrize("name", RTMDET)
 def test_modules_of_rtmdet_count_as_in_the_reference(name: str) -> None:
     assert counted(name).details["training"]["conventions"]["ptflops"] == RTMDET[name][1]
-
-
-@pytest.mark.parametrize("name", published.PRINTED)
-def test_every_printed_figure_follows_from_a_convention_to_its_digits(name: str) -> None:
-    counts = counted(name).details["training"]["conventions"]
-    mmengine, _ = RTMDET.get(name, (0, 0))
-    found = published.check(name, (640, 640), {**counts, "mmengine": mmengine})
-    assert found is not None
-    assert found.by, str(found)
-
-
-def test_no_convention_gives_all_five_of_rtmdet() -> None:
-    by = {}
-    for name, (mmengine, ptflops) in RTMDET.items():
-        found = published.check(name, (640, 640), {"mmengine": mmengine, "ptflops": ptflops})
-        assert found is not None
-        by[name] = found.by
-    small = [name for name, conventions in by.items() if "mmengine" in conventions]
-    assert small == ["rtmdet_tiny", "rtmdet_s"]
-    assert [name for name in by if "ptflops" not in by[name]] == ["rtmdet_s"]
-    counts = dict(zip(("mmengine", "ptflops"), RTMDET["rtmdet_s"], strict=True))
-    found = published.check("rtmdet_s", (640, 640), counts)
-    assert str(found) == "14.8 G follows from mmengine; ptflops gives 14.9"
-
-
-def test_printed_figures_are_held_to_their_own_digits() -> None:
-    assert published.RULES["paddle"].printed(30362009600, 0) == "60"
-    assert published.RULES["paddle"].printed(30499999999, 0) == "60"
-    assert published.RULES["ptflops"].printed(14850000000, 1) == "14.9"
-    assert published.check("rtmdet_s", (320, 320), {"mmengine": 1}) is None
-    assert published.check("toy", (640, 640), {}) is None
-    found = published.check("rtmdet_m", (640, 640), {"mmengine": 39205493760})
-    assert str(found) == "39.27 G does not follow; mmengine gives 39.21"
-
-
-def test_printed_figures_are_those_of_the_tables() -> None:
-    papers = Path(__file__).parents[4] / "studies" / "papers"
-    text = (papers / "rtmdet.yaml").read_text("utf-8") + (papers / "rtdetr.yaml").read_text("utf-8")
-    for printed, _ in published.PRINTED.values():
-        assert re.search(rf"flops: {re.escape(printed)}[,}}]", text), printed

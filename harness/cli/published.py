@@ -1,0 +1,44 @@
+"""`detbench list tables`: the published tables that are here, and what repeats each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.analysis.reproduce import tables
+from harness.analysis.reproduce.schema import Table
+from harness.cli import console
+from harness.cli.console import print_json
+
+COLUMNS = {"id": "table", "title": "title", "rows": "rows", "repeated": "repeated", "by": "by"}
+
+
+def show(paper: str | None, *, as_json: bool) -> int:
+    """Print the tables of a paper or of all: id, title, rows, what repeats them or why nothing.
+
+    Args:
+        paper: its name in studies/papers; None for all.
+        as_json: whether to print JSON.
+
+    Raises:
+        StudyError: there is no such paper.
+    """
+    found = tables.tables(paper)
+    if as_json:
+        print_json({"tables": [_row(table) for table in found]})
+    else:
+        rows = [{**_row(table), "by": _by(table)} for table in found]
+        console.stdout().print(console.table(COLUMNS, rows, "published tables"))
+    return 0
+
+
+def _row(table: Table) -> dict[str, Any]:
+    repeated = sum(row.repeat is not None or bool(row.repeats) for row in table.rows)
+    own = {name: getattr(table, name) for name in ("id", "title", "study", "frontier", "outside")}
+    return {**own, "rows": len(table.rows), "repeated": repeated}
+
+
+def _by(table: Table) -> str:
+    """Say what repeats a table, or why nothing does."""
+    if table.frontier:
+        return "measure --nms-frontier"
+    return table.study or table.outside or "its detectors"
