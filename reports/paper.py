@@ -17,7 +17,7 @@ from harness.records.turns import Ratio
 from reports import facts, significance, tables
 from reports.against import as_shown
 from reports.display import decimals
-from reports.significance import Beats, Places
+from reports.significance import Beats, Places, Seeds
 
 
 class Measure(NamedTuple):
@@ -121,12 +121,22 @@ def _places(
     elif not any(measure.key in record.metrics for record in rank(done).records):
         beats = None  # of other data, other machines, or timed apart
     elif any(len(by_seed) > 1 for by_seed in values):
-        beats = significance.over_seeds(values, greater=measure.greater)
+        beats = significance.over_seeds(_seeds(values, groups), greater=measure.greater)
     elif measure.key == "latency_ms":
         beats = significance.by_ratio(_ratios(groups))
     else:
         beats = None  # one seed: the scatter is unknown
     return significance.places(len(values), beats) if beats else Places()
+
+
+def _seeds(values: Sequence[dict[int, float]], groups: Sequence[Sequence[Record]]) -> Seeds:
+    by_trial = {
+        record.trial: by_seed[record.seed]
+        for group, by_seed in zip(groups, values, strict=True)
+        for record in group
+        if record.seed in by_seed
+    }
+    return Seeds(groups, by_trial)
 
 
 def _ratios(groups: Sequence[Sequence[Record]]) -> Callable[[int, int], Ratio | None]:

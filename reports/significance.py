@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from harness.records import least_squares
+from harness.records import Record, cells
 from harness.records.turns import Ratio
 
 LEVEL = 0.95
@@ -71,50 +71,41 @@ class Difference(NamedTuple):
 class Seeds:
     """Means of variants over seeds, and the scatter that all of them share.
 
-    Where all variants have the same seeds, a seed is a block, and what it does to all does not
-    count as scatter.
+    Args:
+        groups: the trials of each variant.
+        values: of each trial that counts, by its hash.
 
     Source: Miller, Simultaneous Statistical Inference (1981), sec. 2.2, on Bonferroni intervals.
     """
 
-    def __init__(self, values: Sequence[Mapping[int, float]]) -> None:
-        self.values = values
-        pairs = [(variant, seed) for variant, found in enumerate(values) for seed in found]
-        seeds = sorted({seed for _, seed in pairs})
-        blocks = seeds if all(found.keys() == set(seeds) for found in values) else []
-        self.width = len(values) + len(blocks)
-        design = np.zeros((len(pairs), self.width))
-        for row, (variant, seed) in zip(design, pairs, strict=True):
-            row[variant] = 1
-            if blocks:
-                row[len(values) + blocks.index(seed)] = 1
-        numbers = np.array([values[variant][seed] for variant, seed in pairs])
-        self.fit = least_squares.fit(design, numbers)
+    def __init__(self, groups: Sequence[Sequence[Record]], values: Mapping[str, float]) -> None:
+        counted = [record for group in groups for record in group if record.trial in values]
+        numbers = np.array([values[record.trial] for record in counted])
+        self.cells = cells.comparable(counted, numbers) if counted else None
+        found = [] if self.cells is None else [record.trial for record in self.cells.firsts]
+        self.places = [
+            next((i for i, trial in enumerate(found) if trial in {r.trial for r in group}), None)
+            for group in groups
+        ]
 
     def difference(self, i: int, j: int, family: int) -> Difference | None:
         """Return variant i less variant j; None where a side has no value, or nothing scatter."""
-        if not self.values[i] or not self.values[j]:
+        a, b = self.places[i], self.places[j]
+        if self.cells is None or a is None or b is None:
             return None
-        contrast = np.zeros(self.width)
-        contrast[i], contrast[j] = 1, -1
-        half = self.fit.half(contrast, 1 - (1 - LEVEL) / family)
-        value = float(contrast @ self.fit.coefficients)
+        contrast = self.cells.mean(a) - self.cells.mean(b)
+        half = self.cells.fit.half(contrast, 1 - (1 - LEVEL) / family)
+        value = float(contrast @ self.cells.fit.coefficients)
         return None if half is None else Difference(value, value - half, value + half)
 
 
-def over_seeds(values: Sequence[Mapping[int, float]], *, greater: bool) -> Beats | None:
-    """Compare means over seeds, see `Seeds`.
+def over_seeds(seeds: Seeds, *, greater: bool) -> Beats:
+    """Compare means over seeds; where no seed was repeated, none is better.
 
     Args:
-        values: of each variant, by seed.
+        seeds: the means.
         greater: whether more is better.
-
-    Returns:
-        None where no seed was repeated, so that the scatter is unknown.
     """
-    seeds = Seeds(values)
-    if seeds.fit.variance is None:
-        return None
 
     def beats(i: int, j: int, family: int) -> bool:
         found = seeds.difference(i, j, family)

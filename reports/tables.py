@@ -208,16 +208,13 @@ def variant_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def _deltas(records: Sequence[Record], first: Record | None) -> list[Difference | None]:
     """Compare the mAP of each variant over seeds with that of the reference trial's variant."""
-    may = {record.trial: record for record in rank(records).records}
+    may = {record.trial: record for record in rank(records).records if record.state == "done"}
     groups = variants(records)
-    values = [
-        {r.seed: 100 * may[r.trial].metrics["mAP"] for r in group if "mAP" in may[r.trial].metrics}
-        for group in groups
-    ]
     own = next((i for i, group in enumerate(groups) if first in group), None)
     if own is None or len(groups) < 2:
         return [None] * len(groups)
-    seeds = Seeds(values)
+    values = {t: 100 * r.metrics["mAP"] for t, r in may.items() if "mAP" in r.metrics}
+    seeds = Seeds(groups, values)
     family = len(groups) - 1
     return [None if i == own else seeds.difference(i, own, family) for i in range(len(groups))]
 
