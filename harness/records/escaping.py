@@ -47,8 +47,7 @@ def _latex_letter(letter: str) -> str:
 
 def in_markdown(text: str) -> str:
     """Escape what Markdown or HTML would read as more than text."""
-    escaped = re.sub(r"([\\|*_`\[\]~])", r"\\\1", visible(text))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\|*_`\[\]])", r"\\\1", visible(text)).replace("<", "&lt;")
 
 
 def visible(text: str) -> str:
