@@ -151,7 +151,9 @@ def test_a_table_filters_compares_and_explains(browser: str, tmp_path: Path) -> 
     }
 
 
-@pytest.mark.parametrize("width", [360, 900, 1600])
+@pytest.mark.parametrize(
+    "width", [360, *(pytest.param(width, marks=pytest.mark.slow) for width in (900, 1600))]
+)
 def test_nothing_overlaps_or_leaves_its_frame(browser: str, tmp_path: Path, width: int) -> None:
     head = f"<style>html {{ width: {width}px }}</style>"
     page = with_script(timed(tmp_path), "layout.js", head)

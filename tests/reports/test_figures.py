@@ -75,6 +75,18 @@ def test_the_front_is_connected_and_the_rest_is_shown(make: Make) -> None:
     assert figure.layout.xaxis.title.text == "end-to-end latency (ms)"
 
 
+def test_no_front_is_drawn_across_devices() -> None:
+    records = [together("first"), together("b", 0.9, overrides={KNOB: 1}, metrics={"mAP": 0.6})]
+    apart = records[1].model_copy(update={"environment": {"device": "cuda:0"}})
+
+    def line(*trials: Record) -> list[float]:
+        made = next(p for p in panels.panels(trials) if p.key == "mAP-latency_ms")
+        return list(made.figure.data[0].x)
+
+    assert line(*records) == [9.0]
+    assert line(records[0], apart) == []
+
+
 def test_views_name_their_traces(make: Make) -> None:
     curves = {name: points.curves(small_study(make), name) for name in ("loss", "mAP")}
     figure = figures.curves_figure(curves)
