@@ -35,6 +35,7 @@ DOTS = {
 }
 WIDE, NARROW = (480.0, 290.0), (210.0, 210.0)  # least plots that names are placed for, pixels
 BELOW = 565  # narrower figures than this, pixels, have the names of `NARROW`
+ROOM = 0.1  # above the dots, for the name of the best, as a share of the axis
 TICK = 16  # letters of a setting along an axis
 STAGE_NAMES = {"backbone_ms": "backbone", "neck_ms": "neck", "head_ms": "head", "nms_ms": "NMS"}
 
@@ -45,7 +46,8 @@ def trade_off_figure(dots: Sequence[Dot], cost: Metric, gain: Metric) -> go.Figu
     rest = [dot for dot in dots if dot.ranked and not dot.optimal]
     aside = [dot for dot in dots if not dot.ranked]
     x = axis(cost.axis, range=_limits([dot.x for dot in dots], cost.key))
-    y = axis(gain.axis, range=_limits([dot.y for dot in dots], gain.key))
+    low, high = _limits([dot.y for dot in dots], gain.key)
+    y = axis(gain.axis, range=(low, high + ROOM * (high - low)))
     groups = [front, rest, *([aside] if aside else [])]
     wide, narrow = (naming.names(groups, (x["range"], y["range"]), size) for size in (WIDE, NARROW))
     traces = [
