@@ -17,7 +17,7 @@ UNIT = {
         assigners assigners_by_hand boxes config configs folding losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
-    "harness/analysis/answer": "answer power",
+    "harness/analysis/answer": "answer contest power",
     "harness/analysis/reproduce": "cells images order printed tables verdicts writers",
     "harness/cli": "console drawing text verdicts",
     "harness/config": "data recipe secrets yaml_source",

@@ -262,7 +262,7 @@ def test_differences_that_are_none_are_claimed_as_rarely_as_promised(name: str) 
     """Where nothing differs, 5 % of answers may say so of anything, accuracy or latency."""
     knobs, variants, seeds = FALSE_ALARMS[name]
     truth = {variant: (40.0, 10.0) for variant in variants}
-    draws = 300
+    draws = 200
     wrong = sum(_claims(answer(study(knobs, truth, seeds=seeds, draw=n))) for n in range(draws))
     allowed = 0.05 * draws
     assert 0 < wrong <= allowed + 2.5 * np.sqrt(allowed)  # it would be 0 if nothing were claimed
@@ -271,7 +271,7 @@ def test_differences_that_are_none_are_claimed_as_rarely_as_promised(name: str) 
 def test_intervals_hold_the_truth_as_often_as_promised() -> None:
     """The first interval, on a gain of 3 points, is one of two that hold together at 95 %."""
     truth = {(1,): (40.0, 10.0), (2,): (43.0, 10.0)}
-    held, draws = 0, 300
+    held, draws = 0, 200
     for draw in range(draws):
         text = answer(study(WIDTH, truth, draw=draw))
         found = re.search(
