@@ -217,7 +217,7 @@ def test_where_the_data_is_away_the_last_run_tells(
 
     monkeypatch.setattr(present, "expand", away)
     _, out, _ = detbench("status", "toy.yaml")
-    assert out == "toy: 4 done\nno data here; taken from the last run\n"
+    assert out.splitlines()[:2] == ["toy: 4 done", "no data here; taken from the last run"]
 
 
 def test_latencies_are_not_compared_with_an_earlier_versions_trial(tmp_path: Path) -> None:
