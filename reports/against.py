@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.records import Record, latencies, protocols, turns
+from harness.records.ranking import in_turns
 from harness.records.turns import Latency, Ratio
-from reports.ranking import in_turns
 
 RATIO = ("latency_ratio", "latency_ratio_low", "latency_ratio_high")
 Verdicts = Mapping[str, Latency]
@@ -78,11 +78,11 @@ def no_ratio(record: Record, first: Record | None) -> str:
     """Say why a latency that was timed has no ratio to the first trial's."""
     other = turns.timed_against(record)
     if first is not None and (why := turns.unlike(first, record)) is not None:
-        return why.replace("A and B", "this trial and the first")
+        return why.replace("A and B", "this trial and the baseline")
     if other is None or first is None:
-        return "not timed in interleaved rounds with the first trial"
+        return "not timed in interleaved rounds with the baseline"
     if other != first.trial:
-        return f"timed against trial {other}, not against the first"
+        return f"timed against trial {other}, not against the baseline"
     if (why := latencies.rough(first)) is not None:
-        return f"the first trial's own latency is rough ({why}); detbench compare tells the ratio"
+        return f"the baseline's own latency is rough ({why}); detbench compare tells the ratio"
     return "no ratio was worked out"

@@ -72,7 +72,7 @@ def figure(
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "height": height,
-        "margin": {"l": 60, "r": 24, "t": 58 if "legend" in layout else 40, "b": 56},
+        "margin": {"l": 60, "r": 24, "t": 40, "b": 56},
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": theme.FAINT, "activecolor": theme.INK},
         "hoverlabel": {
             "bgcolor": theme.PAPER,
@@ -90,11 +90,12 @@ def figure(
 
 
 def legend() -> dict[str, Any]:
-    """Lay the legend in a row above the plot."""
+    """Lay the legend in rows at the foot of the figure, where nothing else is."""
     return {
         "orientation": "h",
+        "yref": "container",
         "yanchor": "bottom",
-        "y": 1,
+        "y": 0,
         "xanchor": "left",
         "x": 0,
         "font": {"size": 12, "color": theme.INK},

@@ -74,17 +74,43 @@ COLUMNS = (
         "after",
         "median number of final detections",
     ),
-    Column("mAP_delta", "against the first", "mAP, points", "difference", kind="signed"),
-    Column("params_delta", "against the first", "params, %", "difference", kind="signed"),
-    Column("macs_delta", "against the first", "MACs, %", "difference", kind="signed"),
+    Column(
+        "mAP_delta",
+        "against the baseline",
+        "mAP, points",
+        "difference to the baseline's",
+        kind="signed",
+    ),
+    Column(
+        "params_delta",
+        "against the baseline",
+        "params, %",
+        "difference to the baseline's",
+        kind="signed",
+    ),
+    Column(
+        "macs_delta",
+        "against the baseline",
+        "MACs, %",
+        "difference to the baseline's",
+        kind="signed",
+    ),
     Column(
         "latency_ratio",
-        "against the first",
+        "against the baseline",
         "latency, ×",
         "ratio of latencies in interleaved rounds, with its 95 % interval; ≈ is a tie: the "
         "interval contains 1",
         kind="ratio",
     ),
+)
+OVER_SEEDS = Column(
+    "mAP_delta",
+    "against the baseline",
+    "mAP, points",
+    "difference of the means, with an interval that holds for all rows at once at 95 %; ≈ is a "
+    "tie: the interval contains 0",
+    kind="signed",
 )
 INTERVALS = {
     "latency_ms": ("latency_low_ms", "latency_high_ms"),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
 from harness.records import Record
+from harness.records.effects import LEVEL, Effect, Effects, by_metric
+from harness.records.ranking import rank
 from reports import theme
 from reports.canvas import View, axis, categories, figure, safe, shorten, tall
 from reports.columns import Column
 from reports.display import DASH, MINUS, Cell, Table
-from reports.effects import LEVEL, Effect, Effects, by_metric
 from reports.figures import bars
 from reports.points import METRICS, Bound
-from reports.ranking import rank
 from reports.search import Goal, Growth, front, growth
 
 COLUMNS = (
@@ -25,12 +26,13 @@ COLUMNS = (
     Column(
         "sure",
         "95 % interval",
-        "real?",
+        "significant?",
         "whether the interval rests on repeated seeds and leaves out 0",
         kind="text",
     ),
-    Column("aliases", "mixed up with", "", "the same trials would show these as it", kind="text"),
+    Column("aliases", "confounded with", "", "the same trials would show these as it", kind="text"),
 )
+SIGNIFICANT = "significant"
 NOTHING = 1e-9  # what rounding leaves of a difference of equal numbers
 
 
@@ -50,7 +52,7 @@ def summary(records: Sequence[Record], goal: Goal | None = None) -> list[str]:
 
 def _line(effect: Effect, among: Effects) -> str:
     ends = "" if effect.low is None else f" ({_signed(effect.low)} to {_signed(effect.high)})"
-    mixed = f"; mixed up with {', '.join(effect.aliases)}" if effect.aliases else ""
+    mixed = f"; confounded with {', '.join(effect.aliases)}" if effect.aliases else ""
     return f"  {effect.label}: {_signed(effect.estimate)}{ends}, {verdict(effect, among)}{mixed}"
 
 
@@ -60,6 +62,27 @@ def effect_table(found: Effects) -> Table:
     mixed = any(effect.aliases for effect in found.effects)
     columns = list(COLUMNS if mixed else COLUMNS[:-1])
     return Table(columns, [row[: len(columns)] for row in rows], [], [])
+
+
+def effect_rows(found: Iterable[Effects]) -> list[dict[str, Any]]:
+    """Make one flat row of plain values an effect, in the metric's unit."""
+    return [
+        {
+            "metric": among.metric,
+            "unit": METRICS[among.metric].unit,
+            "effect": effect.label,
+            "difference": effect.estimate,
+            "low": effect.low,
+            "high": effect.high,
+            "verdict": verdict(effect, among),
+            "confounded_with": ", ".join(effect.aliases),
+            "trials": among.trials,
+            "degrees_of_freedom": among.freedom,
+            "effects_allowed_for": among.family,
+        }
+        for among in found
+        for effect in among.effects
+    ]
 
 
 def effect_caption(found: Effects) -> str:
@@ -78,8 +101,8 @@ def effect_caption(found: Effects) -> str:
     if not found.freedom:
         return f"{lead} No interval: {why}. More seeds would give one."
     return (
-        f"{lead} None is called real: {why}. Intervals from {several} of interactions, which are"
-        f" taken for scatter, in {found.trials} trials; more seeds would tell."
+        f"{lead} None is called significant: {why}. Intervals from {several} of interactions,"
+        f" which are taken for scatter, in {found.trials} trials; more seeds would tell."
     )
 
 
@@ -97,10 +120,11 @@ def _what(found: Effects) -> str:
 def verdict(effect: Effect, among: Effects) -> str:
     """Say whether an effect is told from nothing: by repeated seeds alone."""
     if among.scatter == "one seed":
-        return "one seed: images only" if among.metric == "mAP" else "one seed: timing only"
+        return "unknown: one seed"
     if among.scatter == "few seeds" or effect.low is None or effect.high is None:
-        return "not known: too few repeated seeds"
-    return "real" if effect.low > NOTHING or effect.high < -NOTHING else "not told apart"
+        return "unknown: too few repeated seeds"
+    told = effect.low > NOTHING or effect.high < -NOTHING
+    return SIGNIFICANT if told else "not significant"
 
 
 def _row(effect: Effect, among: Effects) -> list[Cell]:
@@ -135,10 +159,10 @@ def effects_figure(by_metric: Mapping[str, Effects]) -> go.Figure:
 
 
 def _effects(found: Effects, *, visible: bool) -> go.Scatter:
-    """Draw effects, those that are real filled in blue."""
+    """Draw effects, those that are significant filled in blue."""
     bounds = [Bound(effect.estimate, effect.low, effect.high) for effect in found.effects]
     verdicts = [verdict(effect, found) for effect in found.effects]
-    real = [each == "real" for each in verdicts]
+    filled = [each == SIGNIFICANT for each in verdicts]
     return go.Scatter(
         x=[effect.estimate for effect in found.effects],
         y=[_label(effect) for effect in found.effects],
@@ -146,8 +170,8 @@ def _effects(found: Effects, *, visible: bool) -> go.Scatter:
         mode="markers",
         marker={
             "size": 10,
-            "color": [theme.BLUE if each else theme.GREY for each in real],
-            "symbol": ["circle" if each else "circle-open" for each in real],
+            "color": [theme.BLUE if each else theme.GREY for each in filled],
+            "symbol": ["circle" if each else "circle-open" for each in filled],
         },
         customdata=verdicts,
         visible=visible,

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from harness.records import Record
-from reports import protocols, tables
+from reports import notes, protocols, tables
 from reports.against import Verdicts, no_ratio
-from reports.columns import COLUMNS, INTERVALS, SOURCE, UNSAID, Column
+from reports.canvas import shorten
+from reports.columns import COLUMNS, INTERVALS, OVER_SEEDS, SOURCE, UNSAID, Column
+from reports.notes import Remark
 
 DASH = "–"
 MINUS = "−"
@@ -23,7 +25,7 @@ class Cell(NamedTuple):
     sort: float | str | None = None
     small: str = ""  # beside the text: an interval, a range
     hint: str = ""  # tooltip
-    notes: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()  # letters
     style: str = ""
 
 
@@ -33,7 +35,13 @@ class Table(NamedTuple):
     columns: list[Column]
     rows: list[list[Cell]]
     notes: list[str]
-    hidden: list[str]  # columns that no row can fill, with the reason
+    hidden: list[str]  # columns that are left out, with the reason
+    shared: str = ""  # what holds for all rows, in one sentence
+
+    @property
+    def lettered(self) -> list[tuple[str, str]]:
+        """Footnotes with their letters."""
+        return [(notes.letter(index), text) for index, text in enumerate(self.notes)]
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -48,22 +56,11 @@ class Table(NamedTuple):
 
 
 IN_TURNS = (
-    "the first trial's latency times the ratio to it, as both were timed in turns; what a trial "
+    "the baseline's latency times the ratio to it, as both were timed in turns; what a trial "
     "took at its own moment is latency_own_ms in the download"
 )
-
-
-class Notes:
-    """Footnotes of one table: equal reasons share a number."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def add(self, text: str) -> int:
-        """Return the number of a footnote, a new one if no other says the same."""
-        if text not in self.texts:
-            self.texts.append(text)
-        return self.texts.index(text) + 1
+BASELINE = "baseline"
+LONGEST = 40  # letters of a knob's value
 
 
 def trial_table(
@@ -72,16 +69,46 @@ def trial_table(
     """Lay out all trials: number, knobs, seed, metrics, differences; see `tables.trial_rows`."""
     rows = tables.trial_rows(records, verdicts, alone=alone)
     columns, hidden = _filled(records, rows)
-    notes = Notes()
     formats = {column.key: _format(column, rows) for column in columns}
     first = None if alone else tables.reference(records)
     lead = _lead(records)
+    remarks: list[Remark] = []
+    for number, (row, record) in enumerate(zip(rows, records, strict=True)):
+        if row["other_code"] is not None:
+            remarks.append(Remark(number, "number", "", f"of other code: {row['other_code']}"))
+        for column in columns:
+            remarks += _remarks(number, column, row, record, first)
+    done = [number for number, record in enumerate(records) if record.state == "done"]
+    found = notes.gather(remarks, done, "number")
+    hints = _hints(remarks)
     cells = [
-        [_plain_cell(column, row, record, first, notes) for column in lead]
-        + [_cell(column, row, record, first, formats[column.key], notes) for column in columns]
+        [_plain_cell(column, row, record, first) for column in lead]
+        + [_cell(column, row, record, first, formats[column.key]) for column in columns]
         for row, record in zip(rows, records, strict=True)
     ]
-    return Table([*lead, *columns], cells, notes.texts, hidden)
+    everything = [*lead, *columns]
+    marked = [
+        [
+            cell._replace(
+                notes=found.marks.get((number, column.key), ()),
+                hint=hints.get((number, column.key), cell.hint),
+            )
+            for column, cell in zip(everything, line, strict=True)
+        ]
+        for number, line in enumerate(cells)
+    ]
+    which = "all trials" if len(done) == len(records) else "all trials that are done"
+    shared = f"Of {which}: {'; '.join(found.shared)}." if found.shared else ""
+    return Table(everything, marked, found.notes, hidden, shared)
+
+
+def _hints(remarks: Sequence[Remark]) -> dict[tuple[int, str], str]:
+    """Return what is to be known of each value, in full, by row and column."""
+    texts: dict[tuple[int, str], list[str]] = {}
+    for remark in remarks:
+        if remark.label:
+            texts.setdefault((remark.row, remark.key), []).append(remark.text)
+    return {place: "; ".join(found) for place, found in texts.items()}
 
 
 def _lead(records: Sequence[Record]) -> list[Column]:
@@ -117,7 +144,15 @@ def _filled(
             hidden.append(
                 f"{column.group}: {column.label}: {'; '.join(reasons) or 'no trial is done'}"
             )
-    return columns, hidden
+    same = [column for column in columns if column.kind == "signed" and _nothing(column, rows)]
+    hidden += [f"{column.group}: {column.label}: the same in all trials" for column in same]
+    return [column for column in columns if column not in same], hidden
+
+
+def _nothing(column: Column, rows: list[dict[str, Any]]) -> bool:
+    """Say whether a column of sizes compared holds no difference at all."""
+    differences = [row[column.key] for row in rows if row[column.key] is not None]
+    return column.key != "mAP_delta" and not any(differences)
 
 
 def reason(column: Column, record: Record, first: Record | None) -> str:
@@ -131,30 +166,26 @@ def reason(column: Column, record: Record, first: Record | None) -> str:
     if column.kind == "signed" and first is not None and record.state == "done":
         metric = SOURCE[column.key]
         if metric in record.metrics and metric in first.metrics:
-            return "evaluated on other data than the first"
+            return "evaluated on other data than the baseline"
         lacking = first if metric not in first.metrics else record
         return tables.missing(lacking, metric)
     return tables.missing(record, column.key)
 
 
-def _plain_cell(
-    column: Column, row: dict[str, Any], record: Record, first: Record | None, notes: Notes
-) -> Cell:
+def _plain_cell(column: Column, row: dict[str, Any], record: Record, first: Record | None) -> Cell:
     item = row[column.key]
     if column.key == "number":
         old = row["other_code"]
-        mark = ", ".join(["first"] * (record is first) + ["other code"] * (old is not None))
+        mark = ", ".join([BASELINE] * (record is first) + ["other code"] * (old is not None))
         hint = f"{tables.title(record)} · {record.trial}"
-        marks = () if old is None else (notes.add(f"of other code: {old}"),)
-        return Cell(f"{item}", item, mark, hint, marks, "key")
+        return Cell(f"{item}", item, mark, hint, style="key")
     if column.key == "protocol":
         return Cell(item, item, hint=f"protocol {record.protocol_hash}", style="protocol")
     if column.key == "state":
         text = item if record.failure is None else f"{item}: {record.failure.cause}"
         hint = record.failure.message if record.failure else ""
         return Cell(text.replace("_", " "), text, hint=hint, style=record.state)
-    number = isinstance(item, int | float) and not isinstance(item, bool)
-    return Cell(tables.plain(item), item if number else tables.plain(item), style="key")
+    return _key(item)
 
 
 def _cell(
@@ -163,40 +194,38 @@ def _cell(
     record: Record,
     first: Record | None,
     write: Callable[[float], str],
-    notes: Notes,
 ) -> Cell:
     item = row[column.key]
     if item is None:
-        return _empty(column, record, first, notes)
-    remarks = _remarks(column, row, record)
-    if column.kind in ("signed", "ratio") and first and first.protocol_hash != record.protocol_hash:
-        remarks.append("the first was measured by another protocol")
-    marks = tuple(notes.add(f"{column.label}: {remark}") for remark in remarks)
+        compared = column.kind in ("signed", "ratio")
+        if record is first and compared:
+            return Cell("", None, hint="differences are shown to this trial", style="missing")
+        return Cell(DASH, None, hint=reason(column, record, first), style="missing")
     style = "tie" if column.kind == "ratio" and row["latency_tie"] else ""
     text = ("≈ " if style else "") + write(item)
     if column.group == "latency, ms" and row["latency_rough"] is not None:
         style, text = "rough", tables.ROUGH + text
-    return Cell(text, item, _interval(column, row, write), "; ".join(remarks), marks, style)
+    return Cell(text, item, _interval(column, row, write), style=style)
 
 
-def _remarks(column: Column, row: dict[str, Any], record: Record) -> list[str]:
-    """Collect what a reader of a value must know: its caveat, and why it has no interval."""
-    remarks = [record.caveats.get(SOURCE.get(column.key, column.key), "")]
+def _remarks(
+    number: int, column: Column, row: dict[str, Any], record: Record, first: Record | None
+) -> list[Remark]:
+    """Collect what a reader of a value must know: why it is missing, its caveat, its interval."""
+    compared = column.kind in ("signed", "ratio")
+    if row[column.key] is None:
+        if record.state != "done" or (record is first and compared):
+            return []  # the table says so elsewhere
+        return [Remark(number, column.key, column.label, reason(column, record, first), True)]
+    texts = [record.caveats.get(column.key, "")]
     if column.key == "latency_ms" and row.get("latency_own_ms") is not None:
-        remarks.append(IN_TURNS)
+        texts.append(IN_TURNS)
     low, _ = INTERVALS.get(column.key, (None, None))
     if low is not None and row.get(low) is None:
-        remarks.append(f"no interval: {tables.missing(record, low)}")
-    return [remark for remark in remarks if remark]
-
-
-def _empty(column: Column, record: Record, first: Record | None, notes: Notes) -> Cell:
-    if record is first and column.kind in ("signed", "ratio"):
-        return Cell("", None, hint="differences are shown against this trial", style="missing")
-    why = reason(column, record, first)
-    if record.state != "done":
-        return Cell(DASH, None, hint=why, style="missing")
-    return Cell(DASH, None, hint=why, notes=(notes.add(f"missing: {why}"),), style="missing")
+        texts.append(f"no interval: {tables.missing(record, low)}")
+    if compared and first and first.protocol_hash != record.protocol_hash:
+        texts.append("the baseline was measured by another protocol")
+    return [Remark(number, column.key, column.label, text) for text in texts if text]
 
 
 def _interval(column: Column, row: dict[str, Any], write: Callable[[float], str]) -> str:
@@ -248,15 +277,30 @@ def variant_table(records: Sequence[Record]) -> Table:
     formats = {
         column.key: _format(column._replace(key=f"{column.key}_mean"), rows) for column in metrics
     }
+    compared = [OVER_SEEDS] if any(row["mAP_delta"] is not None for row in rows) else []
     cells = [
-        [
-            Cell(tables.plain(row[column.key]), _sort(row[column.key]), style="key")
-            for column in lead
-        ]
+        [_key(row[column.key]) for column in lead]
         + [_summary(column, row, formats[column.key]) for column in metrics]
+        + [_compared(row) for _ in compared]
         for row in rows
     ]
-    return Table([*lead, *metrics], cells, [], [])
+    return Table([*lead, *metrics, *compared], cells, [], [])
+
+
+def _compared(row: dict[str, Any]) -> Cell:
+    """Show the difference of a variant's mAP with its interval, a tie as a tie."""
+    value, low, high, tie = (row[f"mAP_delta{end}"] for end in ("", "_low", "_high", "_tie"))
+    if value is None:
+        return Cell("", None, hint="the variant of the baseline, or nothing tells", style="missing")
+    mark, style = ("≈ ", "tie") if tie else ("", "")
+    return Cell(mark + signed(value), value, f"{signed(low)} to {signed(high)}", style=style)
+
+
+def _key(item: Any) -> Cell:
+    """Show the value of a knob, a long one cut in its middle and whole under the pointer."""
+    whole = tables.worded(item)
+    text = shorten(whole, LONGEST)
+    return Cell(text, _sort(item), hint="" if text == whole else whole, style="key")
 
 
 def _sort(item: Any) -> float | str:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from reports import theme
+from reports import naming, theme
 from reports.canvas import View, axis, categories, figure, legend, safe, shorten, tall
+from reports.placing import Placed
 from reports.points import (
     METRICS,
     Bound,
@@ -28,11 +29,14 @@ from reports.points import (
 LEAST = {"mAP": 4.0}  # smallest span of an axis worth showing; others: a share of the value
 SHARE = 0.1
 DOTS = {
-    "Pareto-optimal": (theme.BLUE, "circle", "top center"),
-    "beaten by another": (theme.GREY, "circle-open", "bottom center"),
-    "not ranked": (theme.GREY, "square-open", "bottom center"),
+    "Pareto-optimal": (theme.BLUE, "circle"),
+    "dominated": (theme.GREY, "circle-open"),
+    "not ranked": (theme.GREY, "square-open"),
 }
-NAMED = 6  # as many dots have their names beside them; more have their numbers
+WIDE, NARROW = (480.0, 290.0), (210.0, 210.0)  # least plots that names are placed for, pixels
+BELOW = 565  # narrower figures than this, pixels, have the names of `NARROW`
+ROOM = 0.1  # above the dots, for the name of the best, as a share of the axis
+TICK = 16  # letters of a setting along an axis
 STAGE_NAMES = {"backbone_ms": "backbone", "neck_ms": "neck", "head_ms": "head", "nms_ms": "NMS"}
 
 
@@ -41,6 +45,11 @@ def trade_off_figure(dots: Sequence[Dot], cost: Metric, gain: Metric) -> go.Figu
     front = sorted((dot for dot in dots if dot.optimal), key=lambda dot: dot.x.value)
     rest = [dot for dot in dots if dot.ranked and not dot.optimal]
     aside = [dot for dot in dots if not dot.ranked]
+    x = axis(cost.axis, range=_limits([dot.x for dot in dots], cost.key))
+    low, high = _limits([dot.y for dot in dots], gain.key)
+    y = axis(gain.axis, range=(low, high + ROOM * (high - low)))
+    groups = [front, rest, *([aside] if aside else [])]
+    wide, narrow = (naming.names(groups, (x["range"], y["range"]), size) for size in (WIDE, NARROW))
     traces = [
         go.Scatter(
             x=[dot.x.value for dot in front],
@@ -50,20 +59,28 @@ def trade_off_figure(dots: Sequence[Dot], cost: Metric, gain: Metric) -> go.Figu
             hoverinfo="skip",
             showlegend=False,
         ),
-        _dots(front, "Pareto-optimal", len(dots), (cost, gain)),
-        _dots(rest, "beaten by another", len(dots), (cost, gain)),
-        *([_dots(aside, "not ranked", len(dots), (cost, gain))] if aside else []),
+        *(
+            _dots(group, name, placed, (cost, gain))
+            for group, name, placed in zip(groups, DOTS, wide, strict=False)
+        ),
     ]
-    x = axis(cost.axis, range=_limits([dot.x for dot in dots], cost.key))
-    y = axis(gain.axis, range=_limits([dot.y for dot in dots], gain.key))
-    return figure(traces, x, y, legend=legend(), showlegend=bool(rest or aside))
+    made = figure(traces, x, y, legend=legend(), showlegend=bool(rest or aside))
+    changes = {str(index): _text(placed) for index, placed in enumerate(narrow, 1)}
+    made.layout.meta = {**made.layout.meta, "narrow": {"below": BELOW, "traces": changes}}
+    return made
 
 
-def _dots(dots: Sequence[Dot], name: str, among: int, metrics: tuple[Metric, Metric]) -> go.Scatter:
-    color, symbol, place = DOTS[name]
-    if any(dot.y.low is not None for dot in dots):
-        place = "top right"
-    named = among <= NAMED
+def _text(placed: Sequence[Placed]) -> dict[str, Any]:
+    return {
+        "text": [each.text for each in placed],
+        "textposition": [each.position for each in placed],
+    }
+
+
+def _dots(
+    dots: Sequence[Dot], name: str, placed: Sequence[Placed], metrics: tuple[Metric, Metric]
+) -> go.Scatter:
+    color, symbol = DOTS[name]
     return go.Scatter(
         x=[dot.x.value for dot in dots],
         y=[dot.y.value for dot in dots],
@@ -71,8 +88,7 @@ def _dots(dots: Sequence[Dot], name: str, among: int, metrics: tuple[Metric, Met
         error_y=bars([dot.y for dot in dots], color),
         name=name,
         mode="markers+text",
-        text=[safe(shorten(dot.label) if named else dot.label.partition(":")[0]) for dot in dots],
-        textposition=place,
+        **_text(placed),
         textfont={"size": 11, "color": theme.FAINT},
         cliponaxis=False,
         marker={"color": color, "size": 10, "symbol": symbol, "line": {"width": 2, "color": color}},
@@ -180,7 +196,7 @@ def curves_figure(curves: Mapping[str, Sequence[Curve]]) -> go.Figure:
 
 
 def _curve_title(name: str) -> str:
-    return METRICS[name].axis if name in METRICS else name.replace("_", " ")
+    return METRICS[name].axis if name in METRICS else safe(shorten(name.replace("_", " ")))
 
 
 def _line(curve: Curve, visible: bool) -> go.Scatter:
@@ -227,7 +243,7 @@ def sweep_figure(sweeps: Mapping[str, Sweep]) -> go.Figure:
 
 
 def _swept(sweep: Sweep, visible: bool) -> list[go.Scatter]:
-    xs: Sequence[Any] = sweep.numbers or [safe(setting) for setting in sweep.settings]
+    xs: Sequence[Any] = sweep.numbers or _short(sweep.settings)
     pairs = [(x, values) for x, values in zip(xs, sweep.values, strict=True) if values]
     means = go.Scatter(
         x=[x for x, _ in pairs],
@@ -248,6 +264,12 @@ def _swept(sweep: Sweep, visible: bool) -> list[go.Scatter]:
     return [means, dots]
 
 
+def _short(settings: Sequence[str]) -> list[str]:
+    """Shorten names along an axis where they stay apart."""
+    cut = [safe(shorten(setting, TICK)) for setting in settings]
+    return cut if len(set(cut)) == len(cut) else [safe(setting) for setting in settings]
+
+
 def grid_figure(grids: Mapping[str, Grid]) -> go.Figure:
     """Draw metrics over the two knobs that are swept, as a heat map with its numbers.
 
@@ -257,8 +279,8 @@ def grid_figure(grids: Mapping[str, Grid]) -> go.Figure:
     views = [View(METRICS[key].label, [index]) for index, key in enumerate(grids)]
     traces = [
         go.Heatmap(
-            x=[safe(item) for item in grid.xs],
-            y=[safe(item) for item in grid.ys],
+            x=_short(grid.xs),
+            y=_short(grid.ys),
             z=grid.means,
             customdata=grid.counts,
             colorscale="Cividis",
@@ -270,7 +292,7 @@ def grid_figure(grids: Mapping[str, Grid]) -> go.Figure:
             },
             xgap=2,
             ygap=2,
-            texttemplate="%{z:.4g}",
+            texttemplate="%{z:.3g}",
             textfont={"size": 14},
             hovertemplate="%{x}, %{y}: %{z:.4g} (n = %{customdata})<extra></extra>",
             visible=index == 0,

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from harness.records import write_whole
+from harness.records import FILE, RecordError, read, write_whole
 from reports import display, figures, points, tables, theme
 from reports.canvas import View, axis, figure, legend, safe
 from reports.columns import Column
@@ -18,7 +18,7 @@ from reports.display import Cell, Table
 from reports.facts import Fact
 from reports.panels import FRONT, Panel
 from reports.points import METRICS, Bound, Dot, Grid, Metric, axis_range
-from reports.site import PAGE, data_uri, environment, to_json
+from reports.site import PAGE, downloads, environment
 
 COSTS = {
     "nms_ms": METRICS["nms_ms"]._replace(label="time for NMS"),
@@ -73,19 +73,28 @@ def render(result: Mapping[str, Any]) -> str:
         environment()
         .get_template("frontier.html")
         .render(
-            title=f"{Path(str(result['model'])).name}: settings of postprocessing",
+            title=f"{named(str(result['model']))}: settings of postprocessing",
             facts=about(result),
             caveats=list(dict.fromkeys([*result["caveats"].values(), *result["absent"].values()])),
             panels=panels(result),
             settings=table(result),
-            downloads={
-                "csv": data_uri("text/csv", tables.to_csv(rows)),
-                "json": data_uri("application/json", to_json(rows)),
-            },
+            downloads=downloads("nms_frontier", rows),
             theme=theme,
             plotly=Markup(get_plotlyjs()),
         )
     )
+
+
+def named(model: str) -> str:
+    """Name a model for a reader: a trial's folder by what its record says, not by its hash."""
+    folder = Path(model)
+    if not (folder / FILE).is_file():
+        return folder.name or model
+    try:
+        record = read(folder)
+    except RecordError:
+        return folder.name
+    return f"{record.study}: {tables.title(record)}"
 
 
 def flat(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -158,7 +167,7 @@ def tried(result: Mapping[str, Any], cost: Metric) -> list[Tried]:
     rows = result["rows"]
     dots = [_dot(number, row, cost) for number, row in enumerate(rows, 1)]
     return [
-        Tried(dot, {name: tables.plain(value) for name, value in row["setting"].items()},
+        Tried(dot, {name: tables.worded(value) for name, value in row["setting"].items()},
               row["configured"])
         for dot, row in zip(points.mark_optimal(dots), rows, strict=True)
     ]  # fmt: skip
@@ -180,7 +189,7 @@ def _dot(number: int, row: Mapping[str, Any], cost: Metric) -> Dot:
 
 
 def _words(setting: Mapping[str, Any]) -> str:
-    return ", ".join(f"{_spell(name)} {tables.plain(value)}" for name, value in setting.items())
+    return ", ".join(f"{_spell(name)} {tables.worded(value)}" for name, value in setting.items())
 
 
 def _spell(knob: str) -> str:
@@ -282,8 +291,8 @@ def grid(result: Mapping[str, Any], x_knob: str, y_knob: str) -> tuple[dict[str,
         key: Grid(
             _spell(x_knob),
             _spell(y_knob),
-            [tables.plain(x) for x in xs],
-            [tables.plain(y) for y in ys],
+            [tables.worded(x) for x in xs],
+            [tables.worded(y) for y in ys],
             [[_cell(cells.get((x, y)), key) for x in xs] for y in ys],
             [[int((x, y) in cells) for x in xs] for y in ys],
         )
@@ -307,7 +316,7 @@ def table(result: Mapping[str, Any]) -> Table:
     places = {"accuracy, %": 2, "time, ms": times, "boxes per image": 0}
     cells = [
         [_mark(row)]
-        + [Cell(tables.plain(row[name]), row[name], style="key") for name in knobs]
+        + [Cell(tables.worded(row[name]), row[name], style="key") for name in knobs]
         + [_number(row, column, places[column.group]) for column in columns]
         for row in rows
     ]

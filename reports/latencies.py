@@ -34,7 +34,7 @@ def spread_figure(timed: Sequence[Timed]) -> go.Figure:
         View(scale, None, {"xaxis.type": kind})
         for scale, kind in (("linear axis", "linear"), ("logarithmic axis", "log"))
     ]
-    x = axis("end-to-end latency of one image (ms)")
+    x = axis("end-to-end latency (ms)")
     return figure(traces, x, categories(labels), height=tall(len(labels)), views=views)
 
 
@@ -50,7 +50,7 @@ def order_figure(timed: Sequence[Timed]) -> go.Figure:
     return figure(
         traces,
         axis("sample, in the order taken"),
-        axis("end-to-end latency of one image (ms)"),
+        axis("end-to-end latency (ms)"),
         views=views,
         legend=legend(),
         showlegend=True,
@@ -58,7 +58,7 @@ def order_figure(timed: Sequence[Timed]) -> go.Figure:
 
 
 def _in_order(item: Timed, visible: bool) -> list[go.Scatter]:
-    series = [("first trial, same rounds", item.reference, theme.GREY)] if item.reference else []
+    series = [("baseline, same rounds", item.reference, theme.GREY)] if item.reference else []
     series.append(("this trial", item.end_to_end, theme.BLUE))
     dots = [
         go.Scatter(

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from harness.records import Record
-from reports import designs, effects, figures, latencies, points, search, tables
-from reports.ranking import Ranking, rank
+from harness.records import Record, effects
+from harness.records.protocols import differing
+from harness.records.ranking import Ranking, rank
+from reports import breakdowns, designs, figures, latencies, points, search, tables
 from reports.search import Goal
 
 COSTS = ("latency_ms", "params", "macs")
 SHOWN = ("mAP", "latency_ms", "nms_ms", "params", "macs")
+SAME = 1e-9  # relative difference of numbers that are the same
+COUNTED = ("params", "macs")  # what is drawn only where it differs
 MANY = 12  # more trials than this need the page's full width for a row each
 
 FRONT = (
     "The line connects the Pareto-optimal dots: no other is at least as good in both and better "
     "in one."
 )
-WITHOUT_DRIFT = (
-    "Latency is the first trial's own times the ratio to it, measured in turns, so that what the "
+IN_TURNS = (
+    "Latency is the baseline's own times the ratio to it, measured in turns, so that what the "
     "machine did between trials does not show."
 )
 STAGES = (
     "Stages are timed in passes of their own, so that their clocks do not disturb the total; the "
     "tick is the median of the main pass, end to end. The two need not meet; nothing fills the gap."
+)
+BREAKDOWN = (
+    "A dot a trial; where seeds were repeated, a line marks their mean. At most "
+    f"{breakdowns.MOST_VARIANTS} variants, those with the greatest mAP, and "
+    f"{breakdowns.MOST_CLASSES} classes, those that differ most."
 )
 CURVES = (
     "One line a trial; a colour is a variant, a dash pattern a seed. Click a name to hide it, "
@@ -38,8 +46,8 @@ SPREAD = (
 )
 EFFECTS = (
     "A difference that a knob makes on average over the settings of the others, with its interval. "
-    "A filled dot is real: repeated seeds say so, all effects on the page allowed for. The table "
-    "above holds the numbers."
+    "A filled dot is significant: repeated seeds say so, all effects on the page allowed for. The "
+    "table above holds the numbers."
 )
 ONE_SEED = " Each setting was trained once, so a small lead in mAP may be its seed's."
 UNRANKED = " A hollow square is shown and not ranked; the reason stands above the figures."
@@ -70,7 +78,7 @@ def panels(
     ranked = ranking.records
     dots = _trade_offs(records, ranking, goal)
     knobs = _growth(ranked, goal) if goal else [*_swept(ranking), *_effects(ranking)]
-    rest = [*_stages(records), *_latencies(records)]
+    rest = [*_breakdowns(records), *_stages(records), *_latencies(records)]
     main = [panel._replace(wide=not knobs) for panel in dots[:1]]
     return [*main, *knobs, *dots[1:], *rest, *_curves(records)]
 
@@ -109,29 +117,53 @@ def _trade_offs(records: Sequence[Record], ranking: Ranking, goal: Goal | None) 
         dots = place(shown, key, ranked=ranked)
         metric = (ranking.metric or key) if key == "latency_ms" else key
         cost = points.METRICS[metric]
-        if len(dots) > 1:
+        if len(dots) > 1 and (key not in COUNTED or _varies(dot.x.value for dot in dots)):
             note = _bars_note(
                 metric, several, any(dot.ranked for dot in dots), beside=ranking.beside
             )
             note += "" if several else ONE_SEED
             note += "" if all(dot.ranked for dot in dots) else UNRANKED
+            note += _across(ranking.records) if any(dot.ranked for dot in dots) else ""
             figure = figures.trade_off_figure(dots, cost, gain)
             found.append(Panel(f"mAP-{key}", f"mAP against {cost.label}", note, figure))
     return found
 
 
+def _across(records: Sequence[Record]) -> str:
+    """Say so where a front is drawn over trials of several protocols."""
+    done = [record for record in records if record.state == "done"]
+    keys = ", ".join(differing(done))
+    if not keys:
+        return ""
+    return f" The trials differ in {keys}, which goes with what the study sweeps."
+
+
+def _varies(values: Iterable[float]) -> bool:
+    """Say whether there is anything to see along an axis."""
+    found = list(values)
+    return bool(found) and max(found) - min(found) > SAME * max(map(abs, found))
+
+
 def _bars_note(cost: str, several: bool, ranked: bool, *, beside: bool) -> str:
     front = f" {FRONT}" if ranked else ""
     if several:
-        drift = f" {WITHOUT_DRIFT}" if cost == "latency_adjusted_ms" else ""
+        drift = f" {IN_TURNS}" if cost == "latency_adjusted_ms" else ""
         means = "the mean over its seeds, bars from least to greatest"
         return f"One dot a variant: {means}.{drift}{front}"
     ties = " Dots whose bars overlap may be ties." if ranked else ""
-    bars = "its ratio to the first, which has none" if beside else "the median"
+    bars = "its ratio to the baseline, which has none" if beside else "the median"
     if cost in ("latency_ms", "latency_adjusted_ms"):
-        drift = f" {WITHOUT_DRIFT}" if cost == "latency_adjusted_ms" else ""
+        drift = f" {IN_TURNS}" if cost == "latency_adjusted_ms" else ""
         return f"One dot a trial; bars are the 95 % interval of {bars}.{drift}{front}{ties}"
     return f"One dot a trial.{front}"
+
+
+def _breakdowns(records: Sequence[Record]) -> list[Panel]:
+    found = breakdowns.breakdowns(records)
+    if not found:
+        return []
+    title = "Where accuracy is won and lost"
+    return [Panel("breakdown", title, BREAKDOWN, breakdowns.breakdown_figure(found), True)]
 
 
 def _stages(records: Sequence[Record]) -> list[Panel]:
@@ -189,7 +221,9 @@ def _latencies(records: Sequence[Record]) -> list[Panel]:
 def _swept(ranking: Ranking) -> list[Panel]:
     records = ranking.records
     paths = points.swept(records)
-    keys = [key for key in SHOWN if any(key in record.metrics for record in records)]
+    having = {key: [r.metrics[key] for r in records if key in r.metrics] for key in SHOWN}
+    keys = [key for key, found in having.items() if key not in COUNTED or _varies(found)]
+    keys = [key for key in keys if having[key]]
     if not keys:
         return []
     if len(paths) == 1:

@@ -4,39 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from harness.records import Record, fronts
+from harness.records import Record, fronts, variants
+from harness.records.units import METRICS as METRICS
+from harness.records.units import Metric as Metric
+from harness.records.variants import settings as settings
+from harness.records.variants import swept as swept
 from reports import tables
 
 STAGES = ("backbone_ms", "neck_ms", "head_ms", "nms_ms")
-
-
-class Metric(NamedTuple):
-    """A metric as figures show it."""
-
-    key: str
-    label: str
-    unit: str
-    scale: float = 1.0
-
-    @property
-    def axis(self) -> str:
-        """Title of an axis."""
-        return f"{self.label} ({self.unit})"
-
-
-METRICS = {
-    metric.key: metric
-    for metric in (
-        Metric("mAP", "mAP", "%", 100),
-        Metric("latency_ms", "end-to-end latency", "ms"),
-        Metric("latency_adjusted_ms", "end-to-end latency, without drift", "ms"),
-        Metric("params", "parameters", "M", 1e-6),
-        Metric("macs", "multiply-accumulates", "G", 1e-9),
-        Metric("nms_ms", "NMS", "ms"),
-    )
-}
 
 
 class Bound(NamedTuple):
@@ -115,7 +92,7 @@ def trade_off(
         records: of one study.
         cost: a key of `METRICS`.
         gain: likewise.
-        ranked: the same as `reports.ranking` leaves them; None where all may be ranked.
+        ranked: the same as `harness.records.ranking` leaves them; None where all may be ranked.
     """
     dots = []
     labels = tables.labels(records)
@@ -192,7 +169,7 @@ def _hover(records: Sequence[Record], record: Record) -> tuple[str, ...]:
 
 def _settings(records: Sequence[Record], record: Record) -> tuple[str, ...]:
     return tuple(
-        f"{label}: {tables.plain(tables.value(record, path))}"
+        f"{label}: {tables.worded(tables.value(record, path))}"
         for path, label in tables.knobs(records).items()
     )
 
@@ -255,24 +232,10 @@ def _scaled(record: Record, name: str) -> list[float]:
     return [value * scale for value in record.samples.get(name, [])]
 
 
-def swept(records: Sequence[Record]) -> list[str]:
-    """Return the dotted paths of the knobs that take more than one value."""
-    return [
-        path
-        for path in tables.knobs(records)
-        if len({tables.plain(tables.value(record, path)) for record in records}) > 1
-    ]
-
-
-def settings(records: Sequence[Record], path: str) -> list[Any]:
-    """Return the distinct settings of a knob: numbers by size, others as they first appear."""
-    return _ordered([tables.value(record, path) for record in records])
-
-
 def sweep(records: Sequence[Record], path: str, metric: str) -> Sweep:
     """Collect a metric by the settings of the one knob that is swept."""
     having = [record for record in records if metric in record.metrics]
-    settings = _ordered([tables.value(record, path) for record in having])
+    settings = variants.ordered([tables.value(record, path) for record in having])
     scale = METRICS[metric].scale
     values = [
         [
@@ -284,18 +247,18 @@ def sweep(records: Sequence[Record], path: str, metric: str) -> Sweep:
     ]
     return Sweep(
         tables.knobs(records)[path],
-        [tables.plain(setting) for setting in settings],
-        [float(setting) for setting in settings] if all(map(_is_number, settings)) else None,
+        [tables.worded(setting) for setting in settings],
+        [float(setting) for setting in settings]
+        if all(map(variants.is_number, settings))
+        else None,
         values,
     )
 
 
 def grid(records: Sequence[Record], paths: tuple[str, str], metric: str) -> Grid:
     """Collect a metric's mean over seeds by the settings of the two knobs that are swept."""
-    xs, ys = (
-        [tables.plain(item) for item in _ordered([tables.value(r, path) for r in records])]
-        for path in paths
-    )
+    settings = [variants.ordered([tables.value(r, path) for r in records]) for path in paths]
+    xs, ys = ([tables.plain(item) for item in found] for found in settings)
     cells: dict[tuple[str, str], list[float]] = {}
     for record in records:
         if metric in record.metrics:
@@ -305,8 +268,8 @@ def grid(records: Sequence[Record], paths: tuple[str, str], metric: str) -> Grid
     return Grid(
         names[paths[0]],
         names[paths[1]],
-        xs,
-        ys,
+        [tables.worded(item) for item in settings[0]],
+        [tables.worded(item) for item in settings[1]],
         [[_mean(cells.get((x, y), [])) for x in xs] for y in ys],
         [[len(cells.get((x, y), [])) for x in xs] for y in ys],
     )
@@ -314,16 +277,6 @@ def grid(records: Sequence[Record], paths: tuple[str, str], metric: str) -> Grid
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _is_number(setting: Any) -> bool:
-    return isinstance(setting, int | float) and not isinstance(setting, bool)
-
-
-def _ordered(settings: Sequence[Any]) -> list[Any]:
-    """Return distinct settings: numbers by size, others as they first appear."""
-    distinct = list({tables.plain(setting): setting for setting in settings}.values())
-    return sorted(distinct) if all(map(_is_number, distinct)) else distinct
 
 
 def axis_range(

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.records import Record, fronts
+from harness.records.goals import Goal as Goal
+from harness.records.goals import eligible, gains_of, signs
+from harness.records.goals import front as front
 
 Gains = NDArray[np.float64]
-
-
-class Goal(NamedTuple):
-    """What a search looked for."""
-
-    objectives: Mapping[str, str]  # metric: "maximize" or "minimize"
-    reference: Mapping[
-        str, float
-    ] = {}  # metric: the worst value of interest; empty: the worst seen
-    beyond: frozenset[str] = frozenset()  # trials that are done and beyond a constraint
 
 
 class Growth(NamedTuple):
@@ -63,13 +56,6 @@ def _front(points: Gains) -> Gains:
     return kept
 
 
-def front(records: Sequence[Record], goal: Goal) -> list[Record]:
-    """Return the trials that no other beats in all objectives, constraints kept."""
-    found = _eligible(records, goal)
-    flags = fronts.front(_gains(found, goal))
-    return [record for record, kept in zip(found, flags, strict=True) if kept]
-
-
 def growth(records: Sequence[Record], goal: Goal) -> Growth | None:
     """Follow the dominated volume from trial to trial, in the order in which they ended.
 
@@ -77,16 +63,16 @@ def growth(records: Sequence[Record], goal: Goal) -> Growth | None:
         None where no trial has all objectives.
     """
     ordered = sorted(records, key=lambda record: record.timings.get("finished", math.inf))
-    eligible = {record.trial for record in _eligible(records, goal)}
-    found = [record for record in ordered if record.trial in eligible]
+    kept = {record.trial for record in eligible(records, goal)}
+    found = [record for record in ordered if record.trial in kept]
     if not found:
         return None
-    gains = _gains(found, goal)
+    gains = gains_of(found, goal)
     corner, volumes, seen = _corner(gains, goal), [], 0
     for record in ordered:
-        seen += record.trial in eligible
+        seen += record.trial in kept
         volumes.append(hypervolume(gains[:seen], corner))
-    reference = corner * _signs(goal)
+    reference = corner * signs(goal)
     named = dict(zip(goal.objectives, map(float, reference), strict=True))
     return Growth(list(range(1, len(ordered) + 1)), volumes, named)
 
@@ -94,23 +80,4 @@ def growth(records: Sequence[Record], goal: Goal) -> Growth | None:
 def _corner(gains: Gains, goal: Goal) -> Gains:
     if not goal.reference:
         return np.asarray(gains.min(axis=0), dtype=np.float64)
-    return np.array([goal.reference[name] for name in goal.objectives]) * _signs(goal)
-
-
-def _eligible(records: Sequence[Record], goal: Goal) -> list[Record]:
-    return [
-        record
-        for record in records
-        if record.state == "done"
-        and record.trial not in goal.beyond
-        and goal.objectives.keys() <= record.metrics.keys()
-    ]
-
-
-def _gains(records: Sequence[Record], goal: Goal) -> Gains:
-    rows = [[record.metrics[name] for name in goal.objectives] for record in records]
-    return np.array(rows, dtype=np.float64).reshape(-1, len(goal.objectives)) * _signs(goal)
-
-
-def _signs(goal: Goal) -> Gains:
-    return np.array([1.0 if way == "maximize" else -1.0 for way in goal.objectives.values()])
+    return np.array([goal.reference[name] for name in goal.objectives]) * signs(goal)

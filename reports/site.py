@@ -14,10 +14,23 @@ import jinja2
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from harness.records import FILE, Record, latencies, write_whole
-from reports import designs, display, effects, facts, panels, protocols, tables, theme
+from harness.records import FILE, Record, effects, latencies, write_whole
+from harness.records.effects import Effects
+from harness.records.ranking import rank
+from reports import (
+    baselines,
+    designs,
+    display,
+    facts,
+    panels,
+    paper,
+    protocols,
+    provenance,
+    tables,
+    theme,
+)
 from reports.against import Verdicts
-from reports.ranking import Ranking, rank
+from reports.paper import Paper
 from reports.search import Goal
 
 PAGE = "index.html"
@@ -40,6 +53,7 @@ def write(
     title: str,
     question: str = "",
     source: str = "",
+    answer: str = "",
     command: str = "",
     goal: Goal | None = None,
     mixed: bool = False,
@@ -56,6 +70,7 @@ def write(
         title: name of the study.
         question: what it is to answer.
         source: the table or paper it repeats; URLs and arXiv numbers become links.
+        answer: what it came to, from `harness.analysis.answer`; plain text.
         command: what makes these records again.
         goal: of the search that made these records; None for a sweep.
         mixed: whether trials may have been measured differently; their rows are marked.
@@ -83,6 +98,7 @@ def write(
             title=title,
             question=question,
             source=source,
+            answer=answer,
             command=command or facts.command(records),
         ),
     )
@@ -106,11 +122,12 @@ def render(
         verdicts: on latencies.
         earlier: trials of an earlier version of the study or of its code.
         notes: as in `write`.
-        texts: title, question, source, command.
+        texts: title, question, source, answer, command.
     """
     several = tables.has_seeds(records)
     rows = tables.trial_rows(records, verdicts)
     ranking = rank(records)
+    found = [] if goal else list(effects.by_metric(ranking).values())
     return (
         environment()
         .get_template("study.html")
@@ -120,18 +137,29 @@ def render(
             warnings=[*facts.warnings(records), *notes],
             trials=display.trial_table(records, verdicts),
             earlier=display.trial_table(earlier, alone=True) if earlier else None,
+            tools={
+                "provenance": {
+                    "note": list(map(provenance.provenance, records)),
+                    "earlier": list(map(provenance.provenance, earlier)),
+                },
+                "baselines": baselines.baselines(records),
+            },
             unranked=ranking.reasons,
             rough=any(latencies.rough(record) is not None for record in records),
             variants=display.variant_table(records) if several else None,
             failed=failed(records),
-            effects=[] if goal else effect_tables(ranking),
+            effects=effect_tables(found),
             panels=panels.panels(records, goal, ranking),
             legend=panels.legend(records),
             records=[raw(record, folder) for record in records],
             earlier_records=[raw(record, folder) for record in earlier],
             downloads={
-                "csv": data_uri("text/csv", tables.to_csv(rows)),
-                "json": data_uri("application/json", to_json(rows)),
+                "trials": [
+                    *downloads(texts["title"], rows),
+                    *for_papers(paper.paper(records, texts["title"])),
+                ],
+                "variants": downloads(f"{texts['title']}-variants", tables.variant_rows(records)),
+                "effects": downloads(f"{texts['title']}-effects", designs.effect_rows(found)),
             },
             theme=theme,
             plotly=Markup(get_plotlyjs()),
@@ -139,9 +167,33 @@ def render(
     )
 
 
-def effect_tables(ranking: Ranking) -> list[tuple[str, display.Table]]:
+class Download(NamedTuple):
+    """A file that a page holds."""
+
+    name: str
+    label: str
+    link: str
+
+
+def downloads(name: str, rows: list[dict[str, Any]]) -> list[Download]:
+    """Offer rows as CSV and JSON."""
+    return [
+        Download(f"{name}.csv", "CSV", data_uri("text/csv", tables.to_csv(rows))),
+        Download(f"{name}.json", "JSON", data_uri("application/json", to_json(rows))),
+    ]
+
+
+def for_papers(table: Paper) -> list[Download]:
+    """Offer a table of variants as LaTeX and Markdown."""
+    latex, markdown = paper.to_latex(table), paper.to_markdown(table)
+    return [
+        Download(f"{table.title}.tex", "LaTeX, a row a variant", data_uri("text/x-tex", latex)),
+        Download(f"{table.title}.md", "Markdown", data_uri("text/markdown", markdown)),
+    ]
+
+
+def effect_tables(found: Sequence[Effects]) -> list[tuple[str, display.Table]]:
     """Lay out the effects of the swept knobs, a caption and a table a metric."""
-    found = effects.by_metric(ranking).values()
     return [(designs.effect_caption(item), designs.effect_table(item)) for item in found]
 
 

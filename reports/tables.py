@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from harness.records import Record, latencies, learning, origins
+from harness.records import Record, escaping, latencies, learning, origins
+from harness.records.ranking import rank
 from harness.records.turns import timed_against
+from harness.records.variants import has_seeds as has_seeds
+from harness.records.variants import knobs as knobs
+from harness.records.variants import plain as plain
+from harness.records.variants import title as title
+from harness.records.variants import value as value
+from harness.records.variants import variant as variant
+from harness.records.variants import variants as variants
+from harness.records.variants import worded as worded
 from reports import protocols
 from reports.against import RATIO, Verdicts, as_shown, differences
+from reports.significance import Difference, Seeds
 
 METRICS = (
     "mAP",
@@ -48,79 +58,21 @@ SUMMARISED = (
 )
 
 
-def knobs(records: Sequence[Record]) -> dict[str, str]:
-    """Name the knobs that some trial overrides.
+def settings(record: Record, paths: Mapping[str, str]) -> str:
+    """Write the values of a trial's knobs, with a name only where a value is none without it.
 
-    Returns:
-        Dotted path: the shortest tail of it that no other of these knobs shares.
+    Args:
+        record: of the trial.
+        paths: dotted paths of knobs, with the names that a reader knows them by.
     """
-    paths = list(dict.fromkeys(path for record in records for path in record.overrides))
-    if len({record.detector for record in records}) > 1:
-        paths = ["detector", *(path for path in paths if path != "detector")]
-    return {path: _short(path, paths) for path in paths}
-
-
-def _short(path: str, paths: Sequence[str]) -> str:
-    parts = path.split(".")
-    tails = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
-    others = [other for other in paths if other != path]
-    return next(
-        (tail for tail in tails if not any(f".{other}".endswith(f".{tail}") for other in others)),
-        path,
-    )
-
-
-def value(record: Record, path: str) -> Any:
-    """Return what a knob is set to in a trial: overridden, or as the study has it."""
-    if path == "detector":
-        return record.detector
-    return record.overrides.get(path, record.config.get(path))
-
-
-def plain(setting: Any) -> str:
-    """Write the value of a knob the way YAML would, on one line."""
-    if setting is None:
-        return "null"
-    if isinstance(setting, bool):
-        return str(setting).lower()
-    if isinstance(setting, list | tuple):
-        return "[" + ", ".join(map(plain, setting)) + "]"
-    if isinstance(setting, dict):
-        return "{" + ", ".join(f"{key}: {plain(item)}" for key, item in setting.items()) + "}"
-    return str(setting)
-
-
-def variant(record: Record, paths: Iterable[str]) -> tuple[str, ...]:
-    """Return what tells a trial's variant from others: its knobs, not its seed."""
-    return tuple(plain(value(record, path)) for path in paths)
-
-
-def variants(records: Sequence[Record]) -> list[list[Record]]:
-    """Group trials that differ in their seed only, in the order they first appear.
-
-    Trials that were measured differently are no seeds of one variant.
-    """
-    paths = knobs(records)
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        key = (*variant(record, paths), record.protocol_hash)
-        groups.setdefault(key, []).append(record)
-    return list(groups.values())
-
-
-def has_seeds(records: Sequence[Record]) -> bool:
-    """Say whether some variant was tried with more than one seed."""
-    return any(len({record.seed for record in group}) > 1 for group in variants(records))
-
-
-def title(record: Record) -> str:
-    """Name a variant in words, for a reader."""
-    return record.name or record.detector
-
-
-def settings(record: Record, paths: Iterable[str]) -> str:
-    """Write the values of a trial's knobs, without their names."""
-    return ", ".join(variant(record, paths)) or title(record)
+    parts = []
+    for path, name in paths.items():
+        found = value(record, path)
+        if found is None or found is False or found in ([], {}):
+            parts.append(f"no {name}")
+        else:
+            parts.append(name if found is True else worded(found))
+    return ", ".join(parts) or title(record)
 
 
 def labels(records: Sequence[Record]) -> list[str]:
@@ -229,10 +181,12 @@ def variant_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
     Keys: number, name, done and failed (numbers of trials), seeds; the dotted path of each swept
     knob; for each of `SUMMARISED` its _n, _mean, _min and _max over the trials that have it;
-    rough latencies do not count.
+    rough latencies do not count; mAP_delta (points, to the variant of the reference trial) with
+    _low and _high, of intervals that hold together, and _tie (the interval contains 0).
     """
     paths = knobs(records)
     first = reference(records)
+    deltas = _deltas(records, first)
     return [
         {
             "number": number,
@@ -247,8 +201,28 @@ def variant_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
             for metric in SUMMARISED
             for key, item in spread(_counted(group, metric, first), metric).items()
         }
+        | _delta(deltas[number - 1])
         for number, group in enumerate(variants(records), 1)
     ]
+
+
+def _deltas(records: Sequence[Record], first: Record | None) -> list[Difference | None]:
+    """Compare the mAP of each variant over seeds with that of the reference trial's variant."""
+    may = {record.trial: record for record in rank(records).records if record.state == "done"}
+    groups = variants(records)
+    own = next((i for i, group in enumerate(groups) if first in group), None)
+    if own is None or len(groups) < 2:
+        return [None] * len(groups)
+    values = {t: 100 * r.metrics["mAP"] for t, r in may.items() if "mAP" in r.metrics}
+    seeds = Seeds(groups, values)
+    family = len(groups) - 1
+    return [None if i == own else seeds.difference(i, own, family) for i in range(len(groups))]
+
+
+def _delta(found: Difference | None) -> dict[str, Any]:
+    names = ("mAP_delta", "mAP_delta_low", "mAP_delta_high", "mAP_delta_tie")
+    values = (None,) * 4 if found is None else (*found, found.tie)
+    return dict(zip(names, values, strict=True))
 
 
 def _counted(group: Sequence[Record], metric: str, first: Record | None) -> list[Record]:
@@ -282,8 +256,10 @@ def _scalar(item: Any) -> Any:
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
-    """Write rows as CSV, an empty field where a value is missing."""
-    return frame(rows).to_csv(index=False, lineterminator="\n")
+    """Write rows as CSV, an empty field where a value is missing; no cell is a formula."""
+    made = frame(rows).map(escaping.in_csv).rename(columns=escaping.in_csv)
+    text: str = made.to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def to_markdown(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
@@ -293,7 +269,7 @@ def to_markdown(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
         rows: as from `trial_rows` or `variant_rows`.
         columns: key of a row: heading.
     """
-    lines = [list(columns.values()), ["---"] * len(columns)]
+    lines = [list(map(escaping.in_markdown, columns.values())), ["---"] * len(columns)]
     lines += [[_markdown(row.get(key)) for key in columns] for row in rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
@@ -304,4 +280,4 @@ def _markdown(item: Any) -> str:
     text = plain(item)
     if isinstance(item, float):
         text = f"{item:,.0f}" if abs(item) >= 10_000 else f"{item:.4g}"
-    return text.replace("|", "\\|").replace("\n", " ")
+    return escaping.in_markdown(text)

@@ -17,6 +17,7 @@ UNIT = {
         assigners assigners_by_hand boxes config configs folding losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
+    "harness/analysis/answer": "answer contest power",
     "harness/analysis/reproduce": "cells images order printed tables verdicts writers",
     "harness/cli": "console drawing text verdicts",
     "harness/config": "data recipe secrets yaml_source",
@@ -29,12 +30,17 @@ UNIT = {
     "harness/measure/complexity": "coverage",
     "harness/measure/latency": "limits statistics timer",
     "harness/released": "auto unpacking",
-    "harness/records": "files fronts latencies least_squares origins record snapshot source",
+    "harness/records": """
+        cells escaping files fronts latencies least_squares origins record snapshot source
+    """,
     "harness/study": "code constraints fitting present sources start study",
     "harness/study/designs": "factorial racing",
     "harness/study/search": "checks judge objectives pruning space",
     "harness/trials": "speed",
-    "reports": "effects facts frontier points protocols ranking search tables",
+    "reports": """
+        baselines breakdowns effects facts frontier notes paper placing points protocols ranking
+        search tables
+    """,
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""
 UNIT_FILES = {TESTS / top / f"test_{name}.py" for top in UNIT for name in UNIT[top].split()}

@@ -192,7 +192,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     ruled_out = f", {found['ruled_out']} ruled out for free" if found["ruled_out"] else ""
     taken = f", {found['taken_over']} of another study" if found["taken_over"] else ""
     shared = f" ({found['trainings_distinct']} distinct, {found['trainings_stand']} stand)"
-    mixed = [f"not told apart by this design: {line}" for line in found["confounded"]]
+    mixed = [f"confounded in this design: {line}" for line in found["confounded"]]
     drawn = len(found["trials"])
     search = f"a search of {found['search_trials']} trials; of {drawn} drawn blindly: "
     return [

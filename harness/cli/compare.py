@@ -12,12 +12,12 @@ from harness.analysis import compare as comparing
 from harness.analysis.compare import Comparison, classes, runs
 from harness.analysis.compare.differences import Difference
 from harness.analysis.compare.runs import CompareError, Run
-from harness.cli import console
+from harness.cli import answers, console
 from harness.cli.board import Board
 from harness.cli.console import print_json
 from harness.config import knobs
 from harness.data import DataSet, Split
-from harness.records import Record
+from harness.records import Record, snapshot
 
 CLASSES_SHOWN = 10
 
@@ -57,11 +57,24 @@ def compare(
             notes=notes,
             on_progress=lambda step: board.update("compare", step),
         )
+    answer = _answer([*first, *second])
     if as_json:
-        print_json(found.plain())
+        print_json(found.plain() | {"answer": answer})
     else:
         _show(found)
+        if answer is not None:
+            line = f"the whole study {first[0].record.study}: {answer}"
+            console.stdout().print(line, markup=False, highlight=False)
     return 0
+
+
+def _answer(every: Sequence[Run]) -> str | None:
+    """Say what the study came to that all these runs are of; None if there is none."""
+    folders = {run.folder.resolve().parent for run in every}
+    if len(folders) > 1 or len({run.record.study for run in every}) > 1:
+        return None
+    folder = folders.pop()
+    return None if snapshot.load(folder) is None else answers.of_folder(folder)[0]
 
 
 def _sides(a: str, b: str, *, alone: bool) -> tuple[list[Run], list[Run]]:
@@ -143,7 +156,7 @@ def _table(
     rows: Sequence[dict[str, Any]], heading: str, title: str, more: Mapping[str, str] | None = None
 ) -> Any:
     columns = {"name": heading, "a": "A", "b": "B", "difference": "B - A"}
-    columns |= {"interval": "95 % interval", "told": "told apart", **(more or {})}
+    columns |= {"interval": "95 % interval", "told": "significant", **(more or {})}
     return console.table(columns, rows, title)
 
 
@@ -152,7 +165,7 @@ def _points(item: Difference) -> dict[str, Any]:
 
 
 def _told(item: Difference) -> str:
-    """Say whether a difference is told apart, and why not where its own interval leaves out 0."""
+    """Say whether a difference is significant, and why not where its own interval leaves out 0."""
     if item.told_apart:
         return "yes"
     several = f"correction for {item.family} differences" if item.family > 1 else "so few images"

@@ -7,23 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.cli import named, verdicts, versions
+from harness.cli import answers, named, verdicts, versions
 from harness.cli.console import print_json
 from harness.cli.text import say, visible
 from harness.cli.versions import Asked
-from harness.records import Record, latencies, record
-from harness.records.snapshot import Snapshot
-from harness.study import StudyError, constraints
+from harness.records import Record, record
+from harness.records.goals import Goal
+from harness.study import StudyError
 from harness.trials import stale
-from reports.search import Goal
 
 
-def goal_of(study: Snapshot | None, records: Sequence[Record]) -> Goal | None:
-    """Say what a search looked for, and which trials are beyond its constraints."""
-    if study is None or not study.objectives:
-        return None
-    beyond = (r.trial for r in records if constraints.infeasible(latencies.firm(r), study.limits))
-    return Goal(study.objectives, study.reference, frozenset(beyond))
+class Extras(NamedTuple):
+    """What is written for papers beside each page."""
+
+    tables: bool = False
+    figures: bool = False
 
 
 def report(
@@ -34,6 +32,7 @@ def report(
     mixed: bool = False,
     earlier: bool = False,
     keep_stale: bool = False,
+    extras: Extras | None = None,
     as_json: bool,
 ) -> int:
     """Write pages from the records of studies as their files are now.
@@ -45,15 +44,18 @@ def report(
         mixed: allow unlike protocols.
         earlier: show the trials of earlier versions of a study, too, in a table of their own.
         keep_stale: let finished trials of other code stand in, marked, for those of a study's name.
+        extras: what is written beside each page: `STUDY.tex`, `.md`, `.csv`; `STUDY-figures/`.
         as_json: print JSON.
 
     Raises:
         StudyError: there are no records.
+        StaticError: figures cannot be drawn here.
         MixedProtocols: they were measured differently, and `mixed` does not allow it.
     """
     from reports import designs, site  # slow to import
 
-    pages, lines = [], []
+    pages: list[str] = []
+    lines: list[str] = []
     for name in names:
         folder, asked = _asked(name, runs)
         records, shown, others, apart = _sorted_out(folder, asked, keep_stale=keep_stale)
@@ -66,27 +68,48 @@ def report(
         file = record.make_folder(out) / f"{records[0].study}.html"
         if str(file) in pages:
             raise StudyError(f"{folder}: {file} was just written from another folder of that study")
-        study, goal = asked.snapshot, goal_of(asked.snapshot, shown)
+        study, goal = asked.snapshot, answers.goal_of(asked.snapshot, shown)
         page = site.write(
             shown,
             file,
             title=records[0].study,
             question=study.question if study else "",
             source=study.source if study else "",
+            answer=answers.of(study, shown),
             goal=goal,
             mixed=mixed,
             verdicts=verdicts.on_latency(shown),
             earlier=apart if earlier else [],
             notes=list(filter(None, [] if earlier else [versions.left_out(len(others))])),
         )
-        pages.append(str(page))
-        lines += [str(page), *designs.summary(shown, goal)]
+        written = [page, *_for_papers(shown, page, goal, extras or Extras())]
+        pages += map(str, written)
+        lines += [*map(str, written), *designs.summary(shown, goal)]
         told = [] if keep_stale or earlier else [item.told() for item in asked.out_of_date]
         notes = [asked.unsure, versions.left_out(0 if earlier else len(others)), *stale.lines(told)]
         for text in filter(None, notes):
             print(visible(text), file=sys.stderr)
     print_json(pages) if as_json else say("\n".join(lines))
     return 0
+
+
+def _for_papers(records: list[Record], page: Path, goal: Goal | None, extras: Extras) -> list[Path]:
+    """Write a page's tables and figures for papers beside it."""
+    from reports import panels, paper, static, tables  # slow to import
+
+    found = []
+    if extras.tables:
+        table = paper.paper(records, records[0].study if records else page.stem)
+        files = {
+            ".tex": paper.to_latex(table),
+            ".md": paper.to_markdown(table),
+            ".csv": tables.to_csv(tables.trial_rows(records, verdicts.on_latency(records))),
+        }
+        found += [record.write_whole(page.with_suffix(e), text) for e, text in files.items()]
+    if extras.figures:
+        folder = page.with_name(f"{page.stem}-figures")
+        found += static.write(panels.panels(records, goal), folder)
+    return found
 
 
 class _Sorted(NamedTuple):

@@ -273,17 +273,35 @@ def report(
         typer.Option("--earlier", help="Show trials of earlier versions of a study's file, apart."),
     ] = False,
     keep_stale: KeepStale = False,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Write tables for papers: LaTeX, Markdown, CSV.")
+    ] = False,
+    figures: Annotated[
+        bool,
+        typer.Option("--figures", help="Write figures for papers: SVG, PDF, PNG; with kaleido."),
+    ] = False,
     as_json: Json = False,
 ) -> int:
-    """Write a page a study from its records."""
+    """Write a page a study from its records, and tables and figures for papers."""
     from harness.cli import named
 
     for study in studies:
         named.check_not_empty(named.check_records(study, runs))
+    if figures:
+        from reports import browsers
+
+        browsers.check()
     from harness.cli import report as command
 
     return command.report(
-        studies, out, runs, mixed=mixed, earlier=earlier, keep_stale=keep_stale, as_json=as_json
+        studies,
+        out,
+        runs,
+        mixed=mixed,
+        earlier=earlier,
+        keep_stale=keep_stale,
+        extras=command.Extras(tables, figures),
+        as_json=as_json,
     )
 
 

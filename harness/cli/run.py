@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness import study as studies
-from harness.cli import console, verdicts, versions
+from harness.cli import answers, console, verdicts, versions
 from harness.cli.board import Board
 from harness.cli.console import print_json
 from harness.cli.forecast import Forecast
 from harness.cli.models import get_weights
-from harness.cli.report import goal_of
 from harness.config.secrets import masked
 from harness.engine import agenda, devices, driver, ending
 from harness.engine.agenda import Agenda
@@ -26,11 +25,11 @@ from harness.engine.events import Event, Summary
 from harness.engine.executor import Executor
 from harness.engine.local import LocalExecutor
 from harness.engine.ray import RayExecutor
-from harness.records import record, snapshot
+from harness.records import ranking, record, snapshot
 from harness.records.snapshot import Snapshot
 from harness.study import Study, StudyError
 from harness.study.specification import TrialSpec
-from harness.tracking import Outbox, Tracker, is_logged
+from harness.tracking import Outbox, Tracker, is_logged, marks
 from harness.trials import plan, stale
 
 PAGE = "report.html"
@@ -63,7 +62,7 @@ def run(
         study = studies.load(name, data=data_name, sets=sets)
         get_weights(study)
     done = carry_out(study, options)
-    _show(study, done.summary, options.out / study.name, done.page, as_json=as_json)
+    _show(study, done, options.out / study.name, as_json=as_json)
     _hint(done.summary)
     return done.status
 
@@ -72,6 +71,7 @@ class Done(NamedTuple):
     """What became of a study."""
 
     summary: Summary
+    answer: str
     page: Path | None
 
     @property
@@ -92,8 +92,11 @@ def carry_out(study: Study, options: Options) -> Done:
         else:
             summary = _run(study, todo, options, board)
         summary = _timed_together(study, summary, options, board)
-        page = _page(todo, summary, folder / PAGE, board.say) if options.report else None
-    return Done(summary, page)
+        answer = _answer(todo, summary, options)
+        _tell(answer, summary, folder, options.tracker, board.say)
+        file = folder / PAGE
+        page = _page(todo, summary, answer, file, board.say) if options.report else None
+    return Done(summary, answer, page)
 
 
 def _forecast(todo: Agenda, options: Options) -> Forecast:
@@ -229,6 +232,28 @@ def _tracker(
         _arrange(options.out / study.name, before, options.tracker, warn)
 
 
+def _answer(todo: Agenda, summary: Summary, options: Options) -> str:
+    """Say what the study came to, or so far where trials are missing."""
+    missing = summary.halted or summary.elsewhere or options.only
+    return answers.of(todo.snapshot, summary.records, total=todo.total if missing else None)
+
+
+def _tell(
+    answer: str, summary: Summary, folder: Path, tracker: str | None, warn: Callable[[str], None]
+) -> None:
+    """Have MLflow hold the answer beside the question, once it holds the trials."""
+    records = summary.records
+    if tracker is None or not records or marks.is_told(folder, tracker, answer):
+        return
+    if not all(is_logged(folder / item.trial, tracker) for item in records):
+        return
+    try:
+        Tracker(tracker).tell(records[0], folder, answer)
+    except Exception as error:  # whatever a tracker raises
+        text = masked(" ".join(str(error).split()), tracker)[:300]
+        warn(f"MLflow: {text}; `detbench sync {records[0].study}` sends the answer")
+
+
 def _arrange(
     folder: Path, before: Snapshot | None, tracker: str, warn: Callable[[str], None]
 ) -> None:
@@ -250,7 +275,9 @@ def _command() -> str:
     return shlex.join(["detbench", *(masked(text, text) for text in sys.argv[1:])])
 
 
-def _page(todo: Agenda, summary: Summary, file: Path, warn: Callable[[str], None]) -> Path | None:
+def _page(
+    todo: Agenda, summary: Summary, answer: str, file: Path, warn: Callable[[str], None]
+) -> Path | None:
     """Write the study's page; a page that fails does not take the records with it."""
     from reports import site  # slow to import
 
@@ -263,7 +290,8 @@ def _page(todo: Agenda, summary: Summary, file: Path, warn: Callable[[str], None
             question=study.question if study else "",
             source=study.source if study else "",
             command=_command(),
-            goal=goal_of(study, records),
+            answer=answer,
+            goal=answers.goal_of(study, records),
             verdicts=verdicts.on_latency(records),
             notes=list(filter(None, [versions.left_out(summary.earlier)])),
         )
@@ -272,9 +300,8 @@ def _page(todo: Agenda, summary: Summary, file: Path, warn: Callable[[str], None
         return None
 
 
-def _show(
-    study: Study, summary: Summary, folder: Path, page: Path | None, *, as_json: bool
-) -> None:
+def _show(study: Study, done: Done, folder: Path, *, as_json: bool) -> None:
+    summary, answer, page = done
     if as_json:
         fields = {
             "trial",
@@ -296,10 +323,15 @@ def _show(
             }
             for item in summary.records
         ]
-        told = {"study": study.name, "skipped": summary.skipped, "earlier": summary.earlier}
-        print_json({**told, "trials": trials, "report": str(page) if page else None})
+        told: dict[str, Any] = {
+            "study": study.name,
+            "skipped": summary.skipped,
+            "earlier": summary.earlier,
+        }
+        told |= {"answer": answer, "trials": trials, "report": str(page) if page else None}
+        print_json(told)
         return
-    from reports import ranking, tables  # slow to import
+    from reports import tables  # slow to import
 
     out = console.stdout()
     rows = tables.trial_rows(summary.records, verdicts.on_latency(summary.records))
@@ -309,3 +341,4 @@ def _show(
     out.print(f"records: {folder}", markup=False, highlight=False)
     if page:
         out.print(f"page:    {page}", markup=False, highlight=False)
+    out.print(f"answer:  {answer}", markup=False, highlight=False)

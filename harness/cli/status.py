@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import console, named, versions
+from harness.cli import answers, console, named, versions
 from harness.cli.console import print_json
+from harness.cli.versions import Asked
 from harness.engine import status as engine_status
+from harness.records import record
 from harness.trials import stale
 
 COLUMNS = {"name": "trial", "seed": "seed", "phase": "phase", "share": "of it", "mAP": "mAP"}
@@ -37,9 +39,17 @@ def status(
     found = engine_status.status(title, total, folder, storage, asked.holds)
     found["out_of_date"] = [item.told() for item in asked.out_of_date]
     found["earlier"] -= len(asked.out_of_date)
+    found["answer"] = _answer(folder, asked, found["counts"])
     notes = [asked.unsure, versions.left_out(found["earlier"])]
     print_json({"study": title, **found}) if as_json else _show(title, found, notes)
     return 0
+
+
+def _answer(folder: Path, asked: Asked, counts: Mapping[str, int]) -> str:
+    """Say what the study came to, or so far where trials are missing."""
+    records = [one for one in record.read_all(folder) if asked.holds(one)]
+    total = sum(counts.values()) if counts["running"] or counts["waiting"] else None
+    return answers.of(asked.snapshot, records, total=total)
 
 
 def _show(name: str, found: Mapping[str, Any], notes: Sequence[str]) -> None:
@@ -55,7 +65,7 @@ def _show(name: str, found: Mapping[str, Any], notes: Sequence[str]) -> None:
         trials = ", ".join(item["trials"])
         line = f"failed by {item['cause']}: {trials}: {item['message']}"
         out.print(line, markup=False, highlight=False)
-    for note in filter(None, notes):
+    for note in filter(None, [*notes, f"answer: {found['answer']}"]):
         out.print(note, markup=False, highlight=False)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import harness.tracking.contents as contents
+from harness.cli import answers
 from harness.cli.console import print_json
 from harness.cli.text import say
 from harness.config.secrets import masked
@@ -73,9 +74,12 @@ def sync_folder(folder: Path, tracker: Tracker) -> Synced:
             remember(folder / item.trial, tracker.uri, found.run)
     known = snapshot.load(folder)
     knobs = set(known.knobs) if known else {path for item in records for path in item.overrides}
+    text, asked = answers.of_folder(folder)
     failed = _send(missing, folder, tracker, knobs, known.question if known else "")
     try:
         tracker.arrange(study, folder, records)
+        if asked and not failed:
+            tracker.tell(asked[0], folder, text)
     except Exception as error:  # whatever a tracker raises
         failed = failed or {records[0].trial: _reason(error, tracker)}
     return Synced(study, len(missing) - len(failed), len(records) - len(missing), failed)

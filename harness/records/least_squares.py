@@ -26,10 +26,20 @@ class Fit(NamedTuple):
             contrast: [P], what the coefficients are multiplied by.
             level: confidence, such as 0.95.
         """
+        error = self.error(contrast)
+        return None if error is None else float(stdtrit(self.freedom, (1 + level) / 2)) * error
+
+    def error(self, contrast: Floats) -> float | None:
+        """Return the standard error of a combination of coefficients; None without scatter."""
         if self.variance is None:
             return None
         spread = self.variance * max(float(contrast @ self.covariance @ contrast), 0.0)
-        return float(stdtrit(self.freedom, (1 + level) / 2) * np.sqrt(spread))
+        return float(np.sqrt(spread))
+
+    def known(self, contrasts: Floats) -> bool:
+        """Say whether the data tell combinations of coefficients, [M, P]."""
+        projection = np.linalg.pinv(self.covariance) @ self.covariance
+        return bool(np.allclose(contrasts @ projection, contrasts, atol=1e-6))
 
 
 def fit(design: Floats, y: Floats) -> Fit:

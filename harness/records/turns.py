@@ -26,7 +26,7 @@ class Ratio(NamedTuple):
 class Latency(NamedTuple):
     """How B's latency compares with A's, or why it does not."""
 
-    verdict: str | None  # faster, slower, not told apart
+    verdict: str | None  # faster, slower, no significant difference
     ratio: float | None  # B's latency over A's
     low: float | None
     high: float | None

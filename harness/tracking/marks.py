@@ -62,6 +62,22 @@ def remember(folder: Path, tracker: str, run: str, sent: str | None = None) -> N
     write_whole(folder / LOGGED_FILE, json.dumps(known, indent=1) + "\n")
 
 
+def is_told(folder: Path, tracker: str, answer: str) -> bool:
+    """Say whether a tracker holds this answer of a study, as far as is known without asking.
+
+    Args:
+        folder: the study's.
+        tracker: its URI.
+        answer: the text.
+    """
+    return bool(_read(folder).get(SENT, {}).get(absolute(tracker)) == digest(answer))
+
+
+def digest(answer: str) -> str:
+    """Return what is remembered of an answer that was sent."""
+    return hashlib.sha256(answer.encode()).hexdigest()[:16]
+
+
 def written(folder: Path) -> str:
     """Return the digest of a trial's record, which is another once it was timed together."""
     try:

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,14 +16,13 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 import harness.tracking.contents as contents
-from harness.records import FILE, Record, artifact
-from harness.tracking import database, versions
+from harness.records import FILE, Record, artifact, snapshot
+from harness.tracking import database, versions, writers
 from harness.tracking.amend import SENT, Held, amend, log
 from harness.tracking.database import TrackerError
-from harness.tracking.marks import absolute, is_current, remember, sqlite_file, written
+from harness.tracking.marks import absolute, digest, is_current, remember, sqlite_file, written
 
 DEFAULT_URI = "sqlite:///mlflow.db"
-ABANDONED_AFTER = 600.0  # seconds; logging a trial takes less than one
 LONGEST_NAME = 250
 PARAMS_A_BATCH = 100
 MOST_PAGES = 10_000  # of a thousand runs each
@@ -131,13 +130,33 @@ class Tracker:
 
         return self._do(work, folder)
 
+    def tell(self, record: Record, folder: Path, answer: str) -> None:
+        """Write a study's answer beside its question, on the run of its file as it is now.
+
+        Args:
+            record: a trial that the file asks for.
+            folder: of the study.
+            answer: the text, as plain as it is in the tag `detbench.answer`.
+        """
+
+        def work(client: Any) -> None:
+            known = snapshot.load(folder)
+            question = known.question if known else ""
+            experiment = self._experiment(client, record.study)
+            version = versions.of(folder, record.trial)
+            parent = self._parent(client, experiment, record, question, version)
+            versions.tell(client, parent, question, answer)
+            remember(folder, self.uri, parent, digest(answer))
+
+        self._do(work, folder)
+
     def close_stale(self, study: str) -> int:
         """Close the runs of a study that a killed process left open; return how many."""
 
         def work(client: Any) -> int:
             experiment = client.get_experiment_by_name(study)
             found = _search(client, experiment, "attributes.status = 'RUNNING'")
-            stale = [run for run in found if _abandoned(run.data.tags)]
+            stale = [run for run in found if writers.abandoned(run.data.tags)]
             for run in stale:
                 client.set_terminated(run.info.run_id, "KILLED")
             return len(stale)
@@ -242,7 +261,7 @@ def _create(
 
     tags = contents.tags(record) | {
         versions.PARENT: parent,
-        "detbench.writer": _writer(),
+        "detbench.writer": writers.this(),
         "detbench.logging_since": str(time.time()),
     }
     start, name = _milliseconds(record, "started"), record.name[:LONGEST_NAME]
@@ -297,30 +316,6 @@ def _patiently(work: Callable[[], T]) -> T:
                 raise
             time.sleep(pause)
     return work()
-
-
-def _writer() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _abandoned(tags: Mapping[str, str]) -> bool:
-    """Say whether nobody is at work on an open run of ours."""
-    if "detbench.study" not in tags and "detbench.trial" not in tags:
-        return False
-    host, _, pid = tags.get("detbench.writer", "").rpartition(":")
-    if host == socket.gethostname() and (int(pid) == os.getpid() or not _alive(int(pid))):
-        return True
-    return time.time() - float(tags.get("detbench.logging_since", 0)) > ABANDONED_AFTER
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextmanager

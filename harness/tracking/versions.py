@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.records import Record, snapshot
+from harness.tracking.contents import LONGEST_TAG
 
 VERSION = "detbench.version"  # of a study's file; absent where it is not known
+ANSWER = "detbench.answer"
 PARENT = "mlflow.parentRunId"
 
 
@@ -39,6 +41,12 @@ def parent(client: Any, experiment: str, record: Record, note: str, version: str
     run: str = made.info.run_id
     client.set_terminated(run)
     return run
+
+
+def tell(client: Any, run: str, question: str, answer: str) -> None:
+    """Write an answer on the run of a study: in its note below the question, and as a tag."""
+    client.set_tag(run, "mlflow.note.content", "\n\n".join(filter(None, (question, answer))))
+    client.set_tag(run, ANSWER, answer[:LONGEST_TAG])
 
 
 def arrange(client: Any, runs: Iterable[Any], folder: Path, records: Iterable[Record]) -> int:

@@ -23,9 +23,39 @@ function applyView(figure, view) {
   for (const [path, value] of Object.entries(view.layout)) setPath(figure.layout, path, value);
 }
 
-function fitLegend(layout, width) {
-  if (!layout.showlegend || layout.legend?.orientation === "h" || width > 700) return;
-  layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.2, yanchor: "top" };
+const unescape = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
+const escape = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+function cut(text, length = 16) {
+  const whole = unescape(String(text));
+  const half = (length - 1) >> 1;
+  return escape(whole.length <= length ? whole : `${whole.slice(0, half)}…${whole.slice(-half)}`);
+}
+
+// Names beside an axis leave a narrow figure no room; the hover text has them whole.
+function cutNames(axis, traces) {
+  if (axis.type === "category") {
+    const names = axis.categoryarray ?? [...new Set(traces.flatMap((trace) => trace.y ?? []))];
+    Object.assign(axis, { tickmode: "array", tickvals: names, ticktext: names.map((name) => cut(name)) });
+  } else if (axis.ticktext) axis.ticktext = axis.ticktext.map((name) => cut(name));
+  if (axis.type === "category" || axis.ticktext) axis.tickfont = { ...axis.tickfont, size: 10 };
+}
+
+function fit(figure, width) {
+  const { layout } = figure;
+  if (layout.showlegend && layout.legend?.orientation !== "h" && width <= 700) {
+    layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0, yanchor: "bottom" };
+    const named = figure.data.filter((trace) => trace.visible !== false && trace.showlegend !== false);
+    layout.height += 21 * named.length;
+  }
+  if (width < 565) {
+    cutNames(layout.yaxis, figure.data);
+    for (const trace of figure.data) if (trace.name && layout.showlegend) trace.name = cut(trace.name, 34);
+    for (const axis of [layout.xaxis, layout.yaxis]) if (axis.title) axis.title.font = { ...axis.title.font, size: 11 };
+  }
+  const narrow = layout.meta?.narrow;
+  if (narrow && width < narrow.below)
+    for (const [index, change] of Object.entries(narrow.traces)) Object.assign(figure.data[index], change);
 }
 
 function draw(plot, printing) {
@@ -33,7 +63,7 @@ function draw(plot, printing) {
   const views = figure.layout.meta?.views ?? [];
   if (views.length) applyView(figure, views[plot.view ?? 0]);
   const width = printing ? printWidth : plot.clientWidth;
-  fitLegend(figure.layout, width);
+  fit(figure, width);
   if (printing) figure.layout.width = width;
   const shown = dark.matches && !printing ? repaint(figure) : figure;
   const options = {
@@ -41,6 +71,7 @@ function draw(plot, printing) {
     showSendToCloud: false,
     plotlyServerURL: "",
     responsive: !printing,
+    displayModeBar: printing ? false : "hover",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     toImageButtonOptions: { format: "svg", filename: plot.dataset.figure },
   };

@@ -1,5 +1,7 @@
 """The page of a study in headless Chromium, from a file and without a network."""
 
+import html
+import json
 import os
 import re
 import shutil
@@ -10,7 +12,7 @@ import pytest
 
 from reports import site
 from tests.patience import HANG
-from tests.reports.conftest import make_failed, make_record
+from tests.reports.conftest import make_failed, make_record, together
 
 pytestmark = pytest.mark.browser
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -82,7 +84,7 @@ def test_every_figure_is_drawn(browser: str, page: Path, tmp_path: Path) -> None
     shown = dom(browser, page, tmp_path / "profile")
     drawn = re.findall(r'<div class="plot[^"]*js-plotly-plot[^"]*" data-figure="([^"]+)"', shown)
     assert drawn == re.findall(r'data-figure="([^"]+)"', page.read_text("utf-8"))
-    assert len(drawn) == 8
+    assert len(drawn) == 7
     assert shown.count('class="main-svg"') >= len(drawn)
     assert shown.count("<tr") >= 4
     assert "Share chart" not in shown
@@ -103,3 +105,59 @@ def test_headings_sort_and_lists_choose(browser: str, page: Path, tmp_path: Path
     shown = dom(browser, page, tmp_path / "profile")
     assert 'data-order="4,2,1,3"' in shown
     assert 'data-axis="mAP (%)"' in shown
+
+
+def told(shown: str, name: str) -> str:
+    """Return what a test's script wrote down."""
+    found = re.search(rf'data-{name}="([^"]*)"', shown)
+    assert found is not None, name
+    return html.unescape(found.group(1))
+
+
+def with_script(page: Path, name: str, head: str = "") -> Path:
+    script = Path(__file__).with_name(name).read_text("utf-8")
+    text = page.read_text("utf-8").replace("</body>", f"<script>{script}</script></body>")
+    page.write_text(text.replace("</head>", head + "</head>", 1), encoding="utf-8")
+    return page
+
+
+def timed(tmp_path: Path) -> Path:
+    """Write the page of trials that were timed together, with long names."""
+    values = [0.25, "a long name of a setting that needs much room on any page", 1.0, 2.0]
+    records = [
+        together("first", overrides={KNOB: values[0]}),
+        together("b", 1.01, overrides={KNOB: values[1]}, metrics={"mAP": 0.6, "params": 5e6}),
+        together("c", 0.8, overrides={KNOB: values[2]}, metrics={"mAP": 0.4, "params": 6e6}),
+        together("d", 0.81, overrides={KNOB: values[3]}, metrics={"mAP": 0.405, "params": 6.1e6}),
+    ]
+    return site.write(records, tmp_path / "page", title="A study")
+
+
+def test_a_table_filters_compares_and_explains(browser: str, tmp_path: Path) -> None:
+    page = with_script(timed(tmp_path), "table.js")
+    shown = dom(browser, page, tmp_path / "profile")
+    assert (told(shown, "filtered"), told(shown, "counted")) == ("1", "1 of 4 rows")
+    assert (told(shown, "nothing"), told(shown, "all")) == ("", "1,2,3,4")
+    first = "|+10.0|−10.0|−9.5 / |≈ 1.010 0.990 to 1.030|0.800 0.780 to 0.820|0.810 0.790 to 0.830"
+    assert told(shown, "before") == told(shown, "restored") == first
+    differences, ratios = told(shown, "after").split(" / ")
+    assert differences == "−10.0||−20.0|−19.5"
+    assert ratios.startswith("≈ 0.990 0.971 to 1.010||0.792 ")
+    assert told(shown, "marked") == "1|2 baseline|3|4"
+    assert (told(shown, "hidden"), told(shown, "spans")) == ("true", "0")
+    assert told(shown, "asked") == "true: mAP: 60.0"
+    assert {"meaning", "trial", "variant", "device", "protocol"} <= {
+        *told(shown, "told").split(",")
+    }
+
+
+@pytest.mark.parametrize(
+    "width", [360, *(pytest.param(width, marks=pytest.mark.slow) for width in (900, 1600))]
+)
+def test_nothing_overlaps_or_leaves_its_frame(browser: str, tmp_path: Path, width: int) -> None:
+    head = f"<style>html {{ width: {width}px }}</style>"
+    page = with_script(timed(tmp_path), "layout.js", head)
+    size = f"--window-size={max(width, 500)},1000"
+    shown = dom(browser, page, tmp_path / "profile", size)
+    assert json.loads(told(shown, "faults")) == []
+    assert (int(told(shown, "cut")) > 0) is (width < 1000)

@@ -35,7 +35,7 @@ def test_differences_have_a_sign(make: Make, mine: float, text: str) -> None:
 
 def test_the_first_trial_is_marked_and_has_no_differences(make: Make) -> None:
     table = display.trial_table([make("first"), make("b")])
-    assert cell(table, 0, "number").small == "first"
+    assert cell(table, 0, "number").small == "baseline"
     assert cell(table, 0, "mAP_delta").text == ""
 
 
@@ -44,14 +44,43 @@ def test_a_missing_value_is_a_dash_with_its_reason_and_never_zero(make: Make) ->
     table = display.trial_table(records)
     shown = cell(table, 1, "nms_ms")
     assert (shown.text, shown.sort, shown.hint) == (display.DASH, None, "has no NMS")
-    assert [table.notes[number - 1] for number in shown.notes] == ["missing: has no NMS"]
+    assert [dict(table.lettered)[letter] for letter in shown.notes] == ["NMS missing: has no NMS"]
 
 
 def test_caveats_become_footnotes_that_equal_ones_share(make: Make) -> None:
     caveats = {"nms_ms": "untrained"}
-    table = display.trial_table([make("a", caveats=caveats), make("b", caveats=caveats)])
-    assert table.notes.count("NMS: untrained") == 1
-    assert cell(table, 0, "nms_ms").notes == cell(table, 1, "nms_ms").notes != ()
+    records = [make("a", caveats=caveats), make("b", caveats=caveats), make("c")]
+    table = display.trial_table(records)
+    assert table.notes == ["NMS: untrained"]
+    assert [cell(table, row, "nms_ms").notes for row in range(3)] == [("a",), ("a",), ()]
+
+
+def test_what_all_trials_share_is_one_sentence_and_marks_no_row(make: Make, failing: Make) -> None:
+    caveats = {key: "2 of 12 rounds disturbed, dropped" for key in ("network_ms", "nms_ms")}
+    others = {key: "3 of 12 rounds disturbed, dropped" for key in ("network_ms", "nms_ms")}
+    table = display.trial_table([make("a", caveats=caveats), make("b", caveats=others), failing()])
+    assert table.shared == (
+        "Of all trials that are done: network, NMS: 2 to 3 of 12 rounds disturbed, dropped."
+    )
+    assert table.notes == []
+    assert cell(table, 1, "nms_ms").hint == "3 of 12 rounds disturbed, dropped"
+
+
+def test_what_holds_for_several_numbers_of_a_row_is_marked_once(make: Make) -> None:
+    names = ("latency_ms", "latency_p95_ms", "network_ms", "nms_ms", "mAP", "mAP_50")
+    records = [make("a"), make("b", caveats=dict.fromkeys(names, "of another day"))]
+    table = display.trial_table(records)
+    assert [cell.notes for cell in table.rows[1] if cell.notes] == [("a",)]
+    assert cell(table, 1, "number").notes == ("a",)
+    assert table.notes[0].endswith("p95, network, NMS: of another day")
+
+
+def test_a_size_that_all_share_has_no_column_of_differences(make: Make) -> None:
+    table = display.trial_table([make("a"), make("b", metrics={"macs": 1e9})])
+    keys = [column.key for column in table.columns]
+    assert "params_delta" not in keys
+    assert "macs_delta" in keys
+    assert "against the baseline: params, %: the same in all trials" in table.hidden
 
 
 def test_a_latency_without_interval_says_why(make: Make) -> None:
@@ -120,6 +149,24 @@ def test_variants_say_how_many_and_how_far_apart(make: Make, failing: Make) -> N
     assert cell(table, 0, "mAP")[:3] == ("50.0", 0.5, "40.0 to 60.0")
     assert cell(table, 0, "params").small == ""
     assert cell(table, 0, "nms_ms").small == "n = 1"
+
+
+def test_variants_are_compared_over_seeds_and_ties_are_shown_as_ties(make: Make) -> None:
+    knob = "detector.backbone.expand_ratio"
+    values = {0.25: (40.0, 41.0, 42.0), 0.5: (50.0, 51.2, 51.8), 1.0: (40.3, 40.7, 42.0)}
+    records = [
+        make(f"{x}-{seed}", overrides={knob: x}, seed=seed, metrics={"mAP": value / 100})
+        for x, found in values.items()
+        for seed, value in enumerate(found)
+    ]
+    shown = [cell(display.variant_table(records), row, "mAP_delta") for row in range(3)]
+    assert shown[0].text == ""
+    assert (shown[1].text, shown[1].style) == ("+10.0", "")
+    assert (shown[2].text, shown[2].style) == ("≈ 0.0", "tie")
+    low, high = (float(text) for text in shown[1].small.split(" to "))
+    assert 9.2 < low < 10 < high < 10.8
+    alone = display.variant_table([make("a"), make("b", overrides={knob: 1})])
+    assert "mAP_delta" not in [column.key for column in alone.columns]
 
 
 @pytest.mark.parametrize(

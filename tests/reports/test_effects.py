@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from harness.records import Record
+from harness.records import Record, effects
+from harness.records.ranking import rank
 from harness.study.designs import factorial
-from reports import designs, effects
-from reports.ranking import rank
+from reports import designs
 from tests.reports.conftest import Make, together
 
 A, B, C = "detector.a", "detector.b", "detector.c"
@@ -144,28 +144,31 @@ def test_a_table_says_which_effects_are_told_from_nothing(make: Make) -> None:
     assert found is not None
     table = designs.effect_table(found)
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["a: 0 to 1", "+30", "+30", "+30", "real"],
-        ["b: 0 to 1", "+10", "+10", "+10", "real"],
-        ["a × b", "0", "0", "0", "not told apart"],
+        ["a: 0 to 1", "+30", "+30", "+30", "significant"],
+        ["b: 0 to 1", "+10", "+10", "+10", "significant"],
+        ["a × b", "0", "0", "0", "not significant"],
     ]
     assert designs.effect_caption(found) == (
         "Effects on mAP, %. Intervals that hold for all 3 effects on this page at once, in"
         " 95% of cases (Bonferroni), from 3 degrees of freedom of repeated seeds in 8 trials."
     )
     lines = designs.summary(untimed(records))
-    assert lines[:2] == [designs.effect_caption(found), "  a: 0 to 1: +30 (+30 to +30), real"]
+    assert lines[:2] == [
+        designs.effect_caption(found),
+        "  a: 0 to 1: +30 (+30 to +30), significant",
+    ]
 
 
 @pytest.mark.parametrize(
     ("low", "high", "scatter", "metric", "words"),
     [
-        (0.5, 1.5, "seeds", "mAP", "real"),
-        (-1.5, -0.5, "seeds", "latency_ms", "real"),
-        (-0.5, 1.5, "seeds", "mAP", "not told apart"),
-        (4.48, 29.85, "one seed", "mAP", "one seed: images only"),
-        (4.48, 29.85, "one seed", "latency_ms", "one seed: timing only"),
-        (4.48, 29.85, "few seeds", "mAP", "not known: too few repeated seeds"),
-        (None, None, "few seeds", "mAP", "not known: too few repeated seeds"),
+        (0.5, 1.5, "seeds", "mAP", "significant"),
+        (-1.5, -0.5, "seeds", "latency_ms", "significant"),
+        (-0.5, 1.5, "seeds", "mAP", "not significant"),
+        (4.48, 29.85, "one seed", "mAP", "unknown: one seed"),
+        (4.48, 29.85, "one seed", "latency_ms", "unknown: one seed"),
+        (4.48, 29.85, "few seeds", "mAP", "unknown: too few repeated seeds"),
+        (None, None, "few seeds", "mAP", "unknown: too few repeated seeds"),
     ],
 )
 def test_a_verdict_explains_itself(
@@ -184,11 +187,11 @@ def test_one_training_a_cell_tells_nothing_of_seeds_whatever_the_interval(make: 
     first = found.effects[0]
     assert first.low is not None
     assert first.low > 0
-    assert {designs.verdict(effect, found) for effect in found.effects} == {"one seed: images only"}
+    assert {designs.verdict(effect, found) for effect in found.effects} == {"unknown: one seed"}
     caption = designs.effect_caption(found)
-    assert "None is called real: every setting was trained with one seed" in caption
+    assert "None is called significant: every setting was trained with one seed" in caption
     lines = designs.summary(untimed(study(make, rows, values)))
-    assert not [line for line in lines if line.endswith(", real")]
+    assert not [line for line in lines if line.endswith(", significant")]
 
 
 def test_the_same_seed_twice_is_no_repetition(make: Make) -> None:
@@ -230,7 +233,7 @@ def test_where_no_knob_does_anything_few_pages_call_one_real(make: Make) -> None
         found = effects.effects(study(make, rows * 3, values, seeds), "mAP")
         assert found is not None
         assert found.family == 6
-        claims += any(designs.verdict(effect, found) == "real" for effect in found.effects)
+        claims += any(designs.verdict(effect, found) == "significant" for effect in found.effects)
     assert 1 <= claims <= 20  # 5 % are 10, four deviations are 12
 
 

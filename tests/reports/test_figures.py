@@ -7,7 +7,7 @@ import pytest
 from harness.records import Record
 from reports import figures, latencies, panels, points, theme
 from reports.canvas import shorten
-from tests.reports.conftest import Make
+from tests.reports.conftest import Make, together
 
 KNOB = "detector.backbone.expand_ratio"
 OTHER = "detector.neck.expand_ratio"
@@ -17,7 +17,11 @@ def small_study(make: Make) -> list[Record]:
     return [
         make("a", overrides={KNOB: 0.25, OTHER: 0.25}),
         make("b", overrides={KNOB: 0.5, OTHER: 0.25}, metrics={"mAP": 0.4, "latency_ms": 12.0}),
-        make("c", overrides={KNOB: 0.5, OTHER: 0.5}, metrics={"mAP": 0.6, "latency_ms": 14.0}),
+        make(
+            "c",
+            overrides={KNOB: 0.5, OTHER: 0.5},
+            metrics={"mAP": 0.6, "latency_ms": 14.0, "params": 5e6},
+        ),
     ]
 
 
@@ -28,7 +32,6 @@ def test_every_panel_is_built(make: Make) -> None:
         "grid",
         "effects",
         "mAP-params",
-        "mAP-macs",
         "stages",
         "spread",
         "order",
@@ -37,6 +40,15 @@ def test_every_panel_is_built(make: Make) -> None:
     for panel in made:
         assert panel.figure.data
         assert panel.note
+
+
+def test_a_cost_that_all_trials_share_has_no_figure_and_no_view() -> None:
+    nms = {"detector.postprocess.iou_threshold": 0.5}
+    records = [together("first"), together("b", 1.1, overrides=nms, metrics={"nms_ms": 1.7})]
+    made = {panel.key: panel.figure for panel in panels.panels(records)}
+    assert not {"mAP-params", "mAP-macs"} & made.keys()
+    grid = made["grid"].layout.meta["views"]
+    assert [view["label"] for view in grid] == ["mAP", "end-to-end latency", "NMS"]
 
 
 def test_one_swept_knob_is_drawn_along_its_axis(make: Make) -> None:
@@ -61,6 +73,18 @@ def test_the_front_is_connected_and_the_rest_is_shown(make: Make) -> None:
     assert front.error_x.array[0] == pytest.approx(0.3)
     assert front.error_x.arrayminus[0] == pytest.approx(0.2)
     assert figure.layout.xaxis.title.text == "end-to-end latency (ms)"
+
+
+def test_no_front_is_drawn_across_devices() -> None:
+    records = [together("first"), together("b", 0.9, overrides={KNOB: 1}, metrics={"mAP": 0.6})]
+    apart = records[1].model_copy(update={"environment": {"device": "cuda:0"}})
+
+    def line(*trials: Record) -> list[float]:
+        made = next(p for p in panels.panels(trials) if p.key == "mAP-latency_ms")
+        return list(made.figure.data[0].x)
+
+    assert line(*records) == [9.0]
+    assert line(records[0], apart) == []
 
 
 def test_views_name_their_traces(make: Make) -> None:

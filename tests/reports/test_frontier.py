@@ -12,6 +12,7 @@ import pytest
 
 from reports import frontier
 from reports.points import METRICS
+from tests.reports.conftest import make_record
 
 Result = dict[str, Any]
 
@@ -136,3 +137,12 @@ def test_the_page_is_whole_and_loads_nothing(result: Result, tmp_path: Path) -> 
     assert "20 ms (19 to 21)" in text
     page = frontier.write(result, tmp_path / "other.html")
     assert page == tmp_path / "other.html"
+
+
+def test_a_trial_is_titled_by_its_record_and_not_by_its_hash(tmp_path: Path) -> None:
+    folder = tmp_path / "0123456789ab"
+    make_record().write(folder)
+    assert frontier.named(str(folder)) == "study: expand_ratio=0.25"
+    assert frontier.named("rtmdet_s") == "rtmdet_s"
+    (folder / "record.json").write_text("broken", "utf-8")
+    assert frontier.named(str(folder)) == "0123456789ab"

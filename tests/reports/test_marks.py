@@ -13,8 +13,8 @@ CODE = {"detector": {"detectors/toy.py": "1", "detectors/boxes.py": "1"}}
 def test_a_result_of_other_code_is_marked_in_its_row(make: Make) -> None:
     table = display.trial_table([make("a"), make("b", caveats=STALE)])
     first, second = (row[0] for row in table.rows)
-    assert (first.small, second.small) == ("first", "other code")
-    assert table.notes[second.notes[0] - 1] == "of other code: detectors/toy.py"
+    assert (first.small, second.small) == ("baseline", "other code")
+    assert dict(table.lettered)[second.notes[0]] == "of other code: detectors/toy.py"
 
 
 def test_unknown_code_is_said_once(make: Make) -> None:
@@ -70,7 +70,7 @@ def test_trials_of_an_earlier_version_stand_apart(make: Make, tmp_path: Path) ->
     drawn = " ".join(text for name, text in page.scripts.items() if name.startswith("figure-"))
     assert "98.7" not in drawn
     assert (
-        "against the first"
+        "against the baseline"
         not in page.text.partition("earlier version")[2].partition("Variants")[0]
     )
     plain = Page(site.write(records, tmp_path / "plain", title="t").read_text("utf-8"))

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from harness.records import Record
-from reports import designs, display, panels, points, ranking, tables
+from harness.records import Record, ranking
+from harness.records.ranking import rank
+from reports import designs, display, panels, points, tables
 from reports.panels import Panel
-from reports.ranking import rank
 from tests.reports.conftest import Make, together
 
 KNOB = "detector.backbone.expand_ratio"
@@ -59,7 +59,7 @@ def test_bars_of_shared_rounds_are_those_of_the_ratio_that_the_order_hangs_on() 
     assert not any(end in first.metrics for end in ranking.ENDS)
     low, high = (records[1].metrics[f"latency_ratio_{end}"] for end in ("low", "high"))
     assert [second.metrics[end] for end in ranking.ENDS] == pytest.approx([10 * low, 10 * high])
-    assert "interval of its ratio to the first" in latency_panel(records).note
+    assert "interval of its ratio to the baseline" in latency_panel(records).note
     assert all(end in records[1].metrics for end in ranking.ENDS)  # tables show the median's own
 
 
@@ -69,7 +69,7 @@ def test_latencies_timed_in_turns_with_one_trial_are_ranked_by_their_ratio(make:
     assert (found.metric, found.reasons) == ("latency_adjusted_ms", [])
     assert found.records[1].metrics["latency_ms"] == pytest.approx(8.0)
     panel = latency_panel(records)
-    assert panel.figure.layout.xaxis.title.text == "end-to-end latency, without drift (ms)"
+    assert panel.figure.layout.xaxis.title.text == "end-to-end latency, timed in turns (ms)"
     assert "ratio to it, measured in turns" in panel.note
     front = next(trace for trace in panel.figure.data if trace.name == "Pareto-optimal")
     assert list(front.x) == pytest.approx([8.0])
@@ -94,7 +94,7 @@ def test_latencies_timed_apart_are_shown_and_not_ranked(make: Make, others: Any)
     assert (found.metric, found.reasons) == (None, [APART])
     panel = latency_panel(records)
     numbers = [f"#{number}" for number in range(1, len(records) + 1)]
-    assert dots(panel) == {"Pareto-optimal": [], "beaten by another": [], "not ranked": numbers}
+    assert dots(panel) == {"Pareto-optimal": [], "dominated": [], "not ranked": numbers}
     assert "Pareto" not in panel.note
     assert designs.summary(records)[0] == APART
 
@@ -105,7 +105,7 @@ def test_a_rough_latency_is_shown_hollow_and_on_no_front() -> None:
     shown = dots(latency_panel(records))
     assert shown == {
         "Pareto-optimal": ["#2", "#1"],
-        "beaten by another": [],
+        "dominated": [],
         "not ranked": ["#3"],
     }
     (reason,) = rank(records).reasons
@@ -200,7 +200,7 @@ def test_rough_figures_are_marked_in_tables_and_left_out_of_means(make: Make) ->
     keys = [column.key for column in table.columns]
     cell = table.rows[1][keys.index("latency_ms")]
     assert (cell.text, cell.style) == ("~99.0", "rough")
-    assert table.notes[cell.notes[0] - 1] == f"end to end: {ROUGH['latency_ms']}"
+    assert dict(table.lettered)[cell.notes[0]] == f"end to end: {ROUGH['latency_ms']}"
     assert table.rows[1][keys.index("latency_p95_ms")].text.startswith("~")
     assert not table.rows[1][keys.index("mAP")].text.startswith("~")
     (row,) = tables.variant_rows(records)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.compare import differences, matches
 from harness.analysis.compare.differences import Difference, Measured
-from harness.analysis.compare.latency import compare_latency
+from harness.analysis.compare.latency import NO_DIFFERENCE, compare_latency
 from harness.analysis.compare.matches import ERRORS, Matches
 from harness.analysis.compare.runs import CompareError, Run
 from harness.data import Split
@@ -53,7 +53,7 @@ class Comparison:
     """What differs between A and B, and how sure that is."""
 
     verdict: str
-    """better, worse, or not told apart: B against A."""
+    """better, worse, or no significant difference: B against A."""
     words: str
     accuracy: Difference
     figures: list[Difference]
@@ -299,7 +299,7 @@ def _moved(a: Sequence[_Seen], b: Sequence[_Seen], split: Split) -> list[Moved]:
 
 def _verdict(accuracy: Difference) -> str:
     if not accuracy.told_apart:
-        return "not told apart"
+        return NO_DIFFERENCE
     return "better" if accuracy.difference > 0 else "worse"
 
 
@@ -308,9 +308,9 @@ def _words(verdict: str, found: Difference, *, one_seed: bool) -> str:
     rest = f"; {ONE_SEED}" if one_seed else ""
     if found.low is None or found.high is None:
         few = f"{found.images} images with objects are too few for an interval"
-        lead = f"A and B are not told apart: {100 * found.difference:+.2f} points of mAP"
+        lead = f"{NO_DIFFERENCE} between A and B: {100 * found.difference:+.2f} points of mAP"
         return f"{lead}, but {few}{rest}"
-    lead = f"B is {verdict} than A" if found.told_apart else "A and B are not told apart"
+    lead = f"B is {verdict} than A" if found.told_apart else f"{NO_DIFFERENCE} between A and B"
     return (
         f"{lead}: {100 * found.difference:+.2f} points of mAP"
         f" (95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f}{rest})"

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from harness.records import Record, latencies, turns
 from harness.records.turns import Latency
 
+NO_DIFFERENCE = "no significant difference"
+"""The verdict on what cannot be told from nothing."""
 APART = (
     "A and B were not timed in turns, so the machine may have changed between them;"
     " `--remeasure latency` of `detbench run` times a study's trials together, and so does"
@@ -39,8 +41,8 @@ def compare_latency(a: Record, b: Record) -> Latency:
     if found is None:
         rough = [f"{name}'s is rough ({why})" for name, r in sides if (why := latencies.rough(r))]
         return _none("; ".join([*rough, APART]))
-    verdict = "slower" if found.low > 1 else "faster" if found.high < 1 else "not told apart"
-    lead = f"B is {verdict} than A" if verdict != "not told apart" else "latency is not told apart"
+    verdict = "slower" if found.low > 1 else "faster" if found.high < 1 else NO_DIFFERENCE
+    lead = f"B is {verdict} than A" if verdict != NO_DIFFERENCE else f"{NO_DIFFERENCE} in latency"
     words = (
         f"{lead}: {found.ratio:.3f} times its latency"
         f" (95 % interval {found.low:.3f} to {found.high:.3f})"

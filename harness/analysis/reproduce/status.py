@@ -9,7 +9,8 @@ from typing import get_args
 from harness.analysis.reproduce.cells import Cell, Result
 from harness.analysis.reproduce.counts import COUNTED
 from harness.analysis.reproduce.verdicts import UNEXPLAINED, VERDICTS, Order
-from harness.analysis.reproduce.writers import in_markdown, markdown_table
+from harness.analysis.reproduce.writers import markdown_table
+from harness.records.escaping import in_markdown
 
 ORDERS: tuple[str, ...] = get_args(Order)
 COLUMNS: dict[str, str] = {"table": "table", "cells": "cells"}

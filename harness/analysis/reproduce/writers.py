@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.analysis.reproduce.cells import Cell, Result
 from harness.analysis.reproduce.order import RATIO, Comparison
-from harness.analysis.reproduce.verdicts import VERDICTS, decimals, number
+from harness.analysis.reproduce.verdicts import VERDICTS, decimals
+from harness.records.escaping import in_csv, in_latex, in_markdown
 
 CELLS = {"row": "row", "column": "column", "published": "published", "measured": "measured"}
 CELLS |= {"difference": "difference", "verdict": "verdict", "note": "note"}
 PAIRS = {"column": "column", "second": "row", "first": "against", "published": "published"}
 PAIRS |= {"measured": "measured", "verdict": "here", "note": "note"}
 NOTHING = "–"
-FORMULA = ("=", "+", "-", "@")
-"""How a cell begins that a spreadsheet would compute."""
-_LATEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "–": "--", "×": r"$\times$", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-}  # fmt: skip
 
 
 class Noted(NamedTuple):
@@ -101,7 +95,7 @@ def latex(result: Result) -> str:
     found = cells(result)
     lines = [
         r"\begin{table}",
-        rf"\caption{{{_latex(result.table.title)} ({_latex(result.table.id)})}}",
+        rf"\caption{{{in_latex(result.table.title)} ({in_latex(result.table.id)})}}",
         r"\begin{tabular}{lllrrll}",
         r"\toprule",
         _latex_row(CELLS.values()),
@@ -109,7 +103,7 @@ def latex(result: Result) -> str:
         *(_latex_row(row[key] for key in CELLS) for row in found.rows),
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par {number}: {_latex(text)}" for number, text in enumerate(found.notes, 1)),
+        *(rf"\par {number}: {in_latex(text)}" for number, text in enumerate(found.notes, 1)),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -122,7 +116,7 @@ def to_csv(results: Sequence[Result]) -> str:
     writer.writerow(["table", *Cell._fields])
     for result in results:
         for cell in result.cells:
-            writer.writerow([_harmless(value) for value in (result.table.id, *cell)])
+            writer.writerow([in_csv(value) for value in (result.table.id, *cell)])
     return stream.getvalue()
 
 
@@ -211,24 +205,5 @@ def _numbered(notes: Sequence[str]) -> list[str]:
     return [f"{number}. {in_markdown(text)}" for number, text in enumerate(notes, 1)]
 
 
-def in_markdown(text: str) -> str:
-    """Escape what Markdown or HTML would read as more than text."""
-    plain_text = " ".join(text.split())
-    return re.sub(r"([\\|*_`\[\]])", r"\\\1", plain_text).replace("<", "&lt;")
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
-
-
 def _latex_row(texts: Any) -> str:
-    return " & ".join(map(_latex, texts)) + r" \\"
-
-
-def _harmless(value: Any) -> Any:
-    """Return a value of a cell on one line, and so that no spreadsheet computes it."""
-    if not isinstance(value, str):
-        return value
-    text = " ".join(value.split())
-    is_formula = text.startswith(FORMULA) and number(text) is None
-    return f"'{text}" if is_formula else text
+    return " & ".join(map(in_latex, texts)) + r" \\"

@@ -15,7 +15,7 @@ from harness.cli.compare import _row, compare
 from harness.config.data import DataConfig, ShapesConfig
 from harness.data import DataSet
 from harness.measure.accuracy.detections import write
-from harness.records import RecordError
+from harness.records import RecordError, snapshot
 from tests.harness import colours
 from tests.harness.detecting import detect, run
 
@@ -79,6 +79,24 @@ def test_machines_read_everything(study: Path, capsys: pytest.CaptureFixture[str
     assert [item["seed"] for item in found["sides"]["B"]] == [0, 1, 2]
     assert set(found["images"][0]) == {"file_name", "image_id", "a", "b", "difference"}
     assert found["latency"]["verdict"] is None
+    assert found["answer"] is None  # nothing says that the folder is a study's
+
+
+def test_runs_of_one_study_come_with_its_answer(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = [f"{variant}{seed}" for variant in ("wide", "thin") for seed in range(3)]
+    for trial in trials:
+        score = 0.5 + 0.01 * int(trial[-1]) - 0.3 * trial.startswith("thin")
+        edit(study / trial, overrides={"detector.width": trial[:4]}, metrics={"mAP": score})
+    asked = snapshot.Snapshot(version="v", trials=trials, study="study", total=6)
+    snapshot.update(study, asked)
+    assert compare(str(study / "wide0"), str(study / "thin0"), as_json=True) == 0
+    answer = json.loads(capsys.readouterr().out)["answer"]
+    assert "width wide is better than width thin by 30.0 points" in answer
+    assert compare(str(study / "wide0"), str(study / "thin0")) == 0
+    told = capsys.readouterr().out.rpartition("the whole study ")[2]
+    assert " ".join(told.split()).endswith(f": {answer}")
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from harness.analysis.compare import runs
 from harness.analysis.compare.latency import compare_latency
 from harness.analysis.compare.runs import CompareError, Run
 from harness.cli import verdicts
-from harness.records import Record
-from reports import designs, effects, panels, protocols, tables
-from reports.ranking import rank
+from harness.records import Record, effects
+from harness.records.ranking import rank
+from reports import designs, panels, protocols, tables
 from tests.reports.conftest import make_record
 
 KNOB = "detector.width"
@@ -101,7 +101,7 @@ def test_a_page_claims_nothing_that_compare_refuses(timed: str, seeds: int) -> N
         ranking = rank(records)
         found = effects.by_metric(ranking)
         claims = {
-            key: any(designs.verdict(effect, item) == "real" for effect in item.effects)
+            key: any(designs.verdict(effect, item) == "significant" for effect in item.effects)
             for key, item in found.items()
         }
         ranked = [r for r in ranking.records if {"mAP", "latency_ms"} <= r.metrics.keys()]
@@ -134,7 +134,7 @@ def _rows_agree(records: list[Record], kind: Kind) -> None:
         found = compare_latency(first, record)
         if record is not first and row["latency_ratio"] is not None:
             assert row["latency_ratio"] == found.ratio, kind
-            assert row["latency_tie"] == (found.verdict == "not told apart"), kind
+            assert row["latency_tie"] == (found.verdict == "no significant difference"), kind
             quotient = row["latency_ms"] / first.metrics["latency_ms"]
             assert quotient == pytest.approx(found.ratio), kind
         if record is not first and "different data" in (refused(first, record) or ""):
@@ -147,15 +147,15 @@ def test_the_matrix_has_claims_to_make() -> None:
     records = study(kind)
     found = effects.by_metric(rank(records))
     assert {key: designs.verdict(item.effects[0], item) for key, item in found.items()} == {
-        "mAP": "real",
-        "latency_ms": "real",
+        "mAP": "significant",
+        "latency_ms": "significant",
     }
     assert compare_latency(records[0], records[1]).verdict == "slower"
     panel = panels.panels(records)[0]
     assert [trace.name for trace in panel.figure.data] == [
         None,
         "Pareto-optimal",
-        "beaten by another",
+        "dominated",
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness import tracking
 from harness.records import Failure, Record, record, snapshot
-from harness.tracking import Tracker, tracker
+from harness.tracking import Tracker, tracker, writers
 from tests.harness.tracking.trackers import client, make, runs, trials
 
 
@@ -152,7 +152,7 @@ def test_runs_that_a_killed_process_left_open_are_closed(tmp_path: Path, uri: st
     Tracker(uri).send(make(folder), folder)
     api = client(uri)
     experiment = api.get_experiment_by_name("toy").experiment_id
-    ours = {"detbench.trial": "x", "detbench.writer": tracker._writer()}
+    ours = {"detbench.trial": "x", "detbench.writer": writers.this()}
     api.create_run(experiment, tags=ours, run_name="stale")
     other = {**ours, "detbench.writer": f"elsewhere:{os.getpid()}"}
     fresh = {**other, "detbench.logging_since": str(2**40)}

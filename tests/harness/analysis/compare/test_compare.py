@@ -88,8 +88,8 @@ def test_identical_detections_differ_by_exactly_nothing() -> None:
     split = scenes(rng(), 40)
     found = detect(rng(1), split)
     result = compare([run(found)], [run(copy.deepcopy(found))], split, draws=50)
-    assert result.verdict == "not told apart"
-    assert result.words.startswith("A and B are not told apart: +0.00 points of mAP")
+    assert result.verdict == "no significant difference"
+    assert result.words.startswith("no significant difference between A and B: +0.00 points of mAP")
     everything = (result.accuracy, *result.figures, *result.classes, *result.errors)
     assert {item.difference for item in everything} == {0.0}
     assert {(item.low, item.high) for item in everything} <= {(0.0, 0.0), (None, None)}
@@ -161,7 +161,7 @@ def test_a_difference_within_the_noise_of_seeds_is_not_told_apart() -> None:
     assert "other seeds may differ more" in one.notes[-1]
     every = compare(a, b, split, draws=60)
     assert every.accuracy.difference > 0.01
-    assert every.verdict == "not told apart"
+    assert every.verdict == "no significant difference"
     assert every.notes == []
     assert every.method["seeds"] == {"A": 3, "B": 3}
     assert every.method["interval"].endswith(" plus that over seeds")
@@ -196,7 +196,7 @@ def test_few_images_give_no_interval() -> None:
     a, b = (run(detect(rng(seed), split)) for seed in (1, 2))
     result = compare([a], [b], split, draws=20)
     assert (result.accuracy.low, result.accuracy.p) == (None, None)
-    assert result.verdict == "not told apart"
+    assert result.verdict == "no significant difference"
     assert "4 images with objects are too few" in result.words
 
 
@@ -280,11 +280,11 @@ def test_latency_is_compared_through_a_third_trial() -> None:
     second = timed("second", "first", **RATIO)
     third = timed("third", "first", **RATIO)
     found = compare_latency(second, third)
-    assert found.verdict == "not told apart"
+    assert found.verdict == "no significant difference"
     assert found.ratio == pytest.approx(1.0)
     assert found.low is not None
     assert found.low < 1.2 / 1.25
-    assert "latency is not told apart: 1.000 times" in found.words
+    assert "no significant difference in latency: 1.000 times" in found.words
 
 
 @pytest.mark.parametrize(

@@ -137,11 +137,11 @@ def test_ratios_through_a_third_trial_add_their_intervals_as_squares() -> None:
 @pytest.mark.parametrize(
     ("ratio", "verdict"),
     [
-        ((1.1, 1.0, 1.2), "not told apart"),
+        ((1.1, 1.0, 1.2), "no significant difference"),
         ((1.1, 1.001, 1.2), "slower"),
-        ((0.9, 0.8, 1.0), "not told apart"),
+        ((0.9, 0.8, 1.0), "no significant difference"),
         ((0.9, 0.8, 0.999), "faster"),
-        ((1.0, 0.9, 1.1), "not told apart"),
+        ((1.0, 0.9, 1.1), "no significant difference"),
     ],
 )
 def test_latency_is_told_apart_where_the_interval_leaves_one_out(
@@ -150,7 +150,9 @@ def test_latency_is_told_apart_where_the_interval_leaves_one_out(
     found = compare_latency(timed("a", None), timed("b", "a", ratio))
     assert found.verdict == verdict
     assert found.words.startswith(
-        "latency is not told apart: " if verdict == "not told apart" else f"B is {verdict} than A: "
+        "no significant difference in latency: "
+        if verdict == "no significant difference"
+        else f"B is {verdict} than A: "
     )
     assert f" {ratio[0]:.3f} times its latency" in found.words
 

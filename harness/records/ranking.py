@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.records import METRICS, Record, latencies, origins, protocols, turns
+from harness.records import latencies, origins, protocols, turns
+from harness.records.record import METRICS, Record
 
 PLAIN, ADJUSTED = "latency_ms", "latency_adjusted_ms"
 ENDS = ("latency_low_ms", "latency_high_ms")
@@ -32,9 +33,10 @@ def rank(records: Sequence[Record]) -> Ranking:
     the ratio, and stands as `latency_adjusted_ms`, too; of shared rounds it is that already. Either
     way its interval is the ratio's, which says what the order hangs on, and that trial has none.
     """
-    mixed = _unlike(records)
+    mixed = unlike(records)
     if mixed is not None:
-        return Ranking([_with(record, {}) for record in records], None, [mixed])
+        bare = [_with(record, {}) for record in records]
+        return Ranking(bare, None, [f"Nothing is ranked: {mixed}."])
     metric, reason = _latency(records)
     named = turns.reference(_fresh(records)) if metric else None
     first = next((record for record in records if record.trial == named), None)
@@ -68,18 +70,16 @@ def in_turns(record: Record, first: Record) -> Record | None:
     return _with(record, record.metrics | figures | {ADJUSTED: values[0]})
 
 
-def _unlike(records: Sequence[Record]) -> str | None:
+def unlike(records: Sequence[Record]) -> str | None:
     """Return why the figures of trials do not mean the same; None if they do."""
     done = [record for record in records if record.state == "done"]
     if keys := protocols.unexplained(done):
         return (
-            f"Nothing is ranked: the protocols of these trials differ in {', '.join(keys)}, which"
-            " no trial overrides."
+            f"the protocols of these trials differ in {', '.join(keys)}, which no trial overrides"
         )
     if keys := origins.edited(done):
         return (
-            "Nothing is ranked: these trials are of several versions of the study, which differ in"
-            f" {', '.join(keys)}."
+            f"these trials are of several versions of the study, which differ in {', '.join(keys)}"
         )
     return None
 

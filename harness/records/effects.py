@@ -3,27 +3,29 @@
 A linear model is fitted by least squares: a block for each seed, the main effect of every knob, and
 the interaction of every two knobs of two settings as far as the trials tell it from the rest.
 
-An effect is real only if repeated seeds say so: the scatter of its interval is that between seeds
-of the same settings, and the intervals of all effects on a page hold together at 95 %. Where every
-cell has a single training, the scatter is what the model leaves over; it tells no training's luck
-from an interaction, so that nothing is called real whatever its interval. A latency scatters over
-seeds as its trainings do, whose scores decide on the time for NMS, and as its timing does. Rounds
-within one timing are repeated, too, but not the training, and do not count as seeds.
+An effect is significant only if repeated seeds say so: the scatter of its interval is that between
+seeds of the same settings, and the intervals of all effects on a page hold together at 95 %. Where
+every cell has a single training, the scatter is what the model leaves over; it tells no training's
+luck from an interaction, so that nothing is called significant whatever its interval. A latency
+scatters over seeds as its trainings do, whose scores decide on the time for NMS, and as its timing
+does. Rounds within one timing are repeated, too, but not the training, and do not count as seeds.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records import Record, least_squares
+from harness.records import least_squares, variants
+from harness.records.cells import Scatter, cells
 from harness.records.least_squares import Fit
-from reports import points, tables
-from reports.ranking import PLAIN, Ranking
+from harness.records.ranking import PLAIN, Ranking
+from harness.records.record import Record
+from harness.records.units import METRICS
 
 Floats = NDArray[np.float64]
 MOST_SETTINGS = 6  # of a knob; more are a search, not a design
@@ -40,6 +42,7 @@ class Effect(NamedTuple):
     low: float | None  # of the interval; None where nothing tells the scatter
     high: float | None
     aliases: tuple[str, ...] = ()  # what else the same trials would show as this effect
+    interaction: bool = False  # of two knobs
 
 
 class Effects(NamedTuple):
@@ -49,13 +52,8 @@ class Effects(NamedTuple):
     effects: list[Effect]
     trials: int
     freedom: int  # degrees, of the scatter
-    scatter: Scatter
+    scatter: Scatter  # what the intervals rest on; without seeds, on what the model leaves over
     family: int  # effects on the page, which share what may go wrong (Bonferroni)
-
-
-Scatter = Literal["seeds", "few seeds", "one seed"]
-"""What the intervals rest on: trainings repeated with other seeds, or, where too few or none were,
-what the model leaves over, interactions that are taken for scatter included."""
 
 
 class _Term(NamedTuple):
@@ -70,7 +68,8 @@ class _Model(NamedTuple):
     """A fitted model of one metric."""
 
     fit: Fit  # with the scatter that intervals are made of
-    contrasts: list[tuple[str, Floats, tuple[str, ...]]]  # label, [P] of coefficients, aliases
+    contrasts: list[tuple[str, Floats, tuple[str, ...], bool]]
+    """Label, [P] of coefficients, aliases, whether it is an interaction."""
     trials: int
     scatter: Scatter
 
@@ -97,7 +96,7 @@ def effects(records: Sequence[Record], metric: str) -> Effects | None:
 
     Args:
         records: of one study; those that are done and have the metric count.
-        metric: a key of `points.METRICS`, whose scale and unit the estimates take.
+        metric: a key of `units.METRICS`, whose scale and unit the estimates take.
 
     Returns:
         None where there is nothing to estimate: nothing or too much is swept, or one knob without
@@ -113,24 +112,24 @@ def _effects(metric: str, model: _Model, family: int) -> Effects:
     """Give every effect its interval, one of so many."""
     level = 1 - (1 - LEVEL) / family
     rows = []
-    for label, contrast, aliases in model.contrasts:
+    for label, contrast, aliases, interaction in model.contrasts:
         estimate = float(contrast @ model.fit.coefficients)
         half = model.fit.half(contrast, level)
         low, high = (None, None) if half is None else (estimate - half, estimate + half)
-        rows.append(Effect(label, estimate, low, high, aliases))
+        rows.append(Effect(label, estimate, low, high, aliases, interaction))
     return Effects(metric, rows, model.trials, model.fit.freedom, model.scatter, family)
 
 
 def _model(records: Sequence[Record], metric: str) -> _Model | None:
     """Fit a metric's model; None where there is nothing to estimate."""
     done = [r for r in records if r.state == "done" and metric in r.metrics]
-    paths = points.swept(done)
-    settings = {path: points.settings(done, path) for path in paths}
+    paths = variants.swept(done)
+    settings = {path: variants.settings(done, path) for path in paths}
     if not paths or any(len(known) > MOST_SETTINGS for known in settings.values()):
         return None
-    y = np.array([r.metrics[metric] for r in done]) * points.METRICS[metric].scale
+    y = np.array([r.metrics[metric] for r in done]) * METRICS[metric].scale
     base = np.column_stack([np.ones(len(done)), _seeds(done)])
-    names = tables.knobs(done)
+    names = variants.knobs(done)
     mains = [_main(done, path, settings[path], names[path]) for path in paths]
     pairs = [
         _Term(f"{a.name}{TIMES}{b.name}", a.columns * b.columns, [])
@@ -142,9 +141,9 @@ def _model(records: Sequence[Record], metric: str) -> _Model | None:
     if fitted is None:
         return None
     fit, shown = fitted
-    scatter = _scatter(done, y)
-    if isinstance(scatter, Fit):
-        fit = fit._replace(variance=scatter.variance, freedom=scatter.freedom)
+    repeated = cells(done, y)
+    if repeated.scatter == "seeds":
+        fit = fit._replace(variance=repeated.fit.variance, freedom=repeated.fit.freedom)
     if len(paths) == 1 and not fit.freedom:
         return None
     contrasts, start = [], base.shape[1]
@@ -152,10 +151,10 @@ def _model(records: Sequence[Record], metric: str) -> _Model | None:
         for label, weights in _contrasts(term):
             contrast = np.zeros(len(fit.coefficients))
             contrast[start : start + len(weights)] = weights
-            contrasts.append((label, contrast, tuple(aliases.get(term.name, ()))))
+            others = tuple(aliases.get(term.name, ()))
+            contrasts.append((label, contrast, others, not term.settings))
         start += term.columns.shape[1]
-    rest: Scatter = "seeds" if isinstance(scatter, Fit) else scatter
-    return _Model(fit, contrasts, len(y), rest)
+    return _Model(fit, contrasts, len(y), repeated.scatter)
 
 
 def _fit(y: Floats, base: Floats, terms: list[_Term]) -> tuple[Fit, list[_Term]] | None:
@@ -165,26 +164,6 @@ def _fit(y: Floats, base: Floats, terms: list[_Term]) -> tuple[Fit, list[_Term]]
     shown = mains if width >= len(y) and len(mains) < len(terms) else terms
     fit = least_squares.fit(np.column_stack([base, *(term.columns for term in shown)]), y)
     return None if len(fit.coefficients) > len(y) else (fit, shown)
-
-
-def _scatter(records: Sequence[Record], y: Floats) -> Fit | Literal["few seeds", "one seed"]:
-    """Fit a mean a cell and a block a seed, whose rest is the scatter of repeated seeds.
-
-    The same seed twice in a cell is no repetition, and counts by its mean.
-    """
-    paths = tables.knobs(records)
-    values: dict[tuple[tuple[str, ...], int], list[float]] = {}
-    for record, value in zip(records, y, strict=True):
-        cell = (*tables.variant(record, paths), record.protocol_hash)
-        values.setdefault((cell, record.seed), []).append(float(value))
-    cells, seeds = (list(dict.fromkeys(key[part] for key in values)) for part in (0, 1))
-    if len(values) == len(cells):
-        return "one seed"
-    design = np.zeros((len(values), len(cells) + len(seeds)))
-    for row, (cell, seed) in zip(design, values, strict=True):
-        row[cells.index(cell)] = row[len(cells) + seeds.index(seed)] = 1
-    fit = least_squares.fit(design, np.array([np.mean(found) for found in values.values()]))
-    return fit if fit.freedom else "few seeds"
 
 
 def _contrasts(term: _Term) -> list[tuple[str, Floats]]:
@@ -201,10 +180,10 @@ def _contrasts(term: _Term) -> list[tuple[str, Floats]]:
 
 def _main(records: Sequence[Record], path: str, settings: list[Any], name: str) -> _Term:
     """Code a knob so that its coefficients add up to nothing: the first setting is minus all."""
-    texts = [tables.plain(setting) for setting in settings]
-    places = [texts.index(tables.plain(tables.value(record, path))) for record in records]
+    texts = [variants.plain(setting) for setting in settings]
+    places = [texts.index(variants.plain(variants.value(record, path))) for record in records]
     codes = np.vstack([-np.ones(len(texts) - 1), np.eye(len(texts) - 1)])
-    return _Term(name, codes[places], texts)
+    return _Term(name, codes[places], [variants.worded(setting) for setting in settings])
 
 
 def _seeds(records: Sequence[Record]) -> Floats:
@@ -217,7 +196,7 @@ def _seeds(records: Sequence[Record]) -> Floats:
 def _apart(
     base: Floats, mains: list[_Term], pairs: list[_Term]
 ) -> tuple[list[_Term], dict[str, list[str]]]:
-    """Keep the terms that the trials tell apart, and name what each of them is mixed up with."""
+    """Keep the terms that the trials tell apart, and name what each of them is confounded with."""
     kept: list[_Term] = []
     aliases: dict[str, list[str]] = {}
     design = base

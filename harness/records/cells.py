@@ -1,0 +1,81 @@
+"""Cells: what a study repeats with other seeds, and how much the repetitions scatter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.records import least_squares, variants
+from harness.records.least_squares import Fit
+from harness.records.record import Record
+
+Floats = NDArray[np.float64]
+Scatter = Literal["seeds", "few seeds", "one seed"]
+"""What is known of the scatter: that of repeated seeds, or nothing for want of repetitions."""
+
+
+class Cells(NamedTuple):
+    """A value's mean for every variant, and its scatter over seeds; C cells, S seeds."""
+
+    firsts: list[Record]  # [C] the first trial of each
+    counts: list[int]  # [C] seeds
+    seeds: list[int]  # [S]; empty where they are no blocks
+    fit: Fit  # coefficients [C + S]: cells, then seeds
+    scatter: Scatter
+
+    def mean(self, cell: int) -> Floats:
+        """Return the contrast of a cell's mean, as if it had every seed."""
+        contrast = np.zeros(len(self.firsts) + len(self.seeds))
+        contrast[cell] = 1
+        contrast[len(self.firsts) :] = 1 / max(len(self.seeds), 1)
+        return contrast
+
+    @property
+    def values(self) -> list[float]:
+        """The means of all cells, each as if it had every seed."""
+        every = range(len(self.firsts))
+        return [float(self.mean(cell) @ self.fit.coefficients) for cell in every]
+
+
+def cells(records: Sequence[Record], values: Floats, *, blocks: bool = True) -> Cells:
+    """Fit a mean a cell and a block a seed; what is left over is the scatter of repeated seeds.
+
+    The same seed twice in a cell is no repetition, and counts by its mean.
+
+    Args:
+        records: [N].
+        values: [N].
+        blocks: whether a seed moves all cells alike.
+    """
+    paths = variants.knobs(records)
+    found: dict[tuple[tuple[str, ...], int], list[float]] = {}
+    firsts: dict[tuple[str, ...], Record] = {}
+    for record, value in zip(records, values, strict=True):
+        cell = (*variants.variant(record, paths), record.protocol_hash)
+        firsts.setdefault(cell, record)
+        found.setdefault((cell, record.seed), []).append(float(value))
+    names = list(firsts)
+    seeds = list(dict.fromkeys(seed for _, seed in found)) if blocks else []
+    design = np.zeros((len(found), len(names) + len(seeds)))
+    for row, (cell, seed) in zip(design, found, strict=True):
+        row[names.index(cell)] = 1
+        if blocks:
+            row[len(names) + seeds.index(seed)] = 1
+    fit = least_squares.fit(design, np.array([np.mean(each) for each in found.values()]))
+    several: Scatter = "seeds" if fit.freedom else "few seeds"
+    scatter = "one seed" if len(found) == len(names) else several
+    counts = [sum(cell == name for cell, _ in found) for name in names]
+    return Cells(list(firsts.values()), counts, seeds, fit, scatter)
+
+
+def comparable(records: Sequence[Record], values: Floats) -> Cells:
+    """Fit cells, with seeds as blocks wherever the cells are joined by seeds that they share."""
+    found = cells(records, values)
+    if len(found.firsts) == 1:
+        return cells(records, values, blocks=False)
+    difference = found.mean(0) - np.array([found.mean(cell) for cell in range(len(found.firsts))])
+    known = found.fit.known(difference)
+    return found if known else cells(records, values, blocks=False)
