@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from harness.config.yaml_source import StudyError
 from harness.machine.procfs import usable_cores
 
-CORES_A_TRIAL = 2  # more speed up a training less than a trial beside it does
 MOST_BESIDE = 4  # trials of a sweep at a time on a processor, unless said otherwise
 BYTES_A_TRIAL = 4 << 30  # of memory, so that trials that train side by side don't run out of it
 
@@ -76,8 +75,7 @@ def side_by_side(devices: Sequence[str], trials: int) -> list[str]:
     """
     if list(devices) != ["cpu"]:
         return list(devices)
-    cores, memory = len(usable_cores()) // CORES_A_TRIAL, _memory() // BYTES_A_TRIAL
-    fitting = min(trials, cores, memory, MOST_BESIDE)
+    fitting = min(trials, len(usable_cores()), _memory() // BYTES_A_TRIAL, MOST_BESIDE)
     return ["cpu"] * max(fitting, 1)
 
 
