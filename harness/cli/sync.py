@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import harness.tracking.contents as contents
-from harness.cli import answers
 from harness.cli.console import print_json
 from harness.cli.text import say
 from harness.config.secrets import masked
@@ -58,6 +57,8 @@ def sync(name: str, out: Path, tracker: str, *, as_json: bool) -> int:
 
 def sync_folder(folder: Path, tracker: Tracker) -> Synced:
     """Send the records of one study's folder that the tracker does not hold."""
+    from harness.cli import answers  # numpy is slow to import
+
     records = record.read_all(folder)
     study = records[0].study
     try:

@@ -165,7 +165,7 @@ def test_released_weights_are_evaluated_on_selected_photographs(
     ("words", "said"),
     [
         (["toy/widht"], "no published table 'toy/widht'; did you mean toy/width?"),
-        (["toi"], "no published table 'toi'; did you mean toy?"),
+        (["toys"], "no published table 'toys'; did you mean toy?"),
         (["toy/width", "--runs", "nowhere"], "--runs nowhere: no such folder"),
         (["toy/width", "--data", "nowhere"], "nowhere: no such folder"),
         (["toy/width", "--set", "detector.widht=3"], "detector.widht"),

@@ -369,7 +369,10 @@ def test_only_the_images_selected_need_be_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "told"),
     [
-        ({"orign": "val2017"}, "no image has a field 'orign'; did you mean origin? There is id, "),
+        (
+            {"origins": "val2017"},
+            "no image has a field 'origins'; did you mean origin? There is id, ",
+        ),
         (
             {"origin": "val2018"},
             'no image is left with origin: val2018; origin is "train2017", "val2017"',

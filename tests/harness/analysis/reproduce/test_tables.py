@@ -90,7 +90,7 @@ AP = "{name: AP, unit: '%', metric: mAP, set: [detector=rtmdet_l]}"
         ("id: paper/one", "id: other/one", 4, "other/one does not begin with"),
         ("  paper: A paper", "  paper: A\n  zoo: paper/two", None, "meta.zoo: no table paper/two"),
         ("width: 2,", "width: [2],", 17, "rows.2.width: "),
-        ("tables:", "tabels:", 3, "tabels: unknown key 'tabels'; did you mean tables?"),
+        ("tables:", "table:", 3, "table: unknown key 'table'; did you mean tables?"),
         ("source: [here]", "source: [here", 20, "not YAML"),
     ],
 )  # fmt: skip
