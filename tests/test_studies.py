@@ -28,7 +28,7 @@ from tests.harness.studies import TOY, write
 
 SMALL = 292  # images of a small data set, such as BCCD's
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}
-MINUTES = 5e13  # MACs; the quickstart's 2e13 take seven minutes on two cores
+MINUTES = 5e13  # MACs; 2e13 of four shrunken RTMDets took seven minutes on two cores
 SEARCHES = [name for name in library.names() if load_study(name).search]
 NAMES = [name for name in library.names() if name not in SEARCHES]
 ON_COCO = [name for name in NAMES if load_study(name).data == "coco2017" and name != "zoo"]

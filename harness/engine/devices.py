@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from harness.config.yaml_source import StudyError
 from harness.machine.procfs import usable_cores
 
+CORES_A_TRIAL = 2  # one trial at a time shows its result sooner where there are no more
 MOST_BESIDE = 4  # trials of a sweep at a time on a processor, unless said otherwise
 BYTES_A_TRIAL = 4 << 30  # of memory, so that trials that train side by side don't run out of it
 
@@ -75,7 +76,8 @@ def side_by_side(devices: Sequence[str], trials: int) -> list[str]:
     """
     if list(devices) != ["cpu"]:
         return list(devices)
-    fitting = min(trials, len(usable_cores()), _memory() // BYTES_A_TRIAL, MOST_BESIDE)
+    cores, memory = len(usable_cores()) // CORES_A_TRIAL, _memory() // BYTES_A_TRIAL
+    fitting = min(trials, cores, memory, MOST_BESIDE)
     return ["cpu"] * max(fitting, 1)
 
 

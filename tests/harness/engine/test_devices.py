@@ -15,7 +15,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, cores: int, gib: int) -> None:
 @pytest.mark.parametrize(
     ("cores", "gib", "trials", "expected"),
     [
-        (2, 24, 4, 2),  # a core each
+        (4, 24, 4, 2),  # two cores each
+        (3, 24, 4, 1),
         (1, 24, 4, 1),
         (16, 128, 100, 4),  # no more than MOST_BESIDE
         (16, 128, 3, 3),  # no worker without a trial
