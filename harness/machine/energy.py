@@ -1,4 +1,4 @@
-"""Energy an image, above what the device takes when idle."""
+"""Energy per image, above what the device takes when idle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Reading(NamedTuple):
 class Energy(NamedTuple):
     """What an image costs."""
 
-    energy_j: float  # an image, above idle
+    energy_j: float  # per image, above idle
     uncertainty_j: float  # from the counter's updates at the ends of the windows
     idle_w: float
     busy_w: float

@@ -84,7 +84,7 @@ class Record(BaseModel):
     workload of `details["latency"]["workload"]`) with `_low` and `_high`; `roofline_fraction` (of
     the network, see `harness.measure.latency.limits.roofline`); `uncounted_fraction` (of the
     network's time, in operators that `macs` leaves out); `memory_bytes`, of which `weight_bytes`
-    and, at their peak, `activation_bytes`; `energy_j` (an image, above idle).
+    and, at their peak, `activation_bytes`; `energy_j` (per image, above idle).
     What could not be measured is absent, with its reason in `absent`.
 
     A trial is timed alone as it ends. When its study ends, all of its trials are timed once more in

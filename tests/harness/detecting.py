@@ -7,11 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.compare.runs import Run
+from harness.config.data import ShapesConfig
 from harness.data import Category, Image, Split
 from harness.data.dataset import Annotations
 from harness.records import Record
 
 SIDE = 256
+SCENES = ShapesConfig(train_images=2, val_images=12, size=64)
+KNOBS = {f"data.shapes.{name}": getattr(SCENES, name) for name in ("train_images", "val_images")}
+CONFIG = {"data.source": "shapes", "data.shapes.size": 64, **KNOBS}
+"""What a record says of trials on `SCENES`."""
 
 
 def scenes(rng: np.random.Generator, images: int, classes: int = 4) -> Split:

@@ -33,7 +33,8 @@ def winner(metric: str, found: Contest) -> str:
     if len(ties) == len(found.others):
         last = found.others[-1]
         rest = f"the last, {last.label}, differs by {_gap(last, metric)}"
-        return f"{best}, but with no significant difference from any other; {rest}"
+        none = "with no significant difference from any other, all pairs allowed for"
+        return f"{best}, but {none}; {rest}"
     beaten = next(other for other in found.others if other.significant)
     same = listed([other.label for other in ties])
     lead = f"{best}, with no significant difference from {same}"

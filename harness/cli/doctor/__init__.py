@@ -18,7 +18,7 @@ CLAIMS = {  # what one may want to publish: the checks that must be fine for it
     "milliseconds": ("clock control", "one at a time", "threads", "neighbours"),
     "that nothing disturbed a run": ("conditions",),
     "latency on a GPU": ("gpu",),
-    "energy an image": ("energy counter",),
+    "energy per image": ("energy counter",),
     "latency compiled": ("torch", "torch.compile"),
     "latency with ONNX Runtime": ("onnxruntime",),
     "latency with TensorRT": ("tensorrt",),

@@ -92,7 +92,7 @@ def energy_counter(device: str) -> list[Finding]:
             counter.read()
     except nvml.Unavailable as why:
         remedy = "a GPU from Volta on, or a processor whose RAPL this user may read"
-        return [Finding("energy counter", "missing", str(why), "no energy an image", remedy)]
+        return [Finding("energy counter", "missing", str(why), "no energy per image", remedy)]
     return [ok("energy counter", type(counter).__name__)]
 
 

@@ -60,7 +60,7 @@ def measure(
     Source: RT-DETR, arXiv:2304.08069v3, sec. 5.3 and Table 4: "We compare the encoder features
     selected by the two query selection schemes on COCO val2017 and calculate the proportions of
     classification scores greater than 0.5 and both classification and IoU scores greater than 0.5,
-    respectively." It prints 0.82 % and 0.67 % of all that are selected, 300 an image.
+    respectively." It prints 0.82 % and 0.67 % of all that are selected, 300 per image.
     Differs, perhaps: it does not say which object an IoU score is the overlap with; here it is the
     one that the box overlaps most, of any class.
     """

@@ -12,16 +12,12 @@ from harness.analysis.compare import runs
 from harness.analysis.compare.differences import Difference
 from harness.analysis.compare.runs import CompareError
 from harness.cli.compare import _row, compare
-from harness.config.data import DataConfig, ShapesConfig
+from harness.config.data import DataConfig
 from harness.data import DataSet
 from harness.measure.accuracy.detections import write
 from harness.records import RecordError, snapshot
 from tests.harness import colours
-from tests.harness.detecting import detect, run
-
-SCENES = ShapesConfig(train_images=2, val_images=12, size=64)
-KNOBS = {f"data.shapes.{name}": getattr(SCENES, name) for name in ("train_images", "val_images")}
-CONFIG = {"data.source": "shapes", "data.shapes.size": 64, **KNOBS}
+from tests.harness.detecting import CONFIG, SCENES, detect, run
 
 
 @pytest.fixture

@@ -92,13 +92,12 @@ def test_the_recipes_of_rtdetr_are_the_published_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["rtmdet", "rtdetr"])
-def test_fine_tuning_is_shorter_and_slower_than_training_and_otherwise_alike(family: str) -> None:
+def test_fine_tuning_is_shorter_than_training_and_otherwise_alike(family: str) -> None:
     published, found = load(family), load(f"{family}_finetune")
     alike = ("optimizer", "betas", "weight_decay", "no_decay", "clip_norm")
     assert [getattr(found, knob) for knob in alike] == [getattr(published, knob) for knob in alike]
     shorter = ("epochs", "batch_size", "warmup_steps", "ema_decay", "ema_ramp")
     assert all(getattr(found, knob) < getattr(published, knob) for knob in shorter)
-    assert found.scaled_lr <= published.lr
     assert found.backbone_lr == "auto"
 
 

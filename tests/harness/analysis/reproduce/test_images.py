@@ -11,14 +11,10 @@ from harness.analysis.compare import compare
 from harness.analysis.compare.runs import Run
 from harness.analysis.reproduce.images import DRAWS, OverImages
 from harness.analysis.reproduce.verdicts import differ
-from harness.config.data import DataConfig, ShapesConfig
+from harness.config.data import DataConfig
 from harness.data import DataSet
 from harness.measure.accuracy.detections import write
-from tests.harness.detecting import detect, run
-
-SCENES = ShapesConfig(train_images=2, val_images=12, size=64)
-KNOBS = {f"data.shapes.{name}": getattr(SCENES, name) for name in ("train_images", "val_images")}
-CONFIG = {"data.source": "shapes", "data.shapes.size": 64, **KNOBS}
+from tests.harness.detecting import CONFIG, SCENES, detect, run
 
 
 @pytest.fixture
