@@ -169,15 +169,22 @@ def _check_recipe(study: Study, row: Overrides) -> None:
 
 
 def _check_values(study: Study, given: Iterable[Overrides], path: str, axis: Swept) -> None:
-    """Turn one knob to all its values, under all that decides whether and how it exists."""
+    """Turn one knob to all its values, under all that decides whether and how it exists.
+
+    A value that fits only beside another axis, such as a layer that the default depth lacks, is
+    tried in the variants that have it.
+    """
     kept = {path, *deciding(path)}
-    tried = _distinct({k: v for k, v in row.items() if k in kept} for row in given if path in row)
+    there = [row for row in given if path in row]
+    tried = _distinct({k: v for k, v in row.items() if k in kept} for row in there)
     failed: list[Overrides] = []
     errors: list[KnobError] = []
     for row in tried:
-        try:
-            study.setup(row)
-        except KnobError as error:
+        if _misfit(study, row) is None:
+            continue
+        whole = (full for full in there if {k: v for k, v in full.items() if k in kept} == row)
+        error = next(filter(None, (_misfit(study, full) for full in whole)), None)
+        if error is not None:
             failed.append(row)
             errors.append(error)
     if not failed:
@@ -191,6 +198,14 @@ def _check_values(study: Study, given: Iterable[Overrides], path: str, axis: Swe
         [{k: v for k, v in row.items() if k != path} for row in rows] for rows in (failed, tried)
     )
     raise StudyError(f"{place}: {refusal(errors[0], besides, all_of_them, 'values: [...]')}")
+
+
+def _misfit(study: Study, row: Overrides) -> KnobError | None:
+    try:
+        study.setup(row)
+    except KnobError as error:
+        return error
+    return None
 
 
 def _distinct(given: Iterable[Overrides]) -> list[Overrides]:

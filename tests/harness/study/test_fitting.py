@@ -83,6 +83,16 @@ def test_one_factor_turns_away_from_the_studys_own_detector(tmp_path: Path) -> N
     assert found[3].detector == "rtmdet_tiny"
 
 
+def test_a_value_may_need_that_of_another_axis(tmp_path: Path) -> None:
+    depth, used = "detector.head.num_layers", "detector.head.layers_used"  # three layers by default
+    own = {"detector": "rtdetr_r18", "recipe": "smoke", "design": "zip"}
+    found = specs(tmp_path, sweep={depth: [3, 6, 6], used: [2, 5, 6]}, **own)
+    assert [spec.knobs["head.layers_used"] for spec in found] == [2, 5, 6]
+    line, said = refused(tmp_path, sweep={depth: [6, 4], used: [5, 5]}, **own)
+    assert "layers_used must be in 0..3" in said or "layers_used must be in 0..4" in said
+    assert line == "- 5"
+
+
 @pytest.mark.parametrize(
     ("changes", "at", "parts"),
     [
