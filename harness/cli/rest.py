@@ -19,6 +19,7 @@ from harness.cli.options import (
     Device,
     Json,
     KeepStale,
+    Models,
     Out,
     Scale,
     Sets,
@@ -314,6 +315,7 @@ def sync(
         ),
     ],
     tracking_uri: TrackingUri = None,
+    models: Models = True,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> int:
@@ -321,7 +323,7 @@ def sync(
     from harness.cli import sync as command
     from harness.tracking import uri
 
-    return command.sync(study, out, uri(tracking_uri), as_json=as_json)
+    return command.sync(study, out, uri(tracking_uri), models=models, as_json=as_json)
 
 
 @rest_app.command()
