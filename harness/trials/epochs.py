@@ -9,7 +9,7 @@ from harness.records.progress import Judge, OnProgress, Progress
 
 LIVE = "live/"
 """How figures of one step begin: a record's curves have the means of the epoch instead."""
-NOT_TOLD = ("eta_s", "mAP")  # of no step: an estimate, and the best validation so far
+SHOWN = ("loss", "lr", "images_per_second")
 
 
 class Epochs:
@@ -48,5 +48,5 @@ class Epochs:
         if not steps or not progress.done or progress.done % steps:
             return {}
         axes = {"epoch": progress.done // steps, "step": progress.done, "time": time.time()}
-        told = {k: v for k, v in progress.values.items() if k not in NOT_TOLD}
-        return {**axes, **{f"{LIVE}{name}": value for name, value in told.items()}}
+        values = progress.values
+        return {**axes, **{f"{LIVE}{name}": values[name] for name in SHOWN if name in values}}
