@@ -50,7 +50,9 @@ def send(uri: str, folder: Path, trusted: Any = (TOYS,), **changes: Any) -> Any:
     return run
 
 
-def test_weights_are_loaded_registered_and_served(tmp_path: Path, uri: str, theirs: Any) -> None:
+def test_weights_are_loaded_registered_and_served(
+    tmp_path: Path, uri: str, theirs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = send(uri, tmp_path / "abc")
     (output,) = run.outputs.model_outputs
     model = client(uri).get_logged_model(output.model_id)
@@ -76,11 +78,12 @@ def test_weights_are_loaded_registered_and_served(tmp_path: Path, uri: str, thei
         assert not one[count:].any()
     np.testing.assert_allclose(scored, found.numpy(), rtol=1e-5)
     assert example.shape == (1, 3, 64, 64)
-    registry = client(uri)
-    registry.create_registered_model("toy")
-    source = f"models:/{output.model_id}"
-    version = registry.create_model_version("toy", source, run.info.run_id)
-    assert version.status == "READY"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with connection.quiet():
+        version = theirs.register_model(f"models:/{output.model_id}", "toy")
+        again = theirs.pytorch.load_model("models:/toy/1")
+    assert version.run_id == run.info.run_id
+    assert torch.equal(again(torch.from_numpy(images)), found)
 
 
 def test_a_model_says_what_goes_in_and_out(tmp_path: Path, uri: str, theirs: Any) -> None:
