@@ -36,7 +36,7 @@ UNIT = {
     "harness/study": "code constraints fitting present sources start study",
     "harness/study/designs": "factorial racing",
     "harness/study/search": "checks judge objectives pruning space",
-    "harness/trials": "speed",
+    "harness/trials": "epochs speed",
     "reports": """
         baselines breakdowns effects facts frontier notes paper placing points protocols ranking
         search tables

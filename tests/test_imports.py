@@ -18,7 +18,7 @@ from tests import rooms
 from tests.rooms import DOORS, ROOMS, ROOT, Import
 
 DETECTOR_LIBRARIES = {"torch", "torchvision.ops", "numpy", "scipy", "safetensors"}
-LATE_ON_PURPOSE = {"harness.cli.app", "harness.cli.lists", "harness.cli.rest"}
+LATE_ON_PURPOSE = {f"harness.cli.{name}" for name in ("app", "lists", "rest", "single")}
 """Whose first lines say why every import of theirs that is slow stands in a function."""
 LONGEST = 350  # lines of a file
 HELP_OF_NOTHING = """
