@@ -39,7 +39,7 @@ UNIT = {
     "harness/trials": "speed",
     "reports": """
         baselines breakdowns effects facts frontier notes paper placing points protocols ranking
-        search tables
+        search tables thresholds
     """,
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""
