@@ -17,6 +17,7 @@ UNIT = {
         assigners assigners_by_hand boxes config configs folding losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
+    "harness/analysis": "importance",
     "harness/analysis/answer": "answer contest power",
     "harness/analysis/reproduce": "cells images order printed tables verdicts writers",
     "harness/cli": "console drawing text verdicts",
@@ -38,8 +39,8 @@ UNIT = {
     "harness/study/search": "checks judge objectives pruning space",
     "harness/trials": "speed",
     "reports": """
-        baselines breakdowns effects facts frontier notes paper placing points protocols ranking
-        search tables thresholds
+        baselines breakdowns effects facts frontier importance notes paper placing points protocols
+        ranking search tables thresholds
     """,
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""
