@@ -15,3 +15,6 @@ class Findings(NamedTuple):
     importances: Importances | None = None  # of a search
     precision: Mapping[str, Precision] = {}  # by trial
     published: Mapping[str, Any] | None = None  # as `detbench reproduce TABLE --json` prints it
+
+
+NONE = Findings()
