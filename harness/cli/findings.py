@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli import answers
 from harness.records import Record, RecordError
+from harness.records.precision import Precision
 from harness.records.ranking import rank
 from harness.records.snapshot import Snapshot
 from harness.study import StudyError
@@ -36,14 +37,16 @@ def of(
     from harness.analysis.seen import Seen  # likewise
     from reports.findings import Findings  # likewise
 
-    goal, seen, precision, published = answers.goal_of(study, records), Seen(), {}, None
+    goal, seen, published = answers.goal_of(study, records), Seen(), None
+    precision: dict[str, Precision] = {}
     for record in records:
         try:
             found = seen.precision(folder / record.trial, record)
         except RecordError as error:
             warn(str(error))
         else:
-            precision |= {} if found is None else {record.trial: found}
+            if found is not None:
+                precision[record.trial] = found
     if study is not None and study.source:
         try:
             published = beside(study.source, records, Given(study.data, tuple(study.sets)))

@@ -72,9 +72,7 @@ def report(
         if str(file) in pages:
             raise StudyError(f"{folder}: {file} was just written from another folder of that study")
         study, goal = asked.snapshot, answers.goal_of(asked.snapshot, shown)
-        found = findings.of(
-            study, shown, folder, lambda text: print(visible(text), file=sys.stderr)
-        )
+        beside = findings.of(study, shown, folder, _warn)
         page = site.write(
             shown,
             file,
@@ -85,23 +83,27 @@ def report(
             goal=goal,
             mixed=mixed,
             verdicts=verdicts.on_latency(shown),
-            findings=found,
+            findings=beside,
             earlier=apart if earlier else [],
             notes=list(filter(None, [] if earlier else [versions.left_out(len(others))])),
         )
-        written = [page, *_for_papers(shown, page, goal, found, extras or Extras())]
+        written = [page, *_for_papers(shown, page, goal, beside, extras or Extras())]
         pages += map(str, written)
         lines += [*map(str, written), *designs.summary(shown, goal)]
         told = [] if keep_stale or earlier else [item.told() for item in asked.out_of_date]
         notes = [asked.unsure, versions.left_out(0 if earlier else len(others)), *stale.lines(told)]
         for text in filter(None, notes):
-            print(visible(text), file=sys.stderr)
+            _warn(text)
     print_json(pages) if as_json else say("\n".join(lines))
     return 0
 
 
+def _warn(text: str) -> None:
+    print(visible(text), file=sys.stderr)
+
+
 def _for_papers(
-    records: list[Record], page: Path, goal: Goal | None, found: Findings, extras: Extras
+    records: list[Record], page: Path, goal: Goal | None, beside: Findings, extras: Extras
 ) -> list[Path]:
     """Write a page's tables and figures for papers beside it."""
     from reports import panels, paper, static, tables  # slow to import
@@ -117,7 +119,7 @@ def _for_papers(
         found += [record.write_whole(page.with_suffix(e), text) for e, text in files.items()]
     if extras.figures:
         folder = page.with_name(f"{page.stem}-figures")
-        found += static.write(panels.panels(records, goal, findings=found), folder)
+        found += static.write(panels.panels(records, goal, findings=beside), folder)
     return found
 
 

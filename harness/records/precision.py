@@ -51,7 +51,8 @@ class Precision(BaseModel):
         fits = len(self.curves) == len(self.ious) > 0
         fits = fits and all(len(by_class) == count for by_class in self.curves)
         fits = fits and all(len(curve) in (0, RECALLS) for curve in curves)
-        fits = fits and all(len(row) == count + 1 for row in [self.confusion, *self.confusion])
+        sizes = {len(self.confusion), *(len(row) for row in self.confusion)}
+        fits = fits and sizes == {count + 1}
         if not fits or self.right > min(self.found, self.objects):
             raise ValueError("its parts do not fit together")
         return self

@@ -67,10 +67,10 @@ def measure(
 def best(counted: Counted) -> int:
     """Return how many of the surest detections give the greatest F1; equal scores stay together."""
     scores = counted.scores
-    ends = np.flatnonzero(np.append(scores[1:] < scores[:-1], True)) if len(scores) else []
-    if not len(ends):
+    if not len(scores):
         return 0
-    right, found = np.cumsum(counted.right)[ends], np.asarray(ends) + 1
+    ends = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))
+    right, found = np.cumsum(counted.right)[ends], ends + 1
     return int(found[np.argmax(2 * right / (found + counted.objects))])
 
 
