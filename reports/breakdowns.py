@@ -45,7 +45,7 @@ def breakdowns(records: Sequence[Record]) -> list[Breakdown]:
     Of many variants those with the greatest mAP are shown, of many classes those whose AP differs
     most between these.
     """
-    groups = _shown([r for r in records if r.state == "done" and "mAP" in r.metrics])
+    groups = shown([r for r in records if r.state == "done" and "mAP" in r.metrics])
     names = tables.knobs(records)
     variants = [tables.settings(group[0], names) for group in groups]
     ways: list[tuple[str, str, Callable[[Record], dict[str, float]]]] = [
@@ -58,7 +58,8 @@ def breakdowns(records: Sequence[Record]) -> list[Breakdown]:
     return [each for each in made if each.labels]
 
 
-def _shown(records: Sequence[Record]) -> list[list[Record]]:
+def shown(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the trials of each variant; of many variants, those with the greatest mAP."""
     groups = tables.variants(records)
     if len(groups) <= MOST_VARIANTS:
         return groups

@@ -98,7 +98,7 @@ def effect_caption(found: Effects) -> str:
         timed = " A latency scatters over seeds with its training and with its timing."
         return f"{lead} {rest}{'' if found.metric == 'mAP' else timed}"
     why = WHY[found.scatter].format(what=_what(found))
-    if not found.freedom:
+    if all(effect.low is None for effect in found.effects):
         return f"{lead} No interval: {why}. More seeds would give one."
     return (
         f"{lead} None is called significant: {why}. Intervals from {several} of interactions,"
@@ -109,6 +109,7 @@ def effect_caption(found: Effects) -> str:
 WHY = {
     "one seed": "every setting was trained with one seed, which says {what}",
     "few seeds": "too few settings were trained with several seeds to tell their scatter",
+    "equal seeds": "repeated seeds gave equal values, which do not tell how much others scatter",
 }
 
 
@@ -121,6 +122,8 @@ def verdict(effect: Effect, among: Effects) -> str:
     """Say whether an effect is told from nothing: by repeated seeds alone."""
     if among.scatter == "one seed":
         return "unknown: one seed"
+    if among.scatter == "equal seeds":
+        return "unknown: seeds gave equal values"
     if among.scatter == "few seeds" or effect.low is None or effect.high is None:
         return "unknown: too few repeated seeds"
     told = effect.low > NOTHING or effect.high < -NOTHING

@@ -11,13 +11,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from harness.records import FILE, RecordError, read, write_whole
-from reports import display, figures, points, tables, theme
+from reports import display, figures, points, tables, theme, thresholds
 from reports.canvas import View, axis, figure, legend, safe
 from reports.columns import Column
 from reports.display import Cell, Table
 from reports.facts import Fact
 from reports.panels import FRONT, Panel
-from reports.points import METRICS, Bound, Dot, Grid, Metric, axis_range
+from reports.points import METRICS, Bound, Dot, Metric, axis_range
 from reports.site import PAGE, downloads, environment
 
 COSTS = {
@@ -38,7 +38,6 @@ LATENCY_NOTE = (
     f"The network's time and that of NMS. {FRONT} All settings share one network, timed in the "
     "same rounds, so that what sets two of them apart is their time for NMS."
 )
-GRID_NOTE = "At {rest}. The layout of RT-DETR's table 1, arXiv:2304.08069v3, with every crossing."
 LEAST = 1.0  # smallest span of mAP worth showing, points
 TICKS = [
     digit * 10.0**power for power in range(-3, 5) for digit in (1, 1.5, 2, 3, 4, 5, 7)
@@ -149,10 +148,13 @@ def panels(result: Mapping[str, Any]) -> list[Panel]:
         )
         for key, cost in COSTS.items()
     ]
-    knobs = [name for name in ("iou_threshold", "score_threshold") if _varies(result, name)]
-    if len(knobs) == 2:
-        grids, rest = grid(result, knobs[1], knobs[0])
-        note = GRID_NOTE.format(rest=rest or "no other knob")
+    ways = thresholds.ways(result)
+    if ways:
+        title, note = "What the thresholds do", thresholds.note(result)
+        found.append(Panel("thresholds", title, note, thresholds.ways_figure(ways), wide=True))
+    if _varies(result, thresholds.SCORE) and _varies(result, thresholds.IOU):
+        grids, rest = thresholds.grid(result, thresholds.SCORE, thresholds.IOU)
+        note = thresholds.GRID_NOTE.format(rest=rest or "no other knob")
         title = "Score threshold and IoU threshold together"
         found.append(Panel("grid", title, note, figures.grid_figure(grids), wide=True))
     return found
@@ -177,7 +179,7 @@ def _dot(number: int, row: Mapping[str, Any], cost: Metric) -> Dot:
     metrics = row["metrics"]
     low, high = (cost.key.replace("_ms", end) for end in ("_low_ms", "_high_ms"))
     x = Bound(metrics[cost.key], metrics.get(low), metrics.get(high))
-    label = _words(row["setting"])
+    label = thresholds.words(row["setting"])
     others = [
         f"{other.label}: {metrics[key]:.4g} ms" for key, other in COSTS.items() if key != cost.key
     ]
@@ -188,14 +190,6 @@ def _dot(number: int, row: Mapping[str, Any], cost: Metric) -> Dot:
     return Dot(number, label, x, Bound(metrics["mAP"] * 100), (*others, *counts), False)
 
 
-def _words(setting: Mapping[str, Any]) -> str:
-    return ", ".join(f"{_spell(name)} {tables.worded(value)}" for name, value in setting.items())
-
-
-def _spell(knob: str) -> str:
-    return knob.replace("iou", "IoU").replace("_", " ")
-
-
 def scatter(settings: Sequence[Tried], cost: Metric, gain: Metric) -> go.Figure:
     """Draw all settings; a view for each knob gives its values their colours."""
     front = sorted((item.dot for item in settings if item.dot.optimal), key=lambda dot: dot.x.value)
@@ -204,7 +198,7 @@ def scatter(settings: Sequence[Tried], cost: Metric, gain: Metric) -> go.Figure:
     for knob in _knobs(settings):
         made = _by_value(settings, knob, (cost, gain), visible=not views)
         shown = [0, 1, *range(len(traces), len(traces) + len(made))]
-        views.append(View(f"{_spell(knob)} in colour", shown))
+        views.append(View(f"{thresholds.spell(knob)} in colour", shown))
         traces += made
     kind = {"type": "log", "tickvals": TICKS} if cost.key == "nms_ms" else {}
     heights = axis_range([item.dot.y.value for item in settings], LEAST, 0.0, 100.0)
@@ -264,7 +258,7 @@ def _by_value(
                 x=[dot.x.value for dot in dots],
                 y=[dot.y.value for dot in dots],
                 error_x=bars if metrics[0].key == "nms_ms" else None,
-                name=safe(f"{_spell(knob)} {value}"),
+                name=safe(f"{thresholds.spell(knob)} {value}"),
                 mode="markers",
                 marker=marker,
                 visible=visible,
@@ -275,42 +269,12 @@ def _by_value(
     return traces
 
 
-def grid(result: Mapping[str, Any], x_knob: str, y_knob: str) -> tuple[dict[str, Grid], str]:
-    """Cross two knobs, all others as in the configured setting.
-
-    Returns:
-        By metric, its cells; and the values of the other knobs in words.
-    """
-    rows = result["rows"]
-    configured = next(row["setting"] for row in rows if row["configured"])
-    rest = {name: value for name, value in configured.items() if name not in (x_knob, y_knob)}
-    chosen = [row for row in rows if rest.items() <= row["setting"].items()]
-    xs, ys = (sorted({row["setting"][knob] for row in chosen}) for knob in (x_knob, y_knob))
-    cells = {(row["setting"][x_knob], row["setting"][y_knob]): row["metrics"] for row in chosen}
-    grids = {
-        key: Grid(
-            _spell(x_knob),
-            _spell(y_knob),
-            [tables.worded(x) for x in xs],
-            [tables.worded(y) for y in ys],
-            [[_cell(cells.get((x, y)), key) for x in xs] for y in ys],
-            [[int((x, y) in cells) for x in xs] for y in ys],
-        )
-        for key in ("mAP", "nms_ms")
-    }
-    return grids, _words(rest)
-
-
-def _cell(metrics: Mapping[str, float] | None, key: str) -> float | None:
-    return None if metrics is None else metrics[key] * METRICS[key].scale
-
-
 def table(result: Mapping[str, Any]) -> Table:
     """Lay out all settings, fastest first."""
     rows = flat(result)
     knobs = list(result["rows"][0]["setting"])
     lead = [Column("mark", "setting", "", "on the front, or as configured", kind="text")]
-    lead += [Column(name, "setting", _spell(name), name, kind="text") for name in knobs]
+    lead += [Column(name, "setting", thresholds.spell(name), name, kind="text") for name in knobs]
     columns = [column for column in COLUMNS if _value(rows[0], column.key) is not None]
     times = display.decimals(row["nms_ms"] for row in rows)
     places = {"accuracy, %": 2, "time, ms": times, "boxes per image": 0}

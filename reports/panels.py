@@ -10,7 +10,19 @@ import plotly.graph_objects as go
 from harness.records import Record, effects
 from harness.records.protocols import differing
 from harness.records.ranking import Ranking, rank
-from reports import breakdowns, designs, figures, latencies, points, search, tables
+from reports import (
+    breakdowns,
+    designs,
+    figures,
+    importance,
+    latencies,
+    points,
+    precision,
+    published,
+    search,
+    tables,
+)
+from reports.findings import NONE, Findings
 from reports.search import Goal
 
 COSTS = ("latency_ms", "params", "macs")
@@ -65,7 +77,10 @@ class Panel(NamedTuple):
 
 
 def panels(
-    records: Sequence[Record], goal: Goal | None = None, ranking: Ranking | None = None
+    records: Sequence[Record],
+    goal: Goal | None = None,
+    ranking: Ranking | None = None,
+    findings: Findings = NONE,
 ) -> list[Panel]:
     """Make every figure that these records have points for.
 
@@ -73,12 +88,15 @@ def panels(
         records: of one study.
         goal: of the search that made them; None for a sweep.
         ranking: what of them may be ranked; found here if None.
+        findings: what the command worked out.
     """
     ranking = ranking or rank(records)
     ranked = ranking.records
     dots = _trade_offs(records, ranking, goal)
     knobs = _growth(ranked, goal) if goal else [*_swept(ranking), *_effects(ranking)]
-    rest = [*_breakdowns(records), *_stages(records), *_latencies(records)]
+    knobs += [*_importance(findings), *_published(findings)]
+    rest = [*_breakdowns(records), *_precision(records, findings), *_stages(records)]
+    rest += _latencies(records)
     main = [panel._replace(wide=not knobs) for panel in dots[:1]]
     return [*main, *knobs, *dots[1:], *rest, *_curves(records)]
 
@@ -96,6 +114,37 @@ def _growth(records: Sequence[Record], goal: Goal) -> list[Panel]:
         return []
     note = designs.growth_note(found, designs.front_numbers(records, goal))
     return [Panel("growth", "What the search found", note, designs.growth_figure(found))]
+
+
+def _importance(findings: Findings) -> list[Panel]:
+    found = findings.importances.found if findings.importances else []
+    if not found:
+        return []
+    title, figure = "Which knobs matter", importance.importance_figure(found)
+    return [Panel("importance", title, importance.NOTE, figure)]
+
+
+def _published(findings: Findings) -> list[Panel]:
+    found = published.pairs(findings.published) if findings.published else {}
+    if not found:
+        return []
+    title, figure = "Published beside measured", published.pairs_figure(found)
+    return [Panel("published", title, published.NOTE, figure)]
+
+
+def _precision(records: Sequence[Record], findings: Findings) -> list[Panel]:
+    curves = precision.lines(records, findings.precision)
+    matrices = precision.matrices(records, findings.precision)
+    found = []
+    if curves:
+        title, figure = "Precision against recall", precision.curves_figure(curves)
+        found.append(Panel("precision", title, precision.CURVES_NOTE, figure))
+    if matrices:
+        first = next(iter(findings.precision.values()))
+        note = precision.CONFUSION_NOTE.format(iou=first.ious[0])
+        title, figure = "What is taken for what", precision.confusion_figure(matrices)
+        found.append(Panel("confusion", title, note, figure))
+    return found
 
 
 def _within(records: Sequence[Record], goal: Goal) -> list[Record]:

@@ -26,10 +26,12 @@ from reports import (
     paper,
     protocols,
     provenance,
+    published,
     tables,
     theme,
 )
 from reports.against import Verdicts
+from reports.findings import NONE, Findings
 from reports.paper import Paper
 from reports.search import Goal
 
@@ -58,6 +60,7 @@ def write(
     goal: Goal | None = None,
     mixed: bool = False,
     verdicts: Verdicts | None = None,
+    findings: Findings = NONE,
     earlier: Sequence[Record] = (),
     notes: Sequence[str] = (),
 ) -> Path:
@@ -76,6 +79,7 @@ def write(
         mixed: whether trials may have been measured differently; their rows are marked.
         verdicts: how latencies compare with the reference trial's, from `harness.analysis.compare`;
             without, only ratios that records hold are shown.
+        findings: what else the command worked out.
         earlier: trials that the study's file no longer asks for: a table of their own, no figure.
         notes: what else is to be said above the table of trials.
 
@@ -95,6 +99,7 @@ def write(
             verdicts,
             earlier,
             notes,
+            findings,
             title=title,
             question=question,
             source=source,
@@ -111,6 +116,7 @@ def render(
     verdicts: Verdicts | None = None,
     earlier: Sequence[Record] = (),
     notes: Sequence[str] = (),
+    findings: Findings = NONE,
     **texts: str,
 ) -> str:
     """Make the page's HTML.
@@ -122,6 +128,7 @@ def render(
         verdicts: on latencies.
         earlier: trials of an earlier version of the study or of its code.
         notes: as in `write`.
+        findings: likewise.
         texts: title, question, source, answer, command.
     """
     several = tables.has_seeds(records)
@@ -145,11 +152,13 @@ def render(
                 "baselines": baselines.baselines(records),
             },
             unranked=ranking.reasons,
+            untold=findings.importances.why_not if findings.importances else "",
+            published=published.shown(findings.published) if findings.published else None,
             rough=any(latencies.rough(record) is not None for record in records),
             variants=display.variant_table(records) if several else None,
             failed=failed(records),
             effects=effect_tables(found),
-            panels=panels.panels(records, goal, ranking),
+            panels=panels.panels(records, goal, ranking, findings),
             legend=panels.legend(records),
             records=[raw(record, folder) for record in records],
             earlier_records=[raw(record, folder) for record in earlier],

@@ -17,6 +17,7 @@ UNIT = {
         assigners assigners_by_hand boxes config configs folding losses postprocess rtdetr_attention
         rtdetr_criterion
     """,
+    "harness/analysis": "importance",
     "harness/analysis/answer": "answer contest power",
     "harness/analysis/reproduce": "cells images order printed tables verdicts writers",
     "harness/cli": "console drawing text verdicts",
@@ -26,7 +27,7 @@ UNIT = {
         augment check classes coco colour fingerprint paint photographs resize shapes store
     """,
     "harness/machine": "conditions quiet",
-    "harness/measure/accuracy": "detections queries",
+    "harness/measure/accuracy": "detections precision queries",
     "harness/measure/complexity": "coverage",
     "harness/measure/latency": "limits statistics timer",
     "harness/released": "auto unpacking",
@@ -38,8 +39,8 @@ UNIT = {
     "harness/study/search": "checks judge objectives pruning space",
     "harness/trials": "epochs speed",
     "reports": """
-        baselines breakdowns effects facts frontier notes paper placing points protocols ranking
-        search tables
+        baselines breakdowns effects facts frontier importance notes paper placing points
+        precision protocols ranking search tables thresholds
     """,
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from harness.cli import answers, named, verdicts, versions
+from harness.cli import answers, findings, named, verdicts, versions
 from harness.cli.console import print_json
 from harness.cli.text import say, visible
 from harness.cli.versions import Asked
@@ -15,6 +15,9 @@ from harness.records import Record, record
 from harness.records.goals import Goal
 from harness.study import StudyError
 from harness.trials import stale
+
+if TYPE_CHECKING:
+    from reports.findings import Findings
 
 
 class Extras(NamedTuple):
@@ -69,6 +72,7 @@ def report(
         if str(file) in pages:
             raise StudyError(f"{folder}: {file} was just written from another folder of that study")
         study, goal = asked.snapshot, answers.goal_of(asked.snapshot, shown)
+        beside = findings.of(study, shown, folder, _warn)
         page = site.write(
             shown,
             file,
@@ -79,21 +83,28 @@ def report(
             goal=goal,
             mixed=mixed,
             verdicts=verdicts.on_latency(shown),
+            findings=beside,
             earlier=apart if earlier else [],
             notes=list(filter(None, [] if earlier else [versions.left_out(len(others))])),
         )
-        written = [page, *_for_papers(shown, page, goal, extras or Extras())]
+        written = [page, *_for_papers(shown, page, goal, beside, extras or Extras())]
         pages += map(str, written)
         lines += [*map(str, written), *designs.summary(shown, goal)]
         told = [] if keep_stale or earlier else [item.told() for item in asked.out_of_date]
         notes = [asked.unsure, versions.left_out(0 if earlier else len(others)), *stale.lines(told)]
         for text in filter(None, notes):
-            print(visible(text), file=sys.stderr)
+            _warn(text)
     print_json(pages) if as_json else say("\n".join(lines))
     return 0
 
 
-def _for_papers(records: list[Record], page: Path, goal: Goal | None, extras: Extras) -> list[Path]:
+def _warn(text: str) -> None:
+    print(visible(text), file=sys.stderr)
+
+
+def _for_papers(
+    records: list[Record], page: Path, goal: Goal | None, beside: Findings, extras: Extras
+) -> list[Path]:
     """Write a page's tables and figures for papers beside it."""
     from reports import panels, paper, static, tables  # slow to import
 
@@ -108,7 +119,7 @@ def _for_papers(records: list[Record], page: Path, goal: Goal | None, extras: Ex
         found += [record.write_whole(page.with_suffix(e), text) for e, text in files.items()]
     if extras.figures:
         folder = page.with_name(f"{page.stem}-figures")
-        found += static.write(panels.panels(records, goal), folder)
+        found += static.write(panels.panels(records, goal, findings=beside), folder)
     return found
 
 

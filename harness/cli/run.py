@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import study as studies
-from harness.cli import answers, console, tracked, verdicts, versions
+from harness.cli import answers, console, findings, tracked, verdicts, versions
 from harness.cli.board import Board
 from harness.cli.console import print_json
 from harness.cli.forecast import Forecast
@@ -243,6 +243,7 @@ def _page(
             answer=answer,
             goal=answers.goal_of(study, records),
             verdicts=verdicts.on_latency(records),
+            findings=findings.of(study, records, file.parent, warn),
             notes=list(filter(None, [versions.left_out(summary.earlier)])),
         )
     except Exception as error:

@@ -13,8 +13,9 @@ from harness.records.least_squares import Fit
 from harness.records.record import Record
 
 Floats = NDArray[np.float64]
-Scatter = Literal["seeds", "few seeds", "one seed"]
-"""What is known of the scatter: that of repeated seeds, or nothing for want of repetitions."""
+Scatter = Literal["seeds", "equal seeds", "few seeds", "one seed"]
+"""What is known of the scatter: that of repeated seeds, or nothing, as these gave equal values or
+there were too few of them."""
 
 
 class Cells(NamedTuple):
@@ -65,8 +66,9 @@ def cells(records: Sequence[Record], values: Floats, *, blocks: bool = True) -> 
         if blocks:
             row[len(names) + seeds.index(seed)] = 1
     fit = least_squares.fit(design, np.array([np.mean(each) for each in found.values()]))
-    several: Scatter = "seeds" if fit.freedom else "few seeds"
-    scatter = "one seed" if len(found) == len(names) else several
+    scatter: Scatter = "seeds" if fit.variance is not None else "equal seeds"
+    if not fit.freedom:
+        scatter = "one seed" if len(found) == len(names) else "few seeds"
     counts = [sum(cell == name for cell, _ in found) for name in names]
     return Cells(list(firsts.values()), counts, seeds, fit, scatter)
 

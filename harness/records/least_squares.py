@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
+SAME = 1e-9  # what rounding leaves of nothing, as a share of the largest value
 
 
 class Fit(NamedTuple):
@@ -16,7 +17,9 @@ class Fit(NamedTuple):
 
     coefficients: Floats  # [P]
     covariance: Floats  # [P, P] in units of the variance
-    variance: float | None  # of the residuals; None without a degree of freedom
+    variance: float | None
+    """Of the residuals; None without a degree of freedom, and where they are all 0: equal values do
+    not tell how much others would scatter."""
     freedom: int
 
     def half(self, contrast: Floats, level: float) -> float | None:
@@ -53,4 +56,5 @@ def fit(design: Floats, y: Floats) -> Fit:
     found = inverse @ design.T @ y
     freedom = len(y) - int(np.linalg.matrix_rank(design)) if len(y) else 0
     squares = float(((y - design @ found) ** 2).sum())
-    return Fit(found, inverse, squares / freedom if freedom > 0 else None, freedom)
+    scatters = freedom > 0 and squares > len(y) * (SAME * np.abs(y).max()) ** 2
+    return Fit(found, inverse, squares / freedom if scatters else None, freedom)

@@ -14,15 +14,17 @@ from detectors import weights
 from detectors.config import canonical
 from harness import data
 from harness.config.data import DataError
-from harness.data import fingerprint
+from harness.data import Split, fingerprint
 from harness.machine import arithmetic, environment, locks
 from harness.machine.locks import sharing
 from harness.measure import complexity
-from harness.measure.accuracy import detections, queries
+from harness.measure.accuracy import detections, precision, queries
 from harness.records import METRICS, Record
 from harness.records.learning import NOTHING
+from harness.records.precision import ARTIFACT
 from harness.records.progress import Judge, OnProgress, Progress, ignore
 from harness.study.specification import TrialSpec
+from harness.study.start import seen_by
 from harness.training import processes
 from harness.trials import longer, reuse, speed, timing, trainings
 from harness.trials.epochs import Epochs
@@ -156,11 +158,11 @@ def _open_data(trial: Trial) -> None:
 
 def _look_at_arithmetic(trial: Trial) -> None:
     """Say of an arithmetic that a trial asks for how much slower than float32 it is here."""
-    for knob, precision in trial.spec.arithmetic.items():
-        found = arithmetic.slowdown(precision, trial.device, training=knob == arithmetic.RECIPE)
+    for knob, wanted in trial.spec.arithmetic.items():
+        found = arithmetic.slowdown(wanted, trial.device, training=knob == arithmetic.RECIPE)
         if found is not None:
-            trial.record.environment.setdefault("slowdown", {})[f"{knob} {precision}"] = found
-        told = arithmetic.warning(knob, precision, trial.device)
+            trial.record.environment.setdefault("slowdown", {})[f"{knob} {wanted}"] = found
+        told = arithmetic.warning(knob, wanted, trial.device)
         if told is not None:
             trial.on_progress(Progress("data", 0, 1, {}, told))
 
@@ -284,6 +286,15 @@ def _evaluate(trial: Trial) -> None:
     names = {category.id: category.name for category in trial.dataset.val.categories}
     stored = detections.write(trial.evaluation.detections, trial.folder, names)
     trial.record.artifacts["detections"] = stored.name
+    found = precision.measure(_seen(trial).ground_truth(), trial.evaluation.detections)
+    if found is not None:
+        trial.record.artifacts[ARTIFACT] = found.write(trial.folder).name
+
+
+def _seen(trial: Trial) -> Split:
+    """Return what the trial is evaluated on: all classes, or those that its weights know."""
+    split, start = trial.dataset.val, trial.spec.start
+    return seen_by(split, start) if start is not None and start.evaluated else split
 
 
 def _look_at_queries(trial: Trial) -> None:

@@ -93,10 +93,13 @@ def test_one_factor_at_a_time_is_estimated_against_the_base(make: Make) -> None:
 def test_seeds_are_blocks_even_where_trials_are_missing(make: Make) -> None:
     rows = grid(a=[0, 1])
     full = [(row, seed) for seed in (0, 1, 2) for row in rows]
-    values = [0.5 + 0.1 * row[A] + 0.2 * seed for row, seed in full]
+    luck = [0, 0, 0, 1e-6, 0, 0]
+    values = [
+        0.5 + 0.1 * row[A] + 0.2 * seed + more for (row, seed), more in zip(full, luck, strict=True)
+    ]
     records = study(make, [row for row, _ in full], values, [seed for _, seed in full])
     effect = by_label(records[:-1])["a: 0 to 1"]
-    assert (effect.estimate, effect.low, effect.high) == pytest.approx((10, 10, 10))
+    assert (effect.estimate, effect.low, effect.high) == pytest.approx((10, 10, 10), abs=0.01)
 
 
 def test_what_a_fraction_mixes_up_is_named_with_its_effect(make: Make) -> None:
@@ -139,14 +142,15 @@ def test_where_nothing_or_too_much_is_swept_there_are_no_effects(make: Make) -> 
 
 def test_a_table_says_which_effects_are_told_from_nothing(make: Make) -> None:
     rows = grid(a=[0, 1], b=[0, 1])
-    records = study(make, rows * 2, [0.1, 0.2, 0.4, 0.5, 0.1, 0.2, 0.4, 0.5], [0] * 4 + [1] * 4)
+    values = [0.1, 0.2, 0.4, 0.5, 0.1, 0.2, 0.4, 0.500001]
+    records = study(make, rows * 2, values, [0] * 4 + [1] * 4)
     found = effects.effects(records, "mAP")
     assert found is not None
     table = designs.effect_table(found)
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["a: 0 to 1", "+30", "+30", "+30", "significant"],
         ["b: 0 to 1", "+10", "+10", "+10", "significant"],
-        ["a × b", "0", "0", "0", "not significant"],
+        ["a × b", "+2.5e-05", "−9.64e-05", "+0.000146", "not significant"],
     ]
     assert designs.effect_caption(found) == (
         "Effects on mAP, %. Intervals that hold for all 3 effects on this page at once, in"
@@ -169,6 +173,7 @@ def test_a_table_says_which_effects_are_told_from_nothing(make: Make) -> None:
         (4.48, 29.85, "one seed", "latency_ms", "unknown: one seed"),
         (4.48, 29.85, "few seeds", "mAP", "unknown: too few repeated seeds"),
         (None, None, "few seeds", "mAP", "unknown: too few repeated seeds"),
+        (None, None, "equal seeds", "mAP", "unknown: seeds gave equal values"),
     ],
 )
 def test_a_verdict_explains_itself(
@@ -181,7 +186,9 @@ def test_a_verdict_explains_itself(
 
 def test_one_training_a_cell_tells_nothing_of_seeds_whatever_the_interval(make: Make) -> None:
     rows = grid(a=[0, 1], b=[0, 1], c=[0, 1])
-    values = [0.2 + 0.3 * row[A] + 0.001 * row[B] for row in rows]
+    values = [
+        0.2 + 0.3 * row[A] + 0.001 * row[B] + 0.001 * row[A] * row[B] * row[C] for row in rows
+    ]
     found = effects.effects(study(make, rows, values), "mAP")
     assert found is not None
     first = found.effects[0]
@@ -211,15 +218,26 @@ def test_one_repeated_cell_is_too_little(make: Make) -> None:
 
 
 def test_an_interaction_is_no_scatter_of_seeds(make: Make) -> None:
-    """Three knobs interact strongly, and seeds agree to the bit: intervals are those of seeds."""
+    """Three knobs interact strongly, and seeds agree closely: intervals are those of seeds."""
     rows = grid(a=[0, 1], b=[0, 1], c=[0, 1])
     values = [0.2 + 0.02 * row[A] + 0.3 * row[A] * row[B] * row[C] for row in rows]
-    records = study(make, rows * 2, values * 2, [0] * 8 + [1] * 8)
+    both = [*values, values[0] + 1e-6, *values[1:]]
+    records = study(make, rows * 2, both, [0] * 8 + [1] * 8)
     found = effects.effects(records, "mAP")
     assert found is not None
     assert (found.scatter, found.freedom) == ("seeds", 7)
     main = found.effects[0]
-    assert (main.low, main.high) == pytest.approx((main.estimate, main.estimate))
+    assert (main.low, main.high) == pytest.approx((main.estimate, main.estimate), abs=0.001)
+
+
+def test_seeds_that_agree_to_the_bit_tell_no_scatter(make: Make) -> None:
+    rows = grid(a=[0, 1], b=[0, 1])
+    records = study(make, rows * 2, [0.1, 0.2, 0.4, 0.5] * 2, [0] * 4 + [1] * 4)
+    found = effects.effects(records, "mAP")
+    assert found is not None
+    assert {(item.low, item.high) for item in found.effects} == {(None, None)}
+    assert "No interval: repeated seeds gave equal values" in designs.effect_caption(found)
+    assert "unknown: seeds gave equal values" in designs.summary(untimed(records))[1]
 
 
 def test_where_no_knob_does_anything_few_pages_call_one_real(make: Make) -> None:
@@ -243,10 +261,10 @@ def test_effects_on_accuracy_and_latency_are_one_family() -> None:
     records = [
         together(
             str(index) if index else "first",
-            1 + index / 10 if index else None,
+            1 + index / 10 + index**2 / 1000 if index else None,
             overrides=row,
             seed=seed,
-            metrics={"mAP": 0.4 + 0.01 * index},
+            metrics={"mAP": 0.4 + 0.01 * index + 1e-4 * index**2},
         )
         for index, (seed, row) in cells
     ]

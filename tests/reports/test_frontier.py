@@ -1,7 +1,6 @@
 """Every setting is placed, coloured by each knob, and laid out."""
 
 import base64
-import copy
 import itertools
 import json
 import re
@@ -17,8 +16,7 @@ from tests.reports.conftest import make_record
 Result = dict[str, Any]
 
 
-@pytest.fixture
-def result() -> Result:
+def made() -> Result:
     """Six settings: a higher threshold is faster, and finds less."""
     rows = []
     for score, iou in itertools.product([0.001, 0.1, 0.3], [0.5, 0.7]):
@@ -52,6 +50,11 @@ def result() -> Result:
     }
 
 
+@pytest.fixture
+def result() -> Result:
+    return made()
+
+
 def test_the_front_is_marked_by_each_cost(result: Result) -> None:
     cost = frontier.COSTS["nms_ms"]
     tried = frontier.tried(result, cost)
@@ -78,19 +81,6 @@ def test_each_knob_that_varies_has_a_view(result: Result) -> None:
     assert "boxes before NMS: 995" in figure.data[2].hovertext[0]
 
 
-def test_two_thresholds_make_a_table_like_rtdetrs(result: Result) -> None:
-    extra = copy.deepcopy(result["rows"][0])
-    extra["setting"]["max_detections"] = 300
-    extra["configured"] = False
-    result["rows"] = [*result["rows"][:-1], extra]
-    grids, rest = frontier.grid(result, "score_threshold", "iou_threshold")
-    assert rest == "max detections 100"
-    assert (grids["mAP"].xs, grids["mAP"].ys) == (["0.001", "0.1", "0.3"], ["0.5", "0.7"])
-    assert grids["mAP"].means[0][0] == pytest.approx(54.9)
-    assert grids["nms_ms"].means[1][2] is None  # not tried
-    assert grids["nms_ms"].counts == [[1, 1, 1], [1, 1, 0]]
-
-
 def test_the_table_is_sorted_by_time_and_marks_what_matters(result: Result) -> None:
     table = frontier.table(result)
     assert [row[0].text for row in table.rows] == ["", "front", "", "front", "configured", "front"]
@@ -106,7 +96,11 @@ def test_the_table_is_sorted_by_time_and_marks_what_matters(result: Result) -> N
 def test_a_detector_without_suppression_has_fewer_parts(result: Result) -> None:
     for row in result["rows"]:
         del row["counts"]["candidates"], row["setting"]["iou_threshold"]
-    assert [panel.key for panel in frontier.panels(result)] == ["mAP-nms_ms", "mAP-latency_ms"]
+    assert [panel.key for panel in frontier.panels(result)] == [
+        "mAP-nms_ms",
+        "mAP-latency_ms",
+        "thresholds",
+    ]
     assert "before NMS" not in [column.label for column in frontier.table(result).columns]
 
 
@@ -125,7 +119,7 @@ def test_the_page_is_whole_and_loads_nothing(result: Result, tmp_path: Path) -> 
     assert file == tmp_path / "out" / "index.html"
     text = file.read_text(encoding="utf-8")
     assert text.count("untrained &lt;b&gt;") == 1
-    for key in ("mAP-nms_ms", "mAP-latency_ms", "grid"):
+    for key in ("mAP-nms_ms", "mAP-latency_ms", "thresholds", "grid"):
         found = re.search(rf'id="figure-{key}">(.*?)</script>', text)
         assert found is not None
         assert json.loads(found[1])["data"]

@@ -152,9 +152,10 @@ def _unrepeated(records: Sequence[Record], table: Cells, key: str) -> str:
         found = contest.in_turns([record for record in records if record.trial in trials])
         if found is not None:
             return f"of these trainings, {words.winner(key, found)}"
-    pairs = list(zip(contest.names(table.firsts), table.values, strict=True))
-    pairs.sort(key=lambda pair: -pair[1] if key == "mAP" else pair[1])
-    return words.unknown(key, pairs, one_seed=table.scatter == "one seed")
+    values = np.array(table.values)
+    order = np.argsort(-values if key == "mAP" else values, kind="stable").tolist()
+    labels = contest.names(table.firsts, order[0])
+    return words.unknown(key, [(labels[n], table.values[n]) for n in order], table.scatter)
 
 
 def _scale(table: Cells, modelled: Effects) -> Scale:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from harness.records.effects import LEVEL
 from harness.records.turns import Ratio
 
 LONGEST = 80  # letters of a variant's name
+SAME_WITH = "the same with"
+"""How the name of a variant begins that tells only what it has otherwise than the best one."""
 NOTHING = 1e-9  # what rounding leaves of a difference of equal numbers
 
 
@@ -64,9 +66,9 @@ def over_seeds(found: Cells, level: float, *, least: bool) -> Contest:
     means = [found.mean(cell) for cell in range(len(found.firsts))]
     values = np.array(found.values)
     order = [int(cell) for cell in np.argsort(values if least else -values, kind="stable")]
-    labels = names(found.firsts)
     critical = of_any_pair(len(means), level)(found.fit.freedom)
     best, others = order[0], []
+    labels = names(found.firsts, best)
     for cell in order[1:]:
         error = found.fit.error(means[best] - means[cell])
         assert error is not None  # it has a scatter
@@ -104,7 +106,7 @@ def in_turns(firsts: Sequence[Record]) -> Contest | None:
         pairs[a, b] = found
     to_first = [1.0, *(pairs[0, place].ratio for place in range(1, len(firsts)))]
     fastest = int(np.argmin(to_first))
-    labels, others = names(firsts), []
+    labels, others = names(firsts, fastest), []
     for place in range(len(firsts)):
         if place != fastest:
             wider = _wider(pairs[fastest, place], len(firsts))
@@ -127,9 +129,26 @@ def _wider(found: Ratio, count: int) -> Ratio:
     return Ratio(found.ratio, math.exp(ends[0]), math.exp(ends[1]))
 
 
-def names(firsts: Sequence[Record]) -> list[str]:
-    """Name variants by the one knob that tells them apart, or by all that they differ in."""
-    return settings(firsts, telling(firsts) or variants.swept(firsts))
+def names(firsts: Sequence[Record], best: int | None = None) -> list[str]:
+    """Name variants by the one knob that tells them apart, or by all that they differ in.
+
+    Args:
+        firsts: one trial of each.
+        best: which of them is named in full, the others only by what they have otherwise, where
+            that is shorter.
+    """
+    paths = telling(firsts) or variants.swept(firsts)
+    full = settings(firsts, paths)
+    if best is None or len(paths) == 1:
+        return full
+    own = variants.variant(firsts[best], paths)
+    found = []
+    for first, label in zip(firsts, full, strict=True):
+        pairs = zip(paths, own, variants.variant(first, paths), strict=True)
+        apart = [path for path, mine, its in pairs if mine != its]
+        differs = clean(f"{SAME_WITH} {_written(first, apart, variants.knobs(firsts))}")
+        found.append(differs if 0 < len(apart) < len(paths) else label)
+    return found
 
 
 def telling(firsts: Sequence[Record]) -> list[str]:
@@ -142,12 +161,19 @@ def telling(firsts: Sequence[Record]) -> list[str]:
 def settings(firsts: Sequence[Record], paths: Sequence[str]) -> list[str]:
     """Name trials by their settings of some knobs."""
     short = variants.knobs(firsts)
-    found = []
-    for one in firsts:
-        pairs = zip(paths, variants.variant(one, paths), strict=True)
-        text = ", ".join(f"{short[path]} {setting}" for path, setting in pairs)
-        found.append(clean(text or variants.title(one)))
-    return found
+    return [clean(_written(one, paths, short) or variants.title(one)) for one in firsts]
+
+
+def _written(one: Record, paths: Sequence[str], short: Mapping[str, str]) -> str:
+    """Write a trial's settings of some knobs.
+
+    Args:
+        one: the trial.
+        paths: dotted.
+        short: path to the knob's name.
+    """
+    pairs = zip(paths, variants.variant(one, paths), strict=True)
+    return ", ".join(f"{short[path]} {setting}" for path, setting in pairs)
 
 
 def clean(text: str) -> str:

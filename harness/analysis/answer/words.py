@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness.analysis.answer.contest import NOTHING, Against, Contest, clean
 from harness.analysis.answer.power import Scale
+from harness.records.cells import Scatter
 from harness.records.effects import LEVEL, Effect
 from harness.records.units import METRICS
 
@@ -54,22 +55,32 @@ def _gap(other: Against, metric: str) -> str:
     return f"{text}, {number(other.share or 0.0)} %" if share else text
 
 
-def unknown(metric: str, ranked: Sequence[tuple[str, float]], *, one_seed: bool) -> str:
+UNKNOWN: dict[Scatter, str] = {
+    "one seed": "with one seed the scatter is unknown",
+    "few seeds": "with too few variants repeated with other seeds, the scatter is unknown",
+    "equal seeds": "repeated seeds gave equal values, which do not tell how much others scatter,",
+}
+"""Why no difference is significant."""
+
+
+def unknown(metric: str, ranked: Sequence[tuple[str, float]], scatter: Scatter) -> str:
     """Say which variant is ahead where nothing tells how much a training scatters.
 
     Args:
         metric: a key of `UNIT`.
         ranked: variants with their values, the best first.
-        one_seed: whether no variant was repeated, or too few were.
+        scatter: what is known of it, a key of `UNKNOWN`.
     """
     (best, first), (second, after) = ranked[:2]
     lead = f"{best} is ahead with {value(metric, first)}, {second} next with {value(metric, after)}"
-    why = "with one seed" if one_seed else "with too few variants repeated with other seeds,"
-    return f"{lead}, but {why} the scatter is unknown and no difference is significant"
+    return f"{lead}, but {UNKNOWN[scatter]} and no difference is significant"
 
 
 def alone(metric: str, mean: float, half: float | None, seeds: int) -> str:
     """Say what the only variant has."""
+    if half is None and seeds > 1:
+        same = f"in each of {seeds} seeds, which does not tell how much others scatter"
+        return f"the only variant has {value(metric, mean)} {same}"
     if half is None:
         return f"the only variant has {value(metric, mean)} with one seed, whose scatter is unknown"
     ends = interval(mean, mean - half, mean + half, METRICS[metric].unit)

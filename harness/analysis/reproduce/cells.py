@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Protocol, get_args
 
 import numpy as np
 
 from harness.analysis.reproduce import verdicts
 from harness.analysis.reproduce.counts import COUNTED, Counts
-from harness.analysis.reproduce.finished import Finished
 from harness.analysis.reproduce.measured import (
     Ours,
     device_of,
@@ -25,6 +24,7 @@ from harness.analysis.reproduce.order import RATIO, Comparison, ImageVariance, c
 from harness.analysis.reproduce.schema import Column, Row, Table, Timed
 from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, Rehearsal, asked, rehearsed
 from harness.analysis.reproduce.verdicts import VERDICTS, Judged, Verdict
+from harness.records import Record
 from harness.study.study import Given
 
 
@@ -75,36 +75,47 @@ class Result(NamedTuple):
         return {verdict: found[verdict] for verdict in VERDICTS}
 
 
+class Records(Protocol):
+    """Knows the finished trials of variants."""
+
+    def of(self, asked: Asked) -> list[Record]:
+        """Return those of a variant, one a seed, by rising seed."""
+
+
 class Sources(NamedTuple):
     """Where the measured figures of a table come from."""
 
-    finished: Finished
+    finished: Records
     missing: Missing
     given: Given = AS_PUBLISHED  # what the command line changes
     rehearsal: Rehearsal | None = None  # whose trials stand in for those of the table's own study
     over_images: ImageVariance | None = None  # how accuracies vary with the images
 
 
-def judge(table: Table, sources: Sources, counted: dict[str, Counts]) -> Result:
+def judge(table: Table, sources: Sources, counted: dict[str, Counts] | None) -> Result:
     """Give every printed cell of a table a verdict, and every pair of its rows.
 
     Args:
         table: the table.
         sources: of what was measured.
-        counted: detectors that other tables had counted, to which those of this one are added.
+        counted: detectors that other tables had counted, to which those of this one are added; None
+            to leave out what the architecture determines.
 
     Raises:
         StudyError: trials that there are not.
         RecordError: a record that cannot be read.
     """
     columns = [column for column in table.columns if _is_figure(table, column)]
+    if counted is None:
+        columns = [column for column in columns if column.metric not in COUNTED]
+    shared = {} if counted is None else counted
     rows = {column.name: _rows(table, column, sources) for column in columns}
     cells = []
     for place, row in enumerate(table.rows):
         for column in columns:
             printed = row.cells[column.name]
             if printed is not None:
-                made = _judge(table, place, column, rows[column.name], sources, counted)
+                made = _judge(table, place, column, rows[column.name], sources, shared)
                 cells.append(_cell(rows[column.name][place], column, printed, made))
     pairs = [
         pair
@@ -224,7 +235,7 @@ def _judge_figure(
     ours, known = rows[place], table.rows[place].differs.get(column.name)
     assert ours.asked is not None
     printed, found = str(ours.printed), values(ours.records, column)
-    rehearsed = sources.rehearsal is not None
+    rehearsed = sources.rehearsal is not None or ours.records[0].study != ours.asked.study.name
     why = other_setting(table, ours, sources.given, rehearsed=rehearsed)
     if why is not None:
         mean = float(np.mean(found))

@@ -44,7 +44,9 @@ class Finished:
             return []
         trials = self._present(asked.study)
         if trials is None:
-            return _seeds(_measured_alike([item for item in there if _is_of(item, asked)]))
+            sets = asked.study.given.sets
+            found = [item for item in there if is_of(item, asked.name, asked.detector, sets)]
+            return _seeds(_measured_alike(found))
         own = [item for item in there if item.trial in trials.get(asked.name, ())]
         others = [item for item in there if any(same_but_seed(one, item) for one in own)]
         return _seeds([*others, *own])
@@ -76,12 +78,19 @@ class Finished:
         return found
 
 
-def _is_of(item: Record, asked: Asked) -> bool:
-    """Say whether a record is of a variant, by its name, its detector and what was set for all."""
-    wanted = changes([text for text in asked.study.given.sets if _is_knob(text)])
+def is_of(item: Record, name: str, detector: str | None, sets: Sequence[str]) -> bool:
+    """Say whether a record is of a variant.
+
+    Args:
+        item: the record.
+        name: of the variant.
+        detector: its name; None for any.
+        sets: `PATH=VALUE` that hold for all trials; what is no knob does not matter.
+    """
+    wanted = changes([text for text in sets if _is_knob(text)])
     return (
-        item.name == asked.name
-        and item.detector == asked.detector
+        item.name == name
+        and detector in (None, item.detector)
         and all(item.config.get(path) == value for path, value in wanted.items())
     )
 

@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import data
 from harness.analysis import compare
 from harness.analysis.compare import FIGURES, Drawn, runs
 from harness.analysis.compare.differences import FEWEST_IMAGES, drawn_variance
-from harness.config import knobs
-from harness.config.data import DataError
-from harness.data import DataSet
+from harness.analysis.seen import Seen
 from harness.records import Record
 
 DRAWS = 200
@@ -26,7 +23,7 @@ class OverImages:
         """Look into a folder of runs."""
         self.folder = folder
         self._drawn: dict[str, Drawn | None] = {}
-        self._data: dict[str, DataSet | None] = {}
+        self._seen = Seen()
 
     def __call__(
         self, a: Sequence[Record], b: Sequence[Record], metric: str
@@ -65,7 +62,7 @@ class OverImages:
         return self._drawn[record.trial]
 
     def _draw(self, record: Record) -> Drawn | None:
-        dataset = self._opened(record)
+        dataset = self._seen.opened(record)
         if dataset is None or "classes" in record.protocol:
             return None
         folder = self.folder / record.study / record.trial
@@ -73,17 +70,3 @@ class OverImages:
             return None
         run = runs.read(folder)
         return compare.draw(run, dataset.val, draws=DRAWS)
-
-    def _opened(self, record: Record) -> DataSet | None:
-        """Open what a trial was evaluated on, if that is still here as it was."""
-        fingerprint = str(record.data.get("fingerprint"))
-        if fingerprint not in self._data:
-            own = {key: value for key, value in record.config.items() if key.startswith("data.")}
-            try:
-                found = data.load(knobs.turn(knobs.start(None, None, "shapes"), own).data)
-            except DataError:
-                self._data[fingerprint] = None
-            else:
-                same = found.fingerprint == fingerprint
-                self._data[fingerprint] = found if same else None
-        return self._data[fingerprint]

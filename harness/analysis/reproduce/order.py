@@ -11,7 +11,7 @@ from harness.analysis.compare.differences import FEWEST_IMAGES
 from harness.analysis.reproduce import verdicts
 from harness.analysis.reproduce.measured import Ours, ratio, values
 from harness.analysis.reproduce.schema import Column, Timed
-from harness.analysis.reproduce.verdicts import SAME_IMAGES, Order
+from harness.analysis.reproduce.verdicts import EQUAL, SAME_IMAGES, Order
 from harness.records import Record
 
 ImageVariance = Callable[[Sequence[Record], Sequence[Record], str], tuple[float, int] | None]
@@ -82,8 +82,10 @@ def _figures(
     variance, images = known or (SAME_IMAGES, FEWEST_IMAGES)
     found = verdicts.differ(a, b, variance, images)
     published = printed[1] - printed[0]
-    ends = (found.low, found.high) if min(len(a), len(b)) > 1 else (None, None)
+    several = min(len(a), len(b)) > 1
+    ends = (found.low, found.high) if several else (None, None)
     verdict, why = verdicts.order(published, *ends)
+    why = f"seeds with {EQUAL}" if several and ends[0] is None else why
     seeds = f"over {min(len(a), len(b))} seeds" + (f" and {images} images" if known else "")
     reason = why if ends[0] is None else "; ".join(filter(None, [why, seeds]))
     return Comparison(

@@ -61,7 +61,7 @@ def asked(table: Table, repeat: Repeat, given: Given = AS_PUBLISHED) -> Asked:
     if repeat.detector is not None:
         return Asked(_of_detector(table, repeat, given), {"detector": repeat.detector})
     assert table.study is not None
-    sets = (*_scoring(table), *repeat.sets, *given.sets)
+    sets = (*scoring(table), *repeat.sets, *given.sets)
     found = variants(_loaded(table.study, given.data, sets))
     if repeat.trial not in found:
         hint = knobs.nearest(str(repeat.trial), list(found))
@@ -130,7 +130,7 @@ def _loaded(name: str, data: str | None, sets: tuple[str, ...]) -> Study:
     return load(name, data=data, sets=sets)
 
 
-def _scoring(table: Table) -> tuple[str, ...]:
+def scoring(table: Table) -> tuple[str, ...]:
     """Return the knobs of the postprocessing with which the table's accuracy was taken."""
     known = table.scoring.model_dump(exclude_none=True)
     return tuple(f"detector.postprocess.{name}={value}" for name, value in known.items())
@@ -151,7 +151,7 @@ def _of_detector(table: Table, repeat: Repeat, given: Given) -> Study:
         repeat.recipe,
         repeat.weights,
         given.data or COCO2017,
-        (*(_scoring(table) if "accuracy" in measure else ()), *repeat.sets, *given.sets),
+        (*(scoring(table) if "accuracy" in measure else ()), *repeat.sets, *given.sets),
     )
 
 

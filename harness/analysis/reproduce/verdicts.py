@@ -16,11 +16,13 @@ import numpy as np
 from harness.analysis.compare import differences
 from harness.analysis.compare.differences import FEWEST_IMAGES, Difference, Measured
 from harness.analysis.reproduce.schema import Known
+from harness.records.least_squares import SAME
 
 Verdict = Literal["reproduced", "not settled", "differs", "other setting", "not run", "outside"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Order = Literal["appears", "contradicts", "not settled"]
 UNEXPLAINED = "unexplained"
+EQUAL = "equal values, which do not tell how much others scatter"
 SAME_IMAGES = 0.0  # variance over images, where both sides are judged by the same ones
 
 
@@ -125,8 +127,9 @@ def trained(
         reason = "one seed, which has no interval"
         return Judged("not settled", reason, mean, difference, shown=shown)
     found = differ([published], values)
-    assert found.low is not None
-    assert found.high is not None
+    if found.low is None or found.high is None:
+        reason = f"{len(values)} seeds with {EQUAL}"
+        return Judged("not settled", reason, mean, difference, shown=shown)
     low, high = found.low, found.high
     told = f"95 % interval of the difference {low:+.3g} to {high:+.3g}, {len(values)} seeds"
     ends = Judged("differs", "", mean, difference, low, high, shown)
@@ -170,10 +173,17 @@ def differ(
         b: likewise; a side with one seed is taken to vary as the other.
         variance: of the difference over images; 0 asks about these images alone.
         images: number of them, at least `FEWEST_IMAGES`.
+
+    Returns:
+        Without an interval where neither images nor seeds scatter: equal values do not tell that
+        others would be equal, too.
     """
     first, second = (np.array([side], np.float64).T for side in (a, b))
     measured = Measured(("",), first, second, np.array([variance]), np.array([images]))
-    return differences.compare(measured)[0]
+    found = differences.compare(measured)[0]
+    if variance == 0 and max(np.ptp(a), np.ptp(b)) <= SAME * max(map(abs, (*a, *b))):
+        return found._replace(low=None, high=None, p=None, told_apart=False)
+    return found
 
 
 def order(published: float, low: float | None, high: float | None) -> tuple[Order, str]:

@@ -49,6 +49,13 @@ def test_without_repetitions_there_is_no_scatter(pairs: Any, scatter: str) -> No
     assert cells.cells(records(*pairs), np.ones(len(pairs))).scatter == scatter
 
 
+def test_equal_values_of_seeds_do_not_tell_the_scatter() -> None:
+    pairs = records((1, 0), (2, 0), (1, 1), (2, 1))
+    found = cells.cells(pairs, np.array([0.1, 0.3, 0.2, 0.4]))  # seed 1 gives 0.1 more to both
+    assert (found.scatter, found.fit.variance, found.fit.freedom) == ("equal seeds", None, 1)
+    assert found.fit.half(found.mean(0) - found.mean(1), 0.95) is None
+
+
 def test_the_same_seed_twice_is_no_repetition() -> None:
     found = cells.cells(records((1, 0), (1, 0), (2, 0)), np.array([1.0, 2.0, 4.0]))
     assert found.scatter == "one seed"

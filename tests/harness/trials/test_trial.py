@@ -13,7 +13,7 @@ from harness.machine import arithmetic, locks
 from harness.measure.accuracy import detections
 from harness.measure.latency import bench, samples
 from harness.measure.runtimes import Verdict
-from harness.records import Failure, learning, record
+from harness.records import Failure, learning, precision, record
 from harness.records.progress import Progress
 from harness.study import expand, load
 from harness.study.specification import TrialSpec
@@ -431,7 +431,10 @@ def test_files_of_an_earlier_training_are_not_passed_off_as_a_failed_ones(
 ) -> None:
     spec = specs[0].model_copy(update={"measure": ("accuracy",)})
     first = trial.run(spec, tmp_path / "a")
-    assert set(first.artifacts) == {"weights", "config", "detections"}
+    assert set(first.artifacts) == {"weights", "config", "detections", "precision"}
+    beside = precision.read(tmp_path / "a", first)
+    assert beside is not None
+    assert beside.objects > 0
 
     def fail(*arguments: Any, **keywords: Any) -> None:
         raise NotFiniteError("loss is nan")

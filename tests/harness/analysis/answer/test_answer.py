@@ -223,8 +223,35 @@ def test_trainings_that_learnt_nothing_are_counted() -> None:
     caveats = {"mAP": "learnt nothing: no detection; train longer"}
     records = study(WIDTH, {(1,): (0.0, 10.0), (2,): (0.0, 10.0)}, scatter=(0, 0), caveats=caveats)
     text = answer(records)
-    assert "there is no significant difference between width 1 and width 2: 0.0 points" in text
+    assert "repeated seeds gave equal values, which do not tell" in text
     assert text.endswith("6 of 6 trainings learnt nothing.")
+
+
+@pytest.mark.parametrize("knobs", [WIDTH, BOTH])
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_equal_values_of_seeds_do_not_tell_the_scatter(knobs: list[str], shift: float) -> None:
+    """Neither do differences that are the same in both seeds, whatever a seed does to all."""
+    truth = {(1, 8)[: len(knobs)]: (40.0, 10.0), (2, 9)[: len(knobs)]: (46.0, 12.0)}
+    if knobs == BOTH:
+        truth |= {(1, 9): (41.0, 10.0), (2, 8): (45.0, 12.0)}
+    made = study(knobs, truth, seeds=2, scatter=(0.0, 0.05))
+    records = [
+        one.model_copy(
+            update={"metrics": one.metrics | {"mAP": one.metrics["mAP"] + shift * one.seed / 100}}
+        )
+        for one in made
+    ]
+    accuracy, _, latency = answer(records).partition("in latency")
+    assert "width 2" in accuracy.partition("is ahead with")[0]
+    assert "equal values, which do not tell how much others scatter" in accuracy
+    assert not _claims(accuracy)
+    assert "interval" not in accuracy
+    assert "interval" in latency
+
+
+def test_the_only_variant_with_equal_values_has_no_interval() -> None:
+    text = answer(study(WIDTH, {(1,): (40.0, None)}, seeds=2, scatter=(0, 0)))
+    assert "has 40.0 % in each of 2 seeds, which does not tell how much others scatter" in text
 
 
 def test_names_of_others_stay_on_the_line() -> None:

@@ -95,8 +95,9 @@ def test_the_interval_is_that_of_one_training_against_the_mean_of_several() -> N
         ([50.0, 50.1, 50.2], None, "not settled", "no other row to tell it from"),
         ([51.0, 51.1, 51.2], 5.0, "differs", "unexplained; 95 % interval"),
         ([51.0, 51.1, 51.2], 0.1, "differs", "unexplained; 95 % interval"),
-        ([50.02, 50.02, 50.02], 5.0, "reproduced", "3 seeds"),  # 0.02 is less than is printed
-        ([50.08, 50.08, 50.08], 5.0, "differs", "3 seeds"),
+        ([50.02, 50.021, 50.02], 5.0, "reproduced", "3 seeds"),  # 0.02 is less than is printed
+        ([50.08, 50.081, 50.08], 5.0, "differs", "3 seeds"),
+        ([44.0, 44.0], 5.0, "not settled", "2 seeds with equal values, which do not tell"),
     ],
 )
 def test_an_accuracy_is_judged_by_its_interval(

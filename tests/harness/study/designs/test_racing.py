@@ -59,11 +59,20 @@ def test_nobody_is_raced_by_times_that_are_rough() -> None:
 
 def test_what_a_seed_does_to_all_variants_does_not_count() -> None:
     shift = [0.0, 0.2, -0.2, 0.1]
-    records = table({v: [0.5 - 0.02 * v + s for s in shift] for v in range(3)})
+    rows: dict[int, list[float | None]] = {v: [0.5 - 0.02 * v + s for s in shift] for v in range(3)}
+    rows[0][0] = 0.500001
+    records = table(rows)
     first, second, third = standings(records, race())
-    assert (first.behind, second.behind, third.behind) == pytest.approx((0, 0.02, 0.04))
-    assert second.half == pytest.approx(0, abs=1e-9)
+    assert (first.behind, second.behind, third.behind) == pytest.approx((0, 0.02, 0.04), abs=1e-6)
+    assert second.half < 1e-4
     assert next_runs(records, race(), [0, 1, 2, 3]) == []
+
+
+def test_equal_values_of_all_seeds_end_no_race() -> None:
+    """They do not tell how much others would scatter."""
+    records = table({0: [0.5, 0.6], 1: [0.1, 0.2]})
+    assert [item.open for item in standings(records, race())] == [True, True]
+    assert next_runs(records, race(), [0, 1]) == [Run({"v": 0}, 2), Run({"v": 1}, 2)]
 
 
 def test_half_the_interval_is_that_of_the_analysis_of_variance() -> None:
