@@ -9,6 +9,7 @@ import detectors
 from detectors.interface import DenseOutputs, Detector, InputConfig
 from harness.measure import complexity
 from harness.measure.complexity import crosscheck, shapes
+from tests.detectors.small import SMALL
 from tests.toy import TOY
 
 
@@ -153,9 +154,10 @@ def test_the_toy_by_stage():
     assert result.metrics["macs"] == sum(stages.values())
 
 
-def test_the_training_graph_alone():
-    detector = TOY.build()
-    whole = complexity.count(detector, (64, 64)).metrics
+@pytest.mark.parametrize("name", SMALL)
+def test_the_training_graph_alone(name):
+    detector = detectors.create(name, SMALL[name])
+    whole = complexity.describe_training(detector, (64, 64))
     expected = {name: whole[name] for name in ("params", "macs", "flops")}
     assert complexity.count_training(detector, (64, 64)) == expected
 
