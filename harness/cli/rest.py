@@ -132,6 +132,12 @@ def report(
         bool,
         typer.Option("--figures", help="Write figures for papers: SVG, PDF, PNG; with kaleido."),
     ] = False,
+    plotly: Annotated[
+        Path | None,
+        typer.Option(
+            help="A plotly.min.js that the pages share, written unless it is there.", metavar="FILE"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records, and tables and figures for papers."""
@@ -153,6 +159,7 @@ def report(
         earlier=earlier,
         keep_stale=keep_stale,
         extras=command.Extras(tables, figures),
+        plotly=plotly,
         as_json=as_json,
     )
 
