@@ -287,7 +287,9 @@ def test_files_that_documents_name_exist() -> None:
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     rooms_told = ("detectors", "harness", "reports", "studies", "tests")
     documents += [file for room in rooms_told for file in (ROOT / room).rglob("README.md")]
-    path = re.compile(r"`(?:pytest [^`]*?)?((?:detectors|harness|reports|tests)/[\w/]+(?:\.(?:py|md))?)")
+    path = re.compile(
+        r"`(?:pytest [^`]*?)?((?:detectors|harness|reports|tests)/[\w/]+(?:\.(?:py|md))?)"
+    )
     gone = [
         (str(document.relative_to(ROOT)), name)
         for document in documents
