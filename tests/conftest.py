@@ -82,6 +82,16 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def empty_tracker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow's without runs, to be copied: making one takes seconds."""
+    from harness.tracking import Tracker  # it takes seconds, and few tests ask for it
+
+    file = tmp_path_factory.mktemp("tracker") / "mlflow.db"
+    Tracker(f"sqlite:///{file}").close_stale("toy")
+    return file
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep rendered data, fingerprints and compiled code out of the user's caches, and locks apart.

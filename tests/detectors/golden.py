@@ -2,13 +2,11 @@
 
 import json
 import re
-from collections.abc import Container, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -56,11 +54,6 @@ GRADIENTS = {"rtdetr": 1.5e-3, "rtmdet": 1e-4}  # norms, relative, and absolute 
 STATISTICS = {"rtol": 1e-4, "atol": 1e-5}  # of batches, after one step
 SUMS = 1e-6  # relative; of losses of given predictions, up to 48,000 terms
 FEW_STEPS = 4 * 2.0**-23  # relative to 1 + |x|; of a logarithm and three operations before it
-
-
-def lanes(names: Iterable[Any], quick: Container[Any]) -> list[Any]:
-    """Return parameters of tests: those of the default lane, the others of the slow one."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @cache

@@ -12,6 +12,7 @@ from torch import Tensor
 import detectors
 from detectors.interface import Detector, WeightsError
 from detectors.weights import fill
+from tests import lanes
 from tests.detectors import golden
 
 PRESNETS = {"rtdetr_r18": "r18vd", "rtdetr_r34": "r34vd", "rtdetr_r50": "r50vd"}
@@ -62,7 +63,7 @@ def test_cspnext_comes_from_a_classifier_whose_head_is_left_out(size: str) -> No
     assert_taken(detector, given)
 
 
-@pytest.mark.parametrize("name", golden.lanes(PRESNETS, ("rtdetr_r18", "rtdetr_r50")))
+@pytest.mark.parametrize("name", lanes.split(PRESNETS, ("rtdetr_r18", "rtdetr_r50")))
 def test_presnet_comes_without_a_prefix(name: str) -> None:
     given = of_backbone(f"rtdetr_{PRESNETS[name]}", "")
     assert "conv1.conv1_1.conv.weight" in given

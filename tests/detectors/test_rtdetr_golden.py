@@ -15,6 +15,7 @@ from detectors.interface import Detections, Detector, QueryOutputs, Target
 from detectors.queries import Matches, Objects, Predictions
 from detectors.rtdetr.queries import Noise, TrainingOutputs
 from detectors.rtdetr.weights import rename
+from tests import lanes
 from tests.detectors import golden
 from tests.golden.golden_inputs import align_detections, align_rows, train_targets
 
@@ -77,7 +78,7 @@ def leave_after(model: Detector, layer: int, features: list[Tensor]) -> QueryOut
     return outputs
 
 
-@pytest.fixture(scope="module", params=golden.lanes([*OFFICIAL, *HUGGING_FACE], QUICK))
+@pytest.fixture(scope="module", params=lanes.split([*OFFICIAL, *HUGGING_FACE], QUICK))
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     source = request.param
     model = detector(source)
@@ -104,7 +105,7 @@ def reference_order(ours: Tensor, theirs: np.ndarray) -> np.ndarray:
     return np.stack([align_rows(*pair) for pair in zip(*both, strict=True)])
 
 
-only_official = pytest.mark.parametrize("run", golden.lanes(OFFICIAL, QUICK), indirect=True)
+only_official = pytest.mark.parametrize("run", lanes.split(OFFICIAL, QUICK), indirect=True)
 
 
 @only_official
@@ -160,7 +161,7 @@ def test_every_layer_in_training(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "run", golden.lanes([*OFFICIAL, *HUGGING_FACE], ("rtdetr_r18vd",)), indirect=True
+    "run", lanes.split([*OFFICIAL, *HUGGING_FACE], ("rtdetr_r18vd",)), indirect=True
 )
 @torch.inference_mode()
 def test_every_early_exit(run: Run) -> None:

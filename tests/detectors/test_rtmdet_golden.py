@@ -12,6 +12,7 @@ import detectors
 from detectors.interface import DenseOutputs, Detections, Target
 from detectors.rtmdet.detector import RTMDet
 from detectors.rtmdet.weights import rename
+from tests import lanes
 from tests.detectors import golden
 from tests.golden.golden_inputs import align_detections, train_targets
 
@@ -48,7 +49,7 @@ def built(name: str) -> RTMDet:
     return model
 
 
-@pytest.fixture(scope="module", params=golden.lanes(BOTH, QUICK), ids="-".join)
+@pytest.fixture(scope="module", params=lanes.split(BOTH, QUICK), ids="-".join)
 def run(request: pytest.FixtureRequest) -> Run:
     name, shape = request.param
     model = built(name)
@@ -62,7 +63,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     return Run(name, shape, size, backbone, neck, outputs, detections)
 
 
-@pytest.mark.parametrize("run", golden.lanes(RECTANGLES, QUICK), ids="-".join, indirect=True)
+@pytest.mark.parametrize("run", lanes.split(RECTANGLES, QUICK), ids="-".join, indirect=True)
 @pytest.mark.parametrize("stage", ["backbone", "neck"])
 def test_features(run: Run, stage: str) -> None:
     for level, features in enumerate(getattr(run, stage)):

@@ -83,7 +83,7 @@ def count(detector: Detector, size: tuple[int, int]) -> Complexity:
 
 
 def count_training(detector: Detector, size: tuple[int, int]) -> dict[str, float]:
-    """Return `params`, `macs` and `flops` of the training graph alone, in half the time."""
+    """Return `params`, `macs` and `flops` of the training graph alone, in under half the time."""
     return _without_memory(_sums, detector, size)[0]
 
 
