@@ -1,8 +1,7 @@
 """Make the pictures of pages from records that are committed: `python -m tests.pictures`.
 
 Each folder `reports/measured/DEVICE/STUDY` with records becomes `STUDY.png` beside it: the top of
-the page that `detbench report` writes, as Chromium draws it. `reports/measured/README.md` says
-which.
+the page that `detbench report` writes, as Chromium draws it.
 """
 
 from __future__ import annotations

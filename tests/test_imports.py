@@ -284,12 +284,9 @@ def stands_in(name: str, known: dict[str, Path]) -> bool:
 
 
 def test_files_that_documents_name_exist() -> None:
-    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-    rooms_told = ("detectors", "harness", "reports", "studies", "tests")
-    documents += [file for room in rooms_told for file in (ROOT / room).rglob("README.md")]
-    path = re.compile(
-        r"`(?:pytest [^`]*?)?((?:detectors|harness|reports|tests)/[\w/]+(?:\.(?:py|md))?)"
-    )
+    documents = [ROOT / "CONTRIBUTING.md", *ROOT.glob("README.md"), *ROOT.glob("*/README.md")]
+    documents += [*(ROOT / "tests").rglob("README.md"), *(ROOT / "reports").rglob("README.md")]
+    path = re.compile(r"`(?:pytest [^`]*?)?((?:detectors|harness|reports|tests)/[\w/]+(?:\.\w+)?)")
     gone = [
         (str(document.relative_to(ROOT)), name)
         for document in documents

@@ -60,12 +60,13 @@ def test_weights_are_loaded_registered_and_served(
     assert (model.source_run_id, output.step) == (run.info.run_id, 8)
     assert (tmp_path / "abc" / "weights.safetensors").is_file()
     place = model.artifact_location.removeprefix("file://")
-    images = np.random.default_rng(0).random((2, 3, 64, 64), np.float32)
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), np.uint8)
     ours = detectors.create(TOY, weights=tmp_path / "abc").eval()
     with connection.quiet(), torch.no_grad():
         loaded = theirs.pytorch.load_model(place)
         found = loaded(torch.from_numpy(images))
-        expected = ours.detect(torch.from_numpy(images), torch.tensor([[64, 64]] * 2))
+        normal = torch.from_numpy(images) / 255  # the toy's mean is 0, its deviation 255
+        expected = ours.detect(normal, torch.tensor([[64, 64]] * 2))
         scored = theirs.pyfunc.load_model(place).predict(images)  # what is served
         example = theirs.models.Model.load(place).load_input_example(place)
     assert isinstance(loaded.detector, type(ours))
