@@ -19,7 +19,7 @@ UNIT = {
     """,
     "harness/analysis": "importance",
     "harness/analysis/answer": "answer contest power",
-    "harness/analysis/reproduce": "cells images order printed tables verdicts writers",
+    "harness/analysis/reproduce": "beside cells images order printed tables verdicts writers",
     "harness/cli": "console drawing text verdicts",
     "harness/config": "data recipe secrets yaml_source",
     "harness/engine": "devices",
@@ -40,7 +40,7 @@ UNIT = {
     "harness/trials": "speed",
     "reports": """
         baselines breakdowns effects facts frontier importance notes paper placing points
-        precision protocols ranking search tables thresholds
+        precision protocols published ranking search tables thresholds
     """,
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""
