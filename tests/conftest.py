@@ -32,7 +32,8 @@ UNIT = {
     "harness/measure/latency": "limits statistics timer",
     "harness/released": "auto unpacking",
     "harness/records": """
-        cells escaping files fronts latencies least_squares origins record snapshot source
+        cells collection escaping files fronts latencies least_squares origins record snapshot
+        source
     """,
     "harness/study": "code constraints fitting present sources start study",
     "harness/study/designs": "factorial racing",
