@@ -300,7 +300,8 @@ def _key(item: Any) -> Cell:
     """Show the value of a knob, a long one cut in its middle and whole under the pointer."""
     whole = tables.worded(item)
     text = shorten(whole, LONGEST)
-    return Cell(text, _sort(item), hint="" if text == whole else whole, style="key")
+    exact = tables.plain(item) if isinstance(item, float) else whole
+    return Cell(text, _sort(item), hint="" if text == exact else exact, style="key")
 
 
 def _sort(item: Any) -> float | str:

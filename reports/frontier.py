@@ -80,6 +80,7 @@ def render(result: Mapping[str, Any]) -> str:
             downloads=downloads("nms_frontier", rows),
             theme=theme,
             plotly=lambda: Markup(get_plotlyjs()),
+            plotly_file="",
         )
     )
 

@@ -17,18 +17,18 @@ RATIO = "ratio"  # unit of times, which are set beside another device's as ratio
 CELLS = (
     Column("row", "", "row", "of the published table", kind="text"),
     Column("column", "", "column", "of the published table, with its unit", kind="text"),
-    Column("published", "published", "", "as it is printed; of times, the ratio to the first row"),
-    Column("measured", "here", "", "the mean over seeds, to the printed digit"),
-    Column("difference", "difference", "", "here less published", kind="signed"),
-    Column("verdict", "verdict", "", "of detbench reproduce; the reason stands below", kind="text"),
+    Column("published", "", "published", "as it is printed; of times, the ratio to the first row"),
+    Column("measured", "", "here", "the mean over seeds, to the printed digit"),
+    Column("difference", "", "difference", "here less published", kind="signed"),
+    Column("verdict", "", "verdict", "of detbench reproduce; the reason stands below", kind="text"),
 )
 PAIRS = (
     Column("column", "", "column", "of the published table, with its unit", kind="text"),
     Column("second", "", "row", "of the published table", kind="text"),
     Column("first", "", "against", "of the published table", kind="text"),
-    Column("published", "published", "", "difference of the two printed figures, or their ratio"),
-    Column("measured", "here", "", "the same, with its 95 % interval"),
-    Column("verdict", "here it", "", "whether the published order appears here", kind="text"),
+    Column("published", "", "published", "difference of the two printed figures, or their ratio"),
+    Column("measured", "", "here", "the same, with its 95 % interval"),
+    Column("verdict", "", "here it", "whether the published order appears here", kind="text"),
 )
 NOTE = (
     "A hollow square is published, a dot is measured here, its bar the 95 % interval over seeds"

@@ -19,7 +19,7 @@ UNIT = {
     """,
     "harness/analysis": "importance",
     "harness/analysis/answer": "answer contest power",
-    "harness/analysis/reproduce": "cells images order printed tables verdicts writers",
+    "harness/analysis/reproduce": "beside cells images order printed tables verdicts writers",
     "harness/cli": "console drawing text verdicts",
     "harness/config": "data recipe secrets yaml_source",
     "harness/engine": "devices",
@@ -32,7 +32,8 @@ UNIT = {
     "harness/measure/latency": "limits statistics timer",
     "harness/released": "auto unpacking",
     "harness/records": """
-        cells escaping files fronts latencies least_squares origins record snapshot source
+        cells collection escaping files fronts latencies least_squares origins record snapshot
+        source
     """,
     "harness/study": "code constraints fitting present sources start study",
     "harness/study/designs": "factorial racing",
@@ -40,7 +41,7 @@ UNIT = {
     "harness/trials": "epochs speed",
     "reports": """
         baselines breakdowns effects facts frontier importance notes paper placing points
-        precision protocols ranking search tables thresholds
+        precision protocols published ranking search tables thresholds
     """,
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""

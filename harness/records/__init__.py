@@ -1,5 +1,6 @@
 """Records, the whole result of a trial each, and the progress of one under way."""
 
+from harness.records.collection import Records, load
 from harness.records.record import (
     FILE,
     METRICS,
@@ -26,8 +27,10 @@ __all__ = [
     "Name",
     "Record",
     "RecordError",
+    "Records",
     "artifact",
     "digest",
+    "load",
     "make_folder",
     "read",
     "read_all",

@@ -7,6 +7,8 @@ from typing import Any
 
 from harness.records.record import Record
 
+MOST_DIGITS = 8  # letters of a number that nobody wrote by hand
+
 
 def knobs(records: Sequence[Record]) -> dict[str, str]:
     """Name the knobs that some trial overrides.
@@ -51,7 +53,10 @@ def plain(setting: Any) -> str:
 
 
 def worded(setting: Any) -> str:
-    """Write the value of a knob for the eye: as `plain`, without the signs of YAML."""
+    """Write the value of a knob for the eye: as `plain`, without the signs of YAML.
+
+    Numbers that a search drew have four digits.
+    """
     if setting is None or setting in ([], {}):
         return "none"
     if isinstance(setting, list | tuple):
@@ -62,7 +67,8 @@ def worded(setting: Any) -> str:
         if kind is None:
             return ", ".join(parts)
         return f"{worded(kind)} ({', '.join(parts)})" if parts else worded(kind)
-    return plain(setting)
+    text = plain(setting)
+    return f"{setting:.4g}" if isinstance(setting, float) and len(text) > MOST_DIGITS else text
 
 
 def variant(record: Record, paths: Iterable[str]) -> tuple[str, ...]:

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from harness.records import Record
+from harness.records.importances import Importance, Importances, Share
+from harness.records.precision import RECALLS
 from reports import site
+from reports.findings import Findings
 from tests.patience import HANG
 from tests.reports.conftest import make_failed, make_record, together
+from tests.reports.test_precision import precise
+from tests.reports.test_published import result
 
 pytestmark = pytest.mark.browser
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -130,7 +136,21 @@ def timed(tmp_path: Path) -> Path:
         together("c", 0.8, overrides={KNOB: values[2]}, metrics={"mAP": 0.4, "params": 6e6}),
         together("d", 0.81, overrides={KNOB: values[3]}, metrics={"mAP": 0.405, "params": 6.1e6}),
     ]
-    return site.write(records, tmp_path / "page", title="A study")
+    return site.write(records, tmp_path / "page", title="A study", findings=worked_out(records))
+
+
+def worked_out(records: list[Record]) -> Findings:
+    """Make what the command adds to a page."""
+    shares = [Share("a long name of a knob that needs room", 0.7, 0.5), Share("lr", 0.3, 0.4)]
+    names = [f"a class with a long name, {n}" for n in range(12)]
+    curves = [[[0.9 - 0.007 * n] * RECALLS for n in range(12)]] * 2
+    matrix = [[30 if a == b else (a + b) % 4 for a in range(13)] for b in range(13)]
+    found = precise(classes=names, curves=curves, confusion=matrix)
+    return Findings(
+        Importances([Importance("mAP", shares, 30), Importance("latency_ms", shares, 30)]),
+        {record.trial: found for record in records},
+        result(),
+    )
 
 
 def test_a_table_filters_compares_and_explains(browser: str, tmp_path: Path) -> None:
@@ -161,3 +181,55 @@ def test_nothing_overlaps_or_leaves_its_frame(browser: str, tmp_path: Path, widt
     shown = dom(browser, page, tmp_path / "profile", size)
     assert json.loads(told(shown, "faults")) == []
     assert (int(told(shown, "cut")) > 0) is (width < 1000)
+
+
+def test_the_pointer_is_told_what_is_under_it(browser: str, tmp_path: Path) -> None:
+    page = with_script(timed(tmp_path), "hover.js")
+    said = json.loads(told(dom(browser, page, tmp_path / "profile"), "hovered"))
+    assert "mAP: 60 %" in said["mAP-latency_ms"]
+    assert "end-to-end latency, timed in turns" in said["mAP-latency_ms"]
+    assert said["published"] == "4: here 40.1, not settled"
+    assert re.search(r"found as a class with a long name, \d+: \d+\.\d %, \d", said["confusion"])
+    assert re.search(r"recall \d+ %, precision \d+\.\d %", said["precision"])
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_print_is_light_and_as_wide_as_paper(browser: str, tmp_path: Path, scheme: int) -> None:
+    page = with_script(timed(tmp_path), "print.js")
+    option = f"--blink-settings=preferredColorScheme={scheme}"
+    said = json.loads(told(dom(browser, page, tmp_path / "profile", option), "printed"))
+    assert said["printed"]["widths"] == "980"
+    assert said["printed"]["inks"] == "rgb(29, 35, 41)"
+    assert 0 < float(said["printed"]["zoom"]) <= 1
+    assert said["after"] == said["before"]
+    assert ("980" in said["before"]["widths"].split(",")) is False
+    assert (said["before"]["inks"] == said["printed"]["inks"]) is (scheme == 1)
+
+
+def test_a_printed_page_has_its_figures(browser: str, tmp_path: Path) -> None:
+    page, file = timed(tmp_path), tmp_path / "page.pdf"
+    command = [option for option in OPTIONS if option != "--dump-dom"]
+    profile = tmp_path / "profile"
+    subprocess.run(
+        [browser, *command, f"--print-to-pdf={file}", f"--user-data-dir={profile}", page.as_uri()],
+        capture_output=True,
+        check=True,
+        timeout=HANG,
+        env={**os.environ, "HOME": str(profile)},
+    )
+    content = file.read_bytes()
+    pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", content))
+    figures = page.read_text("utf-8").count('class="plot"')
+    assert figures // 2 <= pages <= 2 * figures  # none is cut off or lost between blank pages
+
+
+def test_the_table_is_walked_by_keys(browser: str, tmp_path: Path) -> None:
+    page = with_script(timed(tmp_path), "keyboard.js")
+    said = json.loads(told(dom(browser, page, tmp_path / "profile"), "keys"))
+    last = int(said["steps"][1].partition(",")[2])
+    assert said["steps"] == [
+        *("0,0", f"0,{last}", f"0,{last}", f"1,{last}"),
+        *("1,0", "1,0", "2,0", "3,0", "3,0"),
+    ]
+    assert (said["inside"], said["back"], said["stops"]) == (True, "3,0", 1)
+    assert (said["heads"], said["scrolls"], said["lists"]) == (0, 0, 0)

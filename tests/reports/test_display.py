@@ -180,3 +180,13 @@ def test_hand_made_names_stay_text(make: Make) -> None:
     record = make(overrides={"recipe.optimiser": "<b>"})
     assert cell(display.trial_table([record]), 0, "recipe.optimiser").text == "<b>"
     assert tables.title(make(name="")) == "toy"
+
+
+def test_a_number_that_was_drawn_is_short_and_whole_under_the_pointer(make: Make) -> None:
+    drawn = make("a", overrides={"recipe.lr": 0.0005998767680796905})
+    written = make("b", overrides={"recipe.lr": 0.000125})
+    table = display.trial_table([drawn, written])
+    place = [column.key for column in table.columns].index("recipe.lr")
+    first, second = (row[place] for row in table.rows)
+    assert (first.text, first.hint) == ("0.0005999", "0.0005998767680796905")
+    assert (second.text, second.hint) == ("0.000125", "")

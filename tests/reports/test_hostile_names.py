@@ -12,8 +12,12 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.records import Record
+from harness.records.importances import Importance, Importances, Share
 from reports import panels, site, static
+from reports.findings import Findings
 from tests.reports.conftest import make_record
+from tests.reports.test_precision import precise
+from tests.reports.test_published import result
 from tests.reports.test_site import Page
 
 EVIL = (
@@ -45,11 +49,32 @@ def hostile() -> list[Record]:
     ]
 
 
+def worked_out() -> Findings:
+    """Make what the command adds, with names of theirs."""
+    cells = result()
+    for one in [*cells["cells"], *cells["comparisons"]]:
+        one.update({name: EVIL for name in ("row", "column", "first", "second", "reason")})
+    cells["tables"][0]["title"] = EVIL
+    both = precise(classes=[EVIL, FORMULA])
+    return Findings(
+        Importances([Importance(EVIL, [Share(EVIL, 0.7, 0.5)], 30)], EVIL),
+        {record.trial: both for record in hostile()},
+        cells,
+    )
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
     file = site.write(
-        hostile(), folder, title=EVIL, question=EVIL, source=EVIL, command=EVIL, notes=[EVIL]
+        hostile(),
+        folder,
+        title=EVIL,
+        question=EVIL,
+        source=EVIL,
+        command=EVIL,
+        notes=[EVIL],
+        findings=worked_out(),
     )
     return file.read_text("utf-8")
 
@@ -145,7 +170,9 @@ OURS = {"<br>", "<b>", "</b>", "<extra>", "</extra>"}
 
 
 def test_figures_hold_no_markup_but_their_own() -> None:
-    for drawing in static.drawings(panels.panels(hostile())):
+    shown = panels.panels(hostile(), findings=worked_out())
+    assert {"importance", "published", "precision", "confusion"} <= {one.key for one in shown}
+    for drawing in static.drawings(shown):
         assert re.fullmatch(r"[A-Za-z0-9_]+-(column|page)", drawing.name)
         for text in strings(drawing.figure.to_dict()):
             assert set(re.findall(r"<[^>]*>", text)) <= {

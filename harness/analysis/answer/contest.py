@@ -172,8 +172,8 @@ def _written(one: Record, paths: Sequence[str], short: Mapping[str, str]) -> str
         paths: dotted.
         short: path to the knob's name.
     """
-    pairs = zip(paths, variants.variant(one, paths), strict=True)
-    return ", ".join(f"{short[path]} {setting}" for path, setting in pairs)
+    settings = ((short[path], variants.worded(variants.value(one, path))) for path in paths)
+    return ", ".join(f"{name} {setting}" for name, setting in settings)
 
 
 def clean(text: str) -> str:

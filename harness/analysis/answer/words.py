@@ -72,7 +72,8 @@ def unknown(metric: str, ranked: Sequence[tuple[str, float]], scatter: Scatter) 
         scatter: what is known of it, a key of `UNKNOWN`.
     """
     (best, first), (second, after) = ranked[:2]
-    lead = f"{best} is ahead with {value(metric, first)}, {second} next with {value(metric, after)}"
+    lead = f"{best} is ahead with {value(metric, first)}"
+    lead = f"{lead}, next is {second} with {value(metric, after)}"
     return f"{lead}, but {UNKNOWN[scatter]} and no difference is significant"
 
 

@@ -81,7 +81,7 @@ STUDIES: dict[str, tuple[list[Record], tuple[str, ...]]] = {
     "one seed": (
         study(WIDTH, TWO, seeds=1),
         (
-            r"^In mAP, width 2 is ahead with .*, width 1 next with .*, but with one"
+            r"^In mAP, width 2 is ahead with .*, next is width 1 with .*, but with one"
             r" seed the scatter"
             r" is unknown and no difference is significant;",
             r"in latency, of these trainings, width 1 is faster than width 2, which takes longer by"
