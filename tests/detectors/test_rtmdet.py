@@ -191,6 +191,7 @@ def test_mixed_precision_is_finite_on_a_large_input(dtype: torch.dtype, side: in
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_it_learns_two_images() -> None:
     """A wrong box format, assigner or loss would leave an object unfound."""
     torch.manual_seed(4)

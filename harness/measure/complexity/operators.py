@@ -96,31 +96,3 @@ class Watch(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ig
             first = output[0] if isinstance(output, tuple) else output
             self.sampling[str(func.overloadpacket)] += formula(args, first)
         return output
-
-
-class Products(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
-    """Adds up what torch's counter does, but not by module, which takes most of its time."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
-        self.flops = 0
-        self.whole: set[Any] = set()  # operators that are made of no others
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run the operator, or what it is made of, and count it."""
-        from torch.utils.flop_counter import flop_registry  # slow to import: it loads triton
-
-        kwargs = kwargs or {}
-        formula = flop_registry.get(func.overloadpacket)
-        if formula is None and func not in self.whole:
-            with self:
-                made = func.decompose(*args, **kwargs)
-            if made is not NotImplemented:
-                return made
-            self.whole.add(func)
-        output = shapes.run(func, args, kwargs)
-        if formula is not None:
-            self.flops += formula(*args, **kwargs, out_val=output)
-        return output

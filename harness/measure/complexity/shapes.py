@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten
 
 REMEMBERED = 20_000  # operators; those of all detectors that come with the package take a tenth
 
@@ -45,29 +45,20 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 def _key(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Return what decides the output's shapes, or None where more decides or is done."""
-    if not _is_pure(func):
+    if func.is_view or func._schema.is_mutable:
         return None
-    tensors: list[Tensor] = []
-    parts = _part(args, tensors), *((name, _part(kwargs[name], tensors)) for name in kwargs)
-    if not tensors or any(tensor.device.type != "meta" for tensor in tensors):
-        return None  # values may decide
-    return func, parts, torch.get_default_dtype()
+    leaves, structure = tree_flatten((args, kwargs))
+    parts = [_part(leaf) for leaf in leaves]
+    if None in parts or not any(isinstance(part, _Form) for part in parts):
+        return None
+    return func, str(structure), tuple(parts), torch.get_default_dtype()
 
 
-@cache
-def _is_pure(func: Any) -> bool:
-    """Say whether an operator changes nothing in place, and returns no view."""
-    return not (func.is_view or func._schema.is_mutable)
-
-
-def _part(value: Any, tensors: list[Tensor]) -> Any:
-    """Return what counts of an argument, and add its tensors to the list."""
-    if isinstance(value, Tensor):
-        tensors.append(value)
-        return _form(value)
-    if isinstance(value, list | tuple):
-        return type(value), *(_part(item, tensors) for item in value)
-    return type(value), value
+def _part(leaf: Any) -> Any:
+    """Return what counts of an argument; None for a tensor whose values may decide."""
+    if isinstance(leaf, Tensor):
+        return _form(leaf) if leaf.device.type == "meta" else None
+    return type(leaf), leaf
 
 
 def _forms(output: Any) -> _Form | tuple[_Form, ...] | None:

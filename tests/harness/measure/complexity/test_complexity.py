@@ -8,7 +8,7 @@ from torch import nn
 import detectors
 from detectors.interface import DenseOutputs, Detector, InputConfig
 from harness.measure import complexity
-from harness.measure.complexity import crosscheck, shapes
+from harness.measure.complexity import crosscheck, products, shapes
 from tests.detectors.small import SMALL
 from tests.toy import TOY
 
@@ -154,12 +154,23 @@ def test_the_toy_by_stage():
     assert result.metrics["macs"] == sum(stages.values())
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_the_training_graph_alone(name):
-    detector = detectors.create(name, SMALL[name])
-    whole = complexity.describe_training(detector, (64, 64))
+def test_the_training_graph_alone():
+    detector = TOY.build()
+    whole = complexity.count(detector, (64, 64)).metrics
     expected = {name: whole[name] for name in ("params", "macs", "flops")}
     assert complexity.count_training(detector, (64, 64)) == expected
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_plan_counts_the_same(name):
+    detector = detectors.create(name, SMALL[name])
+    expected = complexity.count_training(detector, (64, 64))
+    assert products.count(detector, (64, 64)) == expected
+    assert detector.training
+
+
+def test_a_plan_counts_a_model_that_asks_for_values():
+    assert products.count(Around(Asking(), (1, 4)), (32, 32))["macs"] == 3 * 16
 
 
 class Odd(nn.Module):
