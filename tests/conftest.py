@@ -20,7 +20,7 @@ UNIT = {
     "harness/analysis": "importance",
     "harness/analysis/answer": "answer contest power",
     "harness/analysis/reproduce": "beside cells images order printed tables verdicts writers",
-    "harness/cli": "console drawing text verdicts",
+    "harness/cli": "console drawing text tracked verdicts",
     "harness/config": "data recipe secrets yaml_source",
     "harness/engine": "devices",
     "harness/data": """

@@ -78,7 +78,7 @@ def fill(
         client.log_text(run, contents.table(record.curves), "curves.csv")
     if model is not None:
         models.send(client, run, model, record)
-    log(client, run, (p for p in contents.metrics(record) if (p.key, p.step) not in shown))
+    log(client, run, unknown(contents.metrics(record), shown))
     end = milliseconds(record, "finished")
     client.set_terminated(run, contents.STATUS[record.state], end_time=end)
     client.set_tag(run, WHOLE, "yes")
@@ -90,10 +90,18 @@ def add(client: Any, run: str, points: Iterable[Point]) -> None:
     client.set_tag(run, writers.SINCE, str(time.time()))
 
 
-def known_points(client: Any, run: str) -> set[tuple[str, int]]:
-    """Return what a run holds of metrics: names, and the steps at which each has a value."""
-    names = client.get_run(run).data.metrics
-    return {(key, item.step) for key in names for item in client.get_metric_history(run, key)}
+def known_points(client: Any, run: str) -> dict[tuple[str, int], float]:
+    """Return what a run holds of metrics: the value of each at each step."""
+    found = (client.get_metric_history(run, key) for key in client.get_run(run).data.metrics)
+    return {(item.key, item.step): item.value for history in found for item in history}
+
+
+def unknown(points: Iterable[Point], known: dict[tuple[str, int], float]) -> Iterator[Point]:
+    """Yield the points that say something new, and take them for known from then on."""
+    for point in points:
+        if known.get((point.key, point.step)) != point.value:
+            known[point.key, point.step] = point.value
+            yield point
 
 
 def find(client: Any, experiment: str, record: Record) -> tuple[Any, Any]:

@@ -60,7 +60,7 @@ class Tracker:
             )
         self._experiments: dict[str, str] = {}
         self._parents: dict[tuple[str, str], str] = {}
-        self._shown: dict[str, tuple[str, set[tuple[str, int]]]] = {}  # by trial: run, its points
+        self._shown: dict[str, tuple[str, dict[tuple[str, int], float]]] = {}  # by trial: its run
 
     def begin(
         self, record: Record, folder: Path, *, knobs: Collection[str] | None = None, note: str = ""
@@ -91,7 +91,7 @@ class Tracker:
         self._do(work, folder.parent)
 
     def add(self, trial: str, points: Sequence[Point], folder: Path) -> None:
-        """Add what a trial under way has come to, each step once.
+        """Add what a trial under way has come to, each value once.
 
         Args:
             trial: that `begin` was called with.
@@ -99,10 +99,11 @@ class Tracker:
             folder: of the study.
         """
         run, known = self._shown[trial]
-        new = [point for point in points if (point.key, point.step) not in known]
+        after = dict(known)
+        new = list(runs.unknown(points, after))
         if new:
             self._do(lambda client: runs.add(client, run, new), folder)
-            known |= {(point.key, point.step) for point in new}
+            known |= after
 
     def stop(self, folder: Path) -> None:
         """End the runs of trials that began here and have no record, as one that was killed."""

@@ -38,7 +38,7 @@ def unfinished(folder: Path, **changes: Any) -> Record:
 
 
 def points(step: int, **values: float) -> list[contents.Point]:
-    return contents.live({"epoch": step / 4, "step": step, "time": 996.0 + step, **values})
+    return contents.live({"epoch": step / 4, "step": step, "time": 990.0 + step, **values})
 
 
 def history(uri: str, run: Any, key: str) -> list[tuple[int, float]]:
@@ -85,6 +85,19 @@ def test_what_was_shown_is_logged_once(tmp_path: Path, uri: str) -> None:
     (run,) = trials(uri)
     assert history(uri, run, "mAP") == [(4, 0.1), (8, 0.4)]
     assert history(uri, run, "loss") == [(4, 2.0), (8, 1.0)]
+
+
+def test_a_final_figure_that_differs_from_what_was_shown_is_the_last(
+    tmp_path: Path, uri: str
+) -> None:
+    """As where the trial's own thresholds are not those that its training is validated with."""
+    folder = tmp_path / "abc"
+    tracker = begun(uri, folder)
+    tracker.add("abc", points(8, mAP=0.4), tmp_path)
+    tracker.send(make(folder), folder)
+    (run,) = trials(uri)
+    assert run.data.metrics["mAP"] == 0.5
+    assert history(uri, run, "mAP") == [(8, 0.4), (8, 0.5)]
 
 
 def test_a_trial_that_is_given_back_leaves_no_open_run(tmp_path: Path, uri: str) -> None:
