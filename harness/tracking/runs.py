@@ -18,8 +18,7 @@ from harness.tracking.amend import log
 from harness.tracking.contents import Point
 from harness.tracking.database import TrackerError
 
-WHOLE = "detbench.whole"
-FILLED = "detbench.filling"  # whether somebody began to fill in the record
+WHOLE = "detbench.whole"  # tag: "yes" once all of a record is there, "no" from its first part on
 LONGEST_NAME = 250
 PARAMS_A_BATCH = 100
 MOST_PAGES = 10_000  # of a thousand runs each
@@ -71,7 +70,7 @@ def fill(
         model: of its weights; None for none.
     """
     shown = known_points(client, run)
-    _tag(client, run, contents.tags(record) | {FILLED: "yes"})
+    _tag(client, run, contents.tags(record) | {WHOLE: "no"})
     for file in filter(Path.is_file, files):
         client.log_artifact(run, str(file))
     if record.curves:
@@ -113,10 +112,10 @@ def find(client: Any, experiment: str, record: Record) -> tuple[Any, Any]:
     attempt = contents.attempt(record)
     for run in client.search_runs([experiment], f"tags.`detbench.trial` = '{record.trial}'"):
         tags = run.data.tags
-        if WHOLE in tags:
+        if tags.get(WHOLE) == "yes":
             same = tags.get("detbench.started") == attempt
             whole = whole or (run if same else None)
-        elif FILLED not in tags and "detbench.started" not in tags and shown is None:
+        elif WHOLE not in tags and shown is None:
             shown = run
         elif tags.get("detbench.started", attempt) == attempt:
             discard(client, run)

@@ -217,6 +217,11 @@ def test_everything_is_sent_as_it_was(left: Path, empty_tracker: Path) -> None:
     for study in held:
         found = make.contents(uri, study)
         assert found["the study"]["tags"].pop("detbench.answer")  # which nothing had then
+        for trial in (run for run in found.values() if run["params"]):
+            trial["tags"].pop("detbench.code_changed", None)  # likewise
+            left_out = trial["tags"].pop("detbench.model_left_out", "tests.toy:TOY")
+            assert "tests.toy:TOY" in left_out  # its code was not named
+        found["the study"]["tags"].pop("detbench.code_changed", None)
         assert found == held[study]
     marks = logged(left / "runs" / "before" / min((*DONE, PRUNED)))
     assert marks.keys() == {*make.TRACKER, uri}
