@@ -44,6 +44,7 @@ OF_SEARCHES: list[tuple[str, dict[str, Any]]] = [
     ("search/shapes", {"detector.assigner.type": "SimOTA", "recipe.lr": 0.01}),
     ("search/shapes", {"detector.assigner.center_prior": "hard", "detector.neck.out_channels": 16}),
     ("search/rtmdet_s", {}),
+    ("search/rtdetr_shapes", {}),
 ]
 FREEZING = ["detector.backbone.freeze_norm=true", "detector.backbone.frozen_stages=1"]
 FROM_NOTHING: list[tuple[str, list[str], list[str]]] = [
