@@ -31,7 +31,8 @@ NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 8: "e
 MINUTES = 5e13  # MACs; 2e13 of four shrunken RTMDets took seven minutes on two cores
 SEARCHES = [name for name in library.names() if load_study(name).search]
 NAMES = [name for name in library.names() if name not in SEARCHES]
-ON_COCO = [name for name in NAMES if load_study(name).data == "coco2017" and name != "zoo"]
+TRAINS = [name for name in NAMES if load_study(name).recipe or "recipe" in load_study(name).axes]
+ON_COCO = [name for name in TRAINS if load_study(name).data == "coco2017"]
 RTMDET = [name for name in ON_COCO if name.startswith("rtmdet/")]
 RTDETR = [name for name in ON_COCO if name.startswith("rtdetr/")]
 

@@ -33,12 +33,10 @@ def show(paper: str | None, *, as_json: bool) -> int:
 
 def _row(table: Table) -> dict[str, Any]:
     repeated = sum(row.repeat is not None or bool(row.repeats) for row in table.rows)
-    own = {name: getattr(table, name) for name in ("id", "title", "study", "frontier", "outside")}
+    own = {name: getattr(table, name) for name in ("id", "title", "study", "outside")}
     return {**own, "rows": len(table.rows), "repeated": repeated}
 
 
 def _by(table: Table) -> str:
     """Say what repeats a table, or why nothing does."""
-    if table.frontier:
-        return "measure --nms-frontier"
     return table.study or table.outside or "its detectors"

@@ -28,7 +28,7 @@ from harness.cli.run import carry_out
 from harness.machine import environment
 from harness.records import record
 from harness.records.progress import Progress
-from harness.study import Study, expand
+from harness.study import Study, StudyError, expand
 from harness.study.study import Given
 
 STATUS, PAGE = "STATUS.md", ".md"
@@ -114,10 +114,19 @@ def _run_missing(chosen: Sequence[Table], options: Options) -> int:
                 missing.setdefault(id(one.study), []).append(one)
         for asked in missing.values():
             study = asked[0].study
-            get_weights(study)
+            _get_weights(study)
             only = _only(study, {one.name for one in asked})
             failed |= carry_out(study, replace(options.run, only=only)).status
     return failed
+
+
+def _get_weights(study: Study) -> None:
+    """Download the weights of a study; the trials of one that cannot be had fail by themselves."""
+    try:
+        get_weights(study)
+    except StudyError as error:
+        text = f"note: {error}; other trials run"
+        console.stderr().print(text, markup=False, soft_wrap=True)
 
 
 def _only(study: Study, names: set[str]) -> list[str]:

@@ -61,7 +61,7 @@ def beside(
         StudyError: the table's own study, with what was given, cannot be.
     """
     table = next((one for one in tables.tables() if one.id == source), None)
-    if table is None or table.frontier or not records:
+    if table is None or not records:
         return None
     shown = Shown(table, records)
     repeats = [row.repeat for row in table.rows if row.repeat and row.repeat.trial]

@@ -24,7 +24,6 @@ from harness.analysis.reproduce.order import RATIO, Comparison, ImageVariance, c
 from harness.analysis.reproduce.schema import Column, Row, Table, Timed
 from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, Rehearsal, asked, rehearsed
 from harness.analysis.reproduce.verdicts import VERDICTS, Judged, Verdict
-from harness.config.data import COCO2017
 from harness.records import Record
 from harness.study.study import Given
 
@@ -151,7 +150,7 @@ def _rows(table: Table, column: Column, sources: Sources) -> list[Ours]:
     for name, row in zip(labels(table), table.rows, strict=True):
         printed = row.cells[column.name]
         repeat = table.repeat(row, column)
-        if repeat is None or is_counted or table.frontier:
+        if repeat is None or is_counted:
             why = table.why_outside(row, column)
             found.append(Ours(name, printed, None, why, []))
         elif sources.rehearsal is None or repeat.trial is None:
@@ -184,9 +183,6 @@ def _judge(
     if column.metric in COUNTED:
         counts = _counts(table, row, column, counted)
         return counts.judge(column, printed, known=row.differs.get(column.name))
-    if table.frontier:
-        command = f"detbench measure {_model(row)} --data {COCO2017} --nms-frontier"
-        return Judged("not run", command, command=command)
     if ours.asked is None:
         return Judged("not run", ours.why_not or "nothing repeats it")
     if not ours.records:
@@ -205,14 +201,6 @@ def _counts(table: Table, row: Row, column: Column, counted: dict[str, Counts]) 
     assert repeat is not None
     config = asked(table, repeat).config
     return counted.setdefault(repr(config), Counts(config))
-
-
-def _model(row: Row) -> str:
-    """Name a row's detector and its weights as the command line does."""
-    repeat = row.repeat
-    if repeat is None or repeat.detector is None:
-        return "MODEL"
-    return f"{repeat.detector} --weights {repeat.weights}" if repeat.weights else repeat.detector
 
 
 def _judge_time(column: Column, ours: Ours, rows: Sequence[Ours]) -> Judged:

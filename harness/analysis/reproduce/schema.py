@@ -166,8 +166,6 @@ class Table(Settings):
     rows: tuple[Row, ...]
     study: str | None = None
     """Name of the study whose trials repeat it."""
-    frontier: bool = False
-    """Whether `detbench measure --nms-frontier` repeats it: its rows are settings of NMS."""
     other_setting: str | None = None
     """How what repeats it differs from the published setting, where accuracy depends on that."""
     outside: str | None = None
@@ -199,8 +197,8 @@ class Table(Settings):
         names = [column.name for column in self.columns]
         if len({*names}) < len(names):
             raise ValueError("two columns have one name")
-        if sum(map(bool, (self.study, self.frontier, self.outside))) > 1:
-            raise ValueError("one of `study`, `frontier` and `outside` says how it is repeated")
+        if self.study and self.outside:
+            raise ValueError("one of `study` and `outside` says how it is repeated")
         for number, row in enumerate(self.rows, 1):
             for problem in self._problems(row, names):
                 raise ValueError(f"row {number}: {problem}")

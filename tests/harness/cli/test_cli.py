@@ -95,7 +95,7 @@ def test_lists_published_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert "settings" in found["rtdetr/tableA"]["outside"]
     assert detbench("list", "tables") == 0
     printed = capsys.readouterr().out
-    assert "measure --nms-frontier" in printed
+    assert "rtdetr/nms_iou_threshold" in printed
     assert "detbench has no YOLOX yet" in printed
     assert detbench("list", "tables", "rtdtr") == 2
     assert "no paper 'rtdtr'; did you mean rtdetr?" in capsys.readouterr().err

@@ -79,7 +79,7 @@ AP = "{name: AP, unit: '%', metric: mAP, set: [detector=rtmdet_l]}"
         ("outside: too wide", "repeat: {}", 17, "name either a trial"),
         (", outside: too wide", "", 4, "row 3: needs `repeat`, or `outside`"),
         ("repeat: {trial: a", "outside: no, repeat: {trial: a", 4, "row 1: needs `repeat`"),
-        ("varied: width", "varied: x\n  outside: no", 4, "one of `study`, `frontier` and"),
+        ("varied: width", "varied: x\n  outside: no", 4, "one of `study` and `outside`"),
         ("  study: rtmdet/kernel_size\n", "", 4, "row 1: names a trial, and the"),
         ("repeats: {time: ", "repeats: {width: ", 4, "row 2: 'width' is no column that is"),
         (", device: NVIDIA T4", "", 11, "column time: a time needs its device, and it alone"),
