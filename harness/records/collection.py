@@ -51,7 +51,7 @@ class Records(list[Record]):
             for record in self
         ]
         metrics = list(dict.fromkeys(name for record in self for name in record.metrics))
-        made = pd.DataFrame(rows, columns=[*FACTS, *paths, *metrics])
+        made: pd.DataFrame = pd.DataFrame(rows, columns=[*FACTS, *paths, *metrics])
         made.attrs["units"] = {name: found for name in metrics if (found := unit(name))}
         return made
 
