@@ -79,7 +79,8 @@ def render(result: Mapping[str, Any]) -> str:
             settings=table(result),
             downloads=downloads("nms_frontier", rows),
             theme=theme,
-            plotly=Markup(get_plotlyjs()),
+            plotly=lambda: Markup(get_plotlyjs()),
+            plotly_file="",
         )
     )
 

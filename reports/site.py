@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,7 @@ def write(
     findings: Findings = NONE,
     earlier: Sequence[Record] = (),
     notes: Sequence[str] = (),
+    plotly: Path | None = None,
 ) -> Path:
     """Write the page of a study.
 
@@ -82,6 +84,8 @@ def write(
         findings: what else the command worked out.
         earlier: trials that the study's file no longer asks for: a table of their own, no figure.
         notes: what else is to be said above the table of trials.
+        plotly: a plotly.min.js that pages share, written unless it is there; None to have it in the
+            page, which then needs no other file.
 
     Raises:
         MixedProtocols: they were, and it was not allowed.
@@ -90,6 +94,9 @@ def write(
         protocols.refuse(records)
     file = out if out.suffix == ".html" else out / PAGE
     file.parent.mkdir(parents=True, exist_ok=True)
+    if plotly is not None and not plotly.is_file():
+        plotly.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(plotly, get_plotlyjs())
     return write_whole(
         file,
         render(
@@ -100,6 +107,7 @@ def write(
             earlier,
             notes,
             findings,
+            quote(os.path.relpath(plotly, file.parent).replace(os.sep, "/")) if plotly else "",
             title=title,
             question=question,
             source=source,
@@ -117,6 +125,7 @@ def render(
     earlier: Sequence[Record] = (),
     notes: Sequence[str] = (),
     findings: Findings = NONE,
+    plotly_file: str = "",
     **texts: str,
 ) -> str:
     """Make the page's HTML.
@@ -129,6 +138,7 @@ def render(
         earlier: trials of an earlier version of the study or of its code.
         notes: as in `write`.
         findings: likewise.
+        plotly_file: relative URL of a plotly.min.js; empty to have it in the page.
         texts: title, question, source, answer, command.
     """
     several = tables.has_seeds(records)
@@ -171,7 +181,8 @@ def render(
                 "effects": downloads(f"{texts['title']}-effects", designs.effect_rows(found)),
             },
             theme=theme,
-            plotly=Markup(get_plotlyjs()),
+            plotly=lambda: Markup(get_plotlyjs()),
+            plotly_file=plotly_file,
         )
     )
 

@@ -20,7 +20,7 @@ UNIT = {
     "harness/analysis": "importance",
     "harness/analysis/answer": "answer contest power",
     "harness/analysis/reproduce": "beside cells images order printed tables verdicts writers",
-    "harness/cli": "console drawing text verdicts",
+    "harness/cli": "console drawing text tracked verdicts",
     "harness/config": "data recipe secrets yaml_source",
     "harness/engine": "devices",
     "harness/data": """
@@ -38,7 +38,7 @@ UNIT = {
     "harness/study": "code constraints fitting present sources start study",
     "harness/study/designs": "factorial racing",
     "harness/study/search": "checks judge objectives pruning space",
-    "harness/trials": "speed",
+    "harness/trials": "epochs speed",
     "reports": """
         baselines breakdowns effects facts frontier importance notes paper placing points
         precision protocols published ranking search tables thresholds
@@ -81,6 +81,16 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder}; set DETBENCH_SHARED to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def empty_tracker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow's without runs, to be copied: making one takes seconds."""
+    from harness.tracking import Tracker  # it takes seconds, and few tests ask for it
+
+    file = tmp_path_factory.mktemp("tracker") / "mlflow.db"
+    Tracker(f"sqlite:///{file}").close_stale("toy")
+    return file
 
 
 @pytest.fixture(scope="session", autouse=True)

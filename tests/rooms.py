@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -68,17 +67,19 @@ def _name(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(root: Path = ROOT) -> Iterator[Import]:
-    """Yield every import of the packages, also those in functions and under TYPE_CHECKING.
+@cache
+def imports(root: Path = ROOT) -> tuple[Import, ...]:
+    """Return every import of the packages, also those in functions and under TYPE_CHECKING.
 
     `from package import name` is an import of `package.name` where that is a module.
     """
     known = modules(root)
-    for module, file in known.items():
-        for node, inside, explained in _statements(file.read_text(encoding="utf-8")):
-            place = f"{file.relative_to(root)}:{node.lineno}"
-            for imported in sorted(_imported(node, known)):
-                yield Import(module, imported, place, inside, explained)
+    return tuple(
+        Import(module, imported, f"{file.relative_to(root)}:{node.lineno}", inside, explained)
+        for module, file in known.items()
+        for node, inside, explained in _statements(file.read_text(encoding="utf-8"))
+        for imported in sorted(_imported(node, known))
+    )
 
 
 @cache

@@ -18,7 +18,7 @@ from tests import rooms
 from tests.rooms import DOORS, ROOMS, ROOT, Import
 
 DETECTOR_LIBRARIES = {"torch", "torchvision.ops", "numpy", "scipy", "safetensors"}
-LATE_ON_PURPOSE = {"harness.cli.app", "harness.cli.lists", "harness.cli.rest"}
+LATE_ON_PURPOSE = {f"harness.cli.{name}" for name in ("app", "lists", "rest", "single")}
 """Whose first lines say why every import of theirs that is slow stands in a function."""
 LONGEST = 350  # lines of a file
 HELP_OF_NOTHING = """
@@ -284,9 +284,9 @@ def stands_in(name: str, known: dict[str, Path]) -> bool:
 
 
 def test_files_that_documents_name_exist() -> None:
-    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    documents = [ROOT / "CONTRIBUTING.md", *ROOT.glob("README.md"), *ROOT.glob("*/README.md")]
     documents += [*(ROOT / "tests").rglob("README.md"), *(ROOT / "reports").rglob("README.md")]
-    path = re.compile(r"`(?:pytest [^`]*?)?((?:detectors|harness|reports|tests)/[\w/]+(?:\.py)?)")
+    path = re.compile(r"`(?:pytest [^`]*?)?((?:detectors|harness|reports|tests)/[\w/]+(?:\.\w+)?)")
     gone = [
         (str(document.relative_to(ROOT)), name)
         for document in documents

@@ -1,4 +1,4 @@
-"""The command `detbench` with its subcommands that run, count or time; `rest` adds the others.
+"""The command `detbench` with its subcommands that run, count or time; others are added.
 
 Each imports what carries it out when it is called, so that `--help` loads no torch.
 """
@@ -11,18 +11,18 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.examples import EXAMPLES
 from harness.cli.lists import data_app, list_app, weights_app
 from harness.cli.options import (
     Classes,
     Data,
     Device,
-    Format,
     Fresh,
     Json,
     KeepStale,
     Measured,
-    ModelName,
     ModelNames,
+    Models,
     Out,
     Remeasure,
     Sets,
@@ -43,6 +43,7 @@ from harness.cli.options import (
     with_weights,
 )
 from harness.cli.rest import rest_app
+from harness.cli.single import single_app
 
 EPILOG = (
     "Exit status: 0 all done; 1 some trials failed, or something essential is broken;"
@@ -59,6 +60,7 @@ app = typer.Typer(
 app.add_typer(list_app, name="list")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
+app.add_typer(single_app)
 app.add_typer(rest_app)
 
 
@@ -72,7 +74,7 @@ def detbench(
     del version  # its callback has ended the command
 
 
-@app.command()
+@app.command(epilog=EXAMPLES["run"])
 def run(
     study: StudyName,
     data: Data = None,
@@ -103,6 +105,7 @@ def run(
     remeasure: Remeasure = None,
     tracking_uri: TrackingUri = None,
     tracking: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
+    models: Models = True,
     report: Annotated[bool, typer.Option(help="Write the study's page.")] = True,
     keep_stale: KeepStale = False,
     fresh: Fresh = False,
@@ -140,6 +143,7 @@ def run(
         storage=storage,
         only=only or [],
         tracker=uri(tracking_uri) if tracking else None,
+        models=models,
         report=report,
         keep_stale=keep_stale,
         fresh=fresh,
@@ -147,7 +151,7 @@ def run(
     return command.run(study, data, sets, options, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=EXAMPLES["status"])
 def status(
     study: StudyName,
     data: Data = None,
@@ -167,7 +171,7 @@ def status(
     return command.status(study, data, sets, out, storage, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=EXAMPLES["check"])
 def check(
     studies: StudyNames,
     data: Data = None,
@@ -195,7 +199,7 @@ def check(
     return command.check(studies, data, sets, options, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=EXAMPLES["measure"])
 def measure(
     models: ModelNames,
     data: Data = None,
@@ -285,65 +289,3 @@ def measure(
         trust=trust,
         as_json=as_json,
     )
-
-
-@app.command()
-def evaluate(
-    model: ModelName,
-    data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
-    split: Split = "val",
-    weights: Weights = None,
-    set_: Sets = None,
-    classes: Classes = None,
-    shared_classes: SharedClasses = False,
-    device: Device = None,
-    trust: Trust = False,
-    as_json: Json = False,
-) -> int:
-    """Evaluate one detector on a split of a data set, such as val."""
-    from harness.cli import named
-    from harness.engine import devices
-
-    devices.check(device)
-    named.check_models([model], set_, weights=weights, data=data, split=split, trust=trust)
-    from harness.cli import evaluate as command
-
-    return command.evaluate(
-        model,
-        data,
-        weights,
-        set_ or [],
-        devices.device(device),
-        classes=classes or [],
-        shared=shared_classes,
-        split=split,
-        trust=trust,
-        as_json=as_json,
-    )
-
-
-@app.command()
-def export(
-    model: ModelName,
-    format_: Annotated[Format, typer.Option("--format", help="Of the file.")] = Format.ONNX,
-    weights: Weights = None,
-    set_: Sets = None,
-    size: Size = None,
-    opset: Annotated[
-        int | None, typer.Option(min=1, help="Of ONNX's operators; else the exporter's choice.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The file; else MODEL.onnx, here.", show_default=False)
-    ] = None,
-    trust: Trust = False,
-    as_json: Json = False,
-) -> int:
-    """Write one deployed detector to a file, once it was seen to predict the same."""
-    from harness.cli import named
-
-    del format_  # there is one
-    sets = sized(set_, size)
-    named.check_models([model], sets, weights=weights, trust=trust)
-    from harness.cli import export as command
-
-    return command.export(model, weights, sets, out, opset, trust=trust, as_json=as_json)

@@ -191,7 +191,7 @@ def _show(study: Study, found: Mapping[str, Any]) -> None:
 def _lines(found: Mapping[str, Any]) -> list[str]:
     ruled_out = f", {found['ruled_out']} ruled out for free" if found["ruled_out"] else ""
     taken = f", {found['taken_over']} of another study" if found["taken_over"] else ""
-    shared = f" ({found['trainings_distinct']} distinct, {found['trainings_stand']} stand)"
+    shared = f" ({found['trainings_distinct']} distinct, {found['trainings_stand']} finished)"
     mixed = [f"confounded in this design: {line}" for line in found["confounded"]]
     drawn = len(found["trials"])
     search = f"a search of {found['search_trials']} trials; of {drawn} drawn blindly: "
@@ -199,7 +199,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         *mixed,
         *(f"weights: {text}" for text in found["weights"]),
         f"{search if found['search_trials'] else ''}"
-        f"{drawn} trials, {found['stand_already']} of them done{taken}{ruled_out}; "
+        f"{drawn} trials, {found['stand_already']} of them finished{taken}{ruled_out}; "
         f"{_count(found['trainings'], 'training')}{shared} of {found['images_an_epoch']} images "
         f"an epoch, {found['steps']} steps",
         f"training: {found['training_macs']:.3g} MACs (forward, and twice that backward)",

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.examples import EXAMPLES
 from harness.cli.options import DetectorName, Json, OnlySplit, Sets, Splits
 
 list_app = typer.Typer(
@@ -21,7 +22,7 @@ data_app = typer.Typer(help="Check, describe or get a data set.", no_args_is_hel
 weights_app = typer.Typer(help="List, get or convert released weights.", no_args_is_help=True)
 
 
-@list_app.command("detectors")
+@list_app.command("detectors", epilog=EXAMPLES["list detectors"])
 def list_detectors(as_json: Json = False) -> int:
     """Names of all detectors."""
     import detectors
@@ -29,23 +30,23 @@ def list_detectors(as_json: Json = False) -> int:
     return _names(detectors.names(), as_json=as_json)
 
 
-@list_app.command("studies")
+@list_app.command("studies", epilog=EXAMPLES["list studies"])
 def list_studies(as_json: Json = False) -> int:
-    """Names of the studies that come with the package."""
-    from harness.config import library
+    """The studies that come with the package: what each asks, and what it costs."""
+    from harness.cli import shelf as command
 
-    return _names(library.names(), as_json=as_json)
+    return command.studies(as_json=as_json)
 
 
-@list_app.command("recipes")
+@list_app.command("recipes", epilog=EXAMPLES["list recipes"])
 def list_recipes(as_json: Json = False) -> int:
-    """Names of the recipes that come with the package."""
-    from harness.config import recipe
+    """The recipes that come with the package: what each is for, and what it costs."""
+    from harness.cli import shelf as command
 
-    return _names(recipe.names(), as_json=as_json)
+    return command.recipes(as_json=as_json)
 
 
-@list_app.command("tables")
+@list_app.command("tables", epilog=EXAMPLES["list tables"])
 def list_tables(
     paper: Annotated[
         str | None, typer.Argument(help="A file of studies/papers; all where none is named.")
@@ -58,18 +59,22 @@ def list_tables(
     return command.show(paper, as_json=as_json)
 
 
-@list_app.command("knobs")
+@list_app.command("knobs", epilog=EXAMPLES["list knobs"])
 def list_knobs(
     detector: DetectorName,
+    part: Annotated[
+        str,
+        typer.Argument(metavar="[PART]", help="Of a knob's path; else all.", show_default=False),
+    ] = "",
     as_json: Json = False,
 ) -> int:
     """Everything that a study can turn, with type, default and meaning."""
     from harness.cli import knobs as command
 
-    return command.knobs(detector, as_json=as_json)
+    return command.knobs(detector, part, as_json=as_json)
 
 
-@data_app.command("check")
+@data_app.command("check", epilog=EXAMPLES["data check"])
 def data_check(
     path: Annotated[str, typer.Argument(help="A folder in COCO layout.")],
     split: OnlySplit = None,
@@ -81,7 +86,7 @@ def data_check(
     return command.check(path, split, as_json=as_json)
 
 
-@data_app.command("show")
+@data_app.command("show", epilog=EXAMPLES["data show"])
 def data_show(
     name: Annotated[str, typer.Argument(metavar="D", help="shapes, coco2017 or a folder.")],
     split: OnlySplit = None,
@@ -97,7 +102,7 @@ def data_show(
     return command.show(name, set_ or [], split, as_json=as_json)
 
 
-@data_app.command("get")
+@data_app.command("get", epilog=EXAMPLES["data get"])
 def data_get(
     name: Annotated[str, typer.Argument(metavar="D", help="coco2017, the only one there is.")],
     split: Annotated[Splits, typer.Option(help="What of it; a training needs both.")] = Splits.ALL,
@@ -117,7 +122,7 @@ def data_get(
     return command.get(wanted, to, as_json=as_json)
 
 
-@weights_app.command("list")
+@weights_app.command("list", epilog=EXAMPLES["weights list"])
 def weights_list(as_json: Json = False) -> int:
     """Released weights: which there are, which are here, and where the others come from."""
     from harness.cli import weights as command
@@ -125,7 +130,7 @@ def weights_list(as_json: Json = False) -> int:
     return command.show(as_json=as_json)
 
 
-@weights_app.command("get")
+@weights_app.command("get", epilog=EXAMPLES["weights get"])
 def weights_get(
     names: Annotated[
         list[str],
@@ -141,7 +146,7 @@ def weights_get(
     return command.get(names, as_json=as_json)
 
 
-@weights_app.command("convert")
+@weights_app.command("convert", epilog=EXAMPLES["weights convert"])
 def weights_convert(
     file: Annotated[Path, typer.Argument(help="ONNX, whose norms were folded.")],
     detector: Annotated[str, typer.Option(help="A name from `detbench list detectors`.")],

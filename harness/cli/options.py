@@ -79,6 +79,10 @@ Storage = Annotated[
 TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow; else $MLFLOW_TRACKING_URI or sqlite:///mlflow.db.")
 ]
+Models = Annotated[
+    bool,
+    typer.Option(envvar="DETBENCH_MODELS", help="Log trained weights as models of MLflow, too."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 KeepStale = Annotated[
     bool, typer.Option("--keep-stale", help="Use finished trials of other code, and say so.")

@@ -36,6 +36,7 @@ def report(
     earlier: bool = False,
     keep_stale: bool = False,
     extras: Extras | None = None,
+    plotly: Path | None = None,
     as_json: bool,
 ) -> int:
     """Write pages from the records of studies as their files are now.
@@ -48,6 +49,7 @@ def report(
         earlier: show the trials of earlier versions of a study, too, in a table of their own.
         keep_stale: let finished trials of other code stand in, marked, for those of a study's name.
         extras: what is written beside each page: `STUDY.tex`, `.md`, `.csv`; `STUDY-figures/`.
+        plotly: a plotly.min.js that the pages share; None to have it in each.
         as_json: print JSON.
 
     Raises:
@@ -86,6 +88,7 @@ def report(
             findings=beside,
             earlier=apart if earlier else [],
             notes=list(filter(None, [] if earlier else [versions.left_out(len(others))])),
+            plotly=plotly,
         )
         written = [page, *_for_papers(shown, page, goal, beside, extras or Extras())]
         pages += map(str, written)

@@ -1,4 +1,4 @@
-"""The subcommands of `detbench` beside those in `app`, on trained models, records and folders.
+"""The subcommands of `detbench` on records and folders.
 
 Each imports what carries it out when it is called, so that `--help` loads no torch.
 """
@@ -6,178 +6,30 @@ Each imports what carries it out when it is called, so that `--help` loads no to
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from harness.cli import completion
+from harness.cli.examples import EXAMPLES
 from harness.cli.options import (
-    Classes,
     Data,
     Device,
     Json,
     KeepStale,
+    Models,
     Out,
     Scale,
     Sets,
     TableName,
     TrackingUri,
-    Trust,
-    Weights,
 )
-
-EXAMPLE = "Example: detbench reproduce rtmdet/table5b_blocks --out tables"
 
 rest_app = typer.Typer()
 
 
-@rest_app.command()
-def train(
-    detector: Annotated[
-        str | None,
-        typer.Argument(
-            help="A name from `detbench list detectors`.", autocompletion=completion.detectors
-        ),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="A name from `detbench list recipes`.", autocompletion=completion.recipes
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="New folder for weights, record and detections.")
-    ] = None,
-    set_: Sets = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of every random draw; else 0.", show_default=False)
-    ] = None,
-    weights: Weights = None,
-    classes: Classes = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Finished training to go on with, as its folder.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="With --resume: in all.")] = None,
-    device: Device = None,
-    as_json: Json = False,
-) -> int:
-    """Train one detector and evaluate it, or go on with a finished one: --resume F --epochs N.
-
-    DETECTOR, --data, --recipe and --out are needed but for --resume, which knows the first three.
-    """
-    known = {"DETECTOR": detector, "--data": data, "--recipe": recipe}
-    if resume is None and epochs is not None and detector is not None:
-        raise typer.BadParameter(
-            f"--epochs goes with --resume; here it is --set recipe.epochs={epochs}"
-        )
-    if resume is not None or epochs is not None:
-        given = {"--set": set_, "--seed": seed, "--weights": weights, "--classes": classes}
-        _refuse_with_resume(known | given)
-        if resume is None or epochs is None:
-            raise typer.BadParameter("--resume FOLDER and --epochs N go together")
-        from harness.cli import train as command
-        from harness.engine import devices
-
-        return command.go_on(resume, epochs, out, devices.device(device), as_json=as_json)
-    if detector is None or data is None or recipe is None or out is None:
-        missing = [name for name, value in {**known, "--out": out}.items() if value is None]
-        raise typer.BadParameter(f"train needs {', '.join(missing)}, or --resume and --epochs")
-    from harness import study
-    from harness.cli import named
-    from harness.engine import devices
-
-    devices.check(device)
-    plan = study.single(detector, recipe, data, set_ or [], seed or 0, weights)
-    named.check_start(plan)
-    from harness.cli import train as command
-
-    where = devices.device(device)
-    return command.train(plan, out, where, classes=classes or [], as_json=as_json)
-
-
-def _refuse_with_resume(options: Mapping[str, Any]) -> None:
-    given = [name for name, value in options.items() if value not in (None, [])]
-    if given:
-        raise typer.BadParameter(f"--resume knows what was trained; leave out {', '.join(given)}")
-
-
-@rest_app.command()
-def predict(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A folder with weights, or a detector's name and --weights.",
-            autocompletion=completion.detectors,
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="New folder for pictures and detections.")],
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="IMAGE...", help="Files, folders and patterns; else --data."),
-    ] = None,
-    data: Data = None,
-    split: Annotated[
-        str | None, typer.Option(help="Of --data; else val. No other need exist.", metavar="S")
-    ] = None,
-    against: Annotated[
-        str | None, typer.Option(help="Another model, drawn beside the first.", metavar="OTHER")
-    ] = None,
-    score: Annotated[
-        float, typer.Option(min=0, max=1, help="Boxes below are kept, and not drawn.")
-    ] = 0.3,
-    pictures: Annotated[bool, typer.Option("--images/--no-images", help="Draw boxes.")] = True,
-    weights: Weights = None,
-    against_weights: Annotated[
-        str | None, typer.Option(help="Likewise, of the other model.", metavar="TEXT")
-    ] = None,
-    set_: Sets = None,
-    classes: Classes = None,
-    device: Device = None,
-    trust: Trust = False,
-    as_json: Json = False,
-) -> int:
-    """Draw the boxes that a detector finds on photographs, and write them as COCO results."""
-    if bool(images) == (data is not None):
-        raise typer.BadParameter(
-            "predict takes photographs: name IMAGE..., files, folders or patterns, or else a data"
-            " set with --data"
-        )
-    for option, given, needed, there in (
-        ("--split", split is not None, "--data", data is not None),
-        ("--classes", bool(classes), "--data", data is not None),
-        ("--against-weights", against_weights is not None, "--against", against is not None),
-    ):
-        if given and not there:
-            raise typer.BadParameter(f"{option} goes with {needed}")
-    from harness.cli import named
-    from harness.cli.folders import refuse_taken
-    from harness.config import photographs
-    from harness.engine import devices
-
-    devices.check(device)
-    refuse_taken(out, "predict")
-    photographs.find(images or [])
-    named.check_models([model], set_, weights=weights, data=data, split=split or "val", trust=trust)
-    if against is not None:
-        named.check_models([against], set_, weights=against_weights, trust=trust)
-    from harness.cli import predict as command
-
-    models = [command.Named(model, weights)]
-    if against is not None:
-        models.append(command.Named(against, against_weights))
-    options = command.Options(
-        out, set_ or [], devices.device(device), score, classes or [], pictures=pictures,
-        trust=trust,
-    )  # fmt: skip
-    return command.predict(models, images or [], data, split or "val", options, as_json=as_json)
-
-
-@rest_app.command()
+@rest_app.command(epilog=EXAMPLES["compare"])
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A trial's folder, or seeds: X,Y,Z.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Likewise; judged against A.")],
@@ -196,7 +48,7 @@ def compare(
     return command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)
 
 
-@rest_app.command(epilog=EXAMPLE)
+@rest_app.command(epilog=EXAMPLES["reproduce"])
 def reproduce(
     table: TableName,
     data: Data = None,
@@ -255,7 +107,7 @@ def reproduce(
     return command.reproduce(table, options, as_json=as_json)
 
 
-@rest_app.command()
+@rest_app.command(epilog=EXAMPLES["report"])
 def report(
     studies: Annotated[
         list[str],
@@ -280,6 +132,12 @@ def report(
         bool,
         typer.Option("--figures", help="Write figures for papers: SVG, PDF, PNG; with kaleido."),
     ] = False,
+    plotly: Annotated[
+        Path | None,
+        typer.Option(
+            help="A plotly.min.js that the pages share, written unless it is there.", metavar="FILE"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records, and tables and figures for papers."""
@@ -301,11 +159,12 @@ def report(
         earlier=earlier,
         keep_stale=keep_stale,
         extras=command.Extras(tables, figures),
+        plotly=plotly,
         as_json=as_json,
     )
 
 
-@rest_app.command()
+@rest_app.command(epilog=EXAMPLES["sync"])
 def sync(
     study: Annotated[
         str,
@@ -314,6 +173,7 @@ def sync(
         ),
     ],
     tracking_uri: TrackingUri = None,
+    models: Models = True,
     out: Out = Path("runs"),
     as_json: Json = False,
 ) -> int:
@@ -321,10 +181,10 @@ def sync(
     from harness.cli import sync as command
     from harness.tracking import uri
 
-    return command.sync(study, out, uri(tracking_uri), as_json=as_json)
+    return command.sync(study, out, uri(tracking_uri), models=models, as_json=as_json)
 
 
-@rest_app.command()
+@rest_app.command(epilog=EXAMPLES["clean"])
 def clean(
     out: Out = Path("runs"),
     older_than: Annotated[
@@ -342,7 +202,7 @@ def clean(
     return command.clean(out, older_than, larger_than, yes=yes, as_json=as_json)
 
 
-@rest_app.command()
+@rest_app.command(epilog=EXAMPLES["doctor"])
 def doctor(as_json: Json = False) -> int:
     """Say what this machine can and cannot support, and which claims follow."""
     from harness.cli import doctor as command

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import study as studies
-from harness.cli import answers, console, findings, verdicts, versions
+from harness.cli import answers, console, findings, tracked, verdicts, versions
 from harness.cli.board import Board
 from harness.cli.console import print_json
 from harness.cli.forecast import Forecast
@@ -25,11 +25,9 @@ from harness.engine.events import Event, Summary
 from harness.engine.executor import Executor
 from harness.engine.local import LocalExecutor
 from harness.engine.ray import RayExecutor
-from harness.records import ranking, record, snapshot
-from harness.records.snapshot import Snapshot
+from harness.records import ranking, record
 from harness.study import Study, StudyError
 from harness.study.specification import TrialSpec
-from harness.tracking import Outbox, Tracker, is_logged, marks
 from harness.trials import plan, stale
 
 PAGE = "report.html"
@@ -49,6 +47,7 @@ class Options:
     workers: int | None = None  # trials at a time on a cluster; None for as many as fit
     keep_stale: bool = False  # whether finished trials of other code stand in
     fresh: bool = False  # whether what other versions of libraries computed is run again
+    models: bool = True  # whether MLflow gets trained weights as models, too
     remeasure: bool = False  # whether to run nothing, and time what is finished once more
 
 
@@ -93,7 +92,7 @@ def carry_out(study: Study, options: Options) -> Done:
             summary = _run(study, todo, options, board)
         summary = _timed_together(study, summary, options, board)
         answer = _answer(todo, summary, options)
-        _tell(answer, summary, folder, options.tracker, board.say)
+        tracked.answer(answer, summary, folder, options.tracker, board.say)
         file = folder / PAGE
         page = _page(todo, summary, answer, file, board.say) if options.report else None
     return Done(summary, answer, page)
@@ -115,13 +114,11 @@ def _forecast(todo: Agenda, options: Options) -> Forecast:
 
 def _run(study: Study, todo: Agenda, options: Options, board: Board) -> Summary:
     """Run what is left, and log it."""
-    folder = options.out / study.name
-    with _tracker(study, options, board.say) as track:
+    with _tracked(study, options, board.say) as tell:
 
         def handle(event: Event) -> None:
             board.handle(event)
-            if event.record is not None:
-                track(folder / event.record.trial)
+            tell(event)
 
         place = Place(options.out, options.storage)
         return driver.run(todo, _executor(options), place, handle, board.say)
@@ -142,9 +139,9 @@ def _timed_together(study: Study, summary: Summary, options: Options, board: Boa
     )
     if not renewed:
         return summary
-    with _tracker(study, options, board.say) as track:
+    with _tracked(study, options, board.say) as tell:
         for item in renewed:
-            track(folder / item.trial)
+            tell(Event("finished", item.trial, record=item))
     new = {item.trial: item for item in renewed}
     return summary._replace(records=[new.get(item.trial, item) for item in summary.records])
 
@@ -209,65 +206,18 @@ def _hint(summary: Summary) -> None:
         say(f"stopped early: {summary.halted}", markup=False, highlight=False)
 
 
-@contextmanager
-def _tracker(
+def _tracked(
     study: Study, options: Options, warn: Callable[[str], None]
-) -> Iterator[Callable[[Path], None]]:
-    """Have the folders of finished trials sent to MLflow, if it is wanted."""
-    if options.tracker is None:
-        yield lambda folder: None
-        return
-    knobs = {*study.sweep, *(study.search.space if study.search else ())}
-    before = snapshot.load(options.out / study.name)
-    with Outbox(
-        study.name,
-        options.tracker,
-        device=options.devices[0],
-        knobs=knobs,
-        note=study.question,
-        warn=warn,
-    ) as outbox:
-        yield outbox.put
-    if outbox.complete:  # else nobody waits for it once more
-        _arrange(options.out / study.name, before, options.tracker, warn)
+) -> AbstractContextManager[tracked.Told]:
+    """Have MLflow told of a study, if it is wanted."""
+    folder, device = options.out / study.name, options.devices[0]
+    return tracked.tracked(study, folder, options.tracker, device, warn, models=options.models)
 
 
 def _answer(todo: Agenda, summary: Summary, options: Options) -> str:
     """Say what the study came to, or so far where trials are missing."""
     missing = summary.halted or summary.elsewhere or options.only
     return answers.of(todo.snapshot, summary.records, total=todo.total if missing else None)
-
-
-def _tell(
-    answer: str, summary: Summary, folder: Path, tracker: str | None, warn: Callable[[str], None]
-) -> None:
-    """Have MLflow hold the answer beside the question, once it holds the trials."""
-    records = summary.records
-    if tracker is None or not records or marks.is_told(folder, tracker, answer):
-        return
-    if not all(is_logged(folder / item.trial, tracker) for item in records):
-        return
-    try:
-        Tracker(tracker).tell(records[0], folder, answer)
-    except Exception as error:  # whatever a tracker raises
-        text = masked(" ".join(str(error).split()), tracker)[:300]
-        warn(f"MLflow: {text}; `detbench sync {records[0].study}` sends the answer")
-
-
-def _arrange(
-    folder: Path, before: Snapshot | None, tracker: str, warn: Callable[[str], None]
-) -> None:
-    """Have MLflow hold the trials of a file that was edited under the run of its version."""
-    now = snapshot.load(folder)
-    if now is None or (before is not None and before.version == now.version):
-        return
-    records = [item for item in record.read_all(folder) if is_logged(folder / item.trial, tracker)]
-    try:
-        if records:
-            Tracker(tracker).arrange(now.study, folder, records)
-    except Exception as error:  # whatever a tracker raises
-        text = masked(" ".join(str(error).split()), tracker)[:300]
-        warn(f"MLflow: {text}; `detbench sync {now.study}` puts the trials in order")
 
 
 def _command() -> str:

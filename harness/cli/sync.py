@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import harness.tracking.contents as contents
 from harness.cli.console import print_json
@@ -16,6 +17,7 @@ from harness.tracking.marks import is_current, remember
 from harness.tracking.tracker import Tracker
 
 ALL = "all"
+Trusted: TypeAlias = Collection[str] | None  # see `Tracker.send`
 TRIED_IN_VAIN = 3  # failures in a row after which the tracker is taken to be away
 
 
@@ -28,7 +30,7 @@ class Synced(NamedTuple):
     failed: dict[str, str]  # trial: reason
 
 
-def sync(name: str, out: Path, tracker: str, *, as_json: bool) -> int:
+def sync(name: str, out: Path, tracker: str, *, models: bool, as_json: bool) -> int:
     """Send the records of a study, or of all, that the tracker does not hold.
 
     Args:
@@ -36,6 +38,8 @@ def sync(name: str, out: Path, tracker: str, *, as_json: bool) -> int:
         out: folder of the records.
         tracker: an MLflow tracking URI; it is asked what it holds, so that a tracker that was lost
             or went back to a backup is filled again.
+        models: send trained weights as models, too, of detectors that are built in: whoever made
+            the records might have named any code.
         as_json: print JSON.
 
     Returns:
@@ -47,7 +51,8 @@ def sync(name: str, out: Path, tracker: str, *, as_json: bool) -> int:
     """
     target = Tracker(tracker)
     synced = _whatever_others_hold if name == ALL else sync_folder
-    results = [synced(folder, target) for folder in _folders(name, out)]
+    trusted: Trusted = () if models else None
+    results = [synced(folder, target, trusted) for folder in _folders(name, out)]
     if as_json:
         print_json([item._asdict() for item in results])
     else:
@@ -55,7 +60,7 @@ def sync(name: str, out: Path, tracker: str, *, as_json: bool) -> int:
     return 1 if any(item.failed for item in results) else 0
 
 
-def sync_folder(folder: Path, tracker: Tracker) -> Synced:
+def sync_folder(folder: Path, tracker: Tracker, trusted: Trusted) -> Synced:
     """Send the records of one study's folder that the tracker does not hold."""
     from harness.cli import answers  # numpy is slow to import
 
@@ -76,7 +81,9 @@ def sync_folder(folder: Path, tracker: Tracker) -> Synced:
     known = snapshot.load(folder)
     knobs = set(known.knobs) if known else {path for item in records for path in item.overrides}
     text, asked = answers.of_folder(folder)
-    failed = _send(missing, folder, tracker, knobs, known.question if known else "")
+    note = known.question if known else ""
+    send = partial(tracker.send, knobs=knobs, note=note, trusted=trusted)
+    failed = _send(missing, folder, tracker, send)
     try:
         tracker.arrange(study, folder, records)
         if asked and not failed:
@@ -86,16 +93,16 @@ def sync_folder(folder: Path, tracker: Tracker) -> Synced:
     return Synced(study, len(missing) - len(failed), len(records) - len(missing), failed)
 
 
-def _whatever_others_hold(folder: Path, tracker: Tracker) -> Synced:
+def _whatever_others_hold(folder: Path, tracker: Tracker, trusted: Trusted) -> Synced:
     """Send a study's records; one that cannot be read must not keep other studies from theirs."""
     try:
-        return sync_folder(folder, tracker)
+        return sync_folder(folder, tracker, trusted)
     except RecordError as error:
         return Synced(folder.name, 0, 0, {folder.name: _reason(error, tracker)})
 
 
 def _send(
-    records: Sequence[Record], folder: Path, tracker: Tracker, knobs: set[str], note: str
+    records: Sequence[Record], folder: Path, tracker: Tracker, send: Callable[[Record, Path], str]
 ) -> dict[str, str]:
     """Send records; return those that could not be sent, with reasons."""
     failed: dict[str, str] = {}
@@ -105,7 +112,7 @@ def _send(
             failed[item.trial] = "the tracker is away"
             continue
         try:
-            tracker.send(item, folder / item.trial, knobs=knobs, note=note)
+            send(item, folder / item.trial)
             in_vain = 0
         except Exception as error:  # whatever a tracker raises
             in_vain += 1

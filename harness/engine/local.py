@@ -279,7 +279,7 @@ class Line:
         if self.stopping:
             raise Interrupted
         now = time.monotonic()
-        due = now - self.sent >= SECONDS_BETWEEN_STEPS or bool(progress.note)
+        due = now - self.sent >= SECONDS_BETWEEN_STEPS or bool(progress.note or progress.row)
         if due or progress.phase != self.phase or progress.done == progress.total:
             self.phase, self.sent = progress.phase, now
             self.say(Advanced(self.trial, progress))

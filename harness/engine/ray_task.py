@@ -129,7 +129,7 @@ class Wire:
             Interrupted: the driver wants the job to end.
         """
         now = time.monotonic()
-        due = now - self.sent >= SECONDS_BETWEEN_STEPS or bool(progress.note)
+        due = now - self.sent >= SECONDS_BETWEEN_STEPS or bool(progress.note or progress.row)
         if due or progress.phase != self.phase:
             self.phase, self.sent = progress.phase, now
             self._heed()

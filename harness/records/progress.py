@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 
@@ -14,6 +14,10 @@ class Progress(NamedTuple):
     total: int  # steps in this phase
     values: dict[str, float]  # what to show beside the bar: loss, lr, mAP, ...
     note: str = ""  # what whoever watches has to know, once, in a line
+    row: Mapping[str, float] = {}
+    """What has been come to at the end of an epoch, and is to be told whatever the pace: `epoch`,
+    `step`, `time`, and the figures of a validation as a record's curves have them, or those of the
+    epoch's last step, whose names begin with `live/`."""
 
 
 OnProgress = Callable[[Progress], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -169,10 +170,16 @@ def _check_table(study: Study) -> None:
     file = library.FOLDER / "papers" / f"{study.source.partition('/')[0]}.yaml"
     if not file.is_file():
         return
-    ids = [table["id"] for table in yaml_source.read(file).value["tables"]]
+    ids = _table_ids(file)
     if study.source not in ids:
         hint = knobs.nearest(study.source, ids)
         raise StudyError(
             f"{study.place('source')}: no published table {study.source!r}{hint} "
             f"There is {', '.join(ids)}."
         )
+
+
+@cache
+def _table_ids(file: Path) -> tuple[str, ...]:
+    """Return the ids of a paper's tables; they ship with the package, and reading is slow."""
+    return tuple(table["id"] for table in yaml_source.read(file).value["tables"])

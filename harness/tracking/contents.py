@@ -12,7 +12,10 @@ from harness.records import Record
 from harness.records.learning import learnt_nothing
 
 LONGEST_PARAM, LONGEST_TAG = 6000, 5000
+LONGEST_DIGEST, LONGEST_DATA_NAME = 36, 500
+CONTEXT = "mlflow.data.context"  # tag of a data set: what it is for
 STATUS = {"done": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
+AXES = ("epoch", "step", "time")  # of curves
 RESERVED = ("detector", "seed")  # parameters that every run has beside its knobs
 
 
@@ -26,8 +29,12 @@ class Point(NamedTuple):
 
 
 def tags(record: Record) -> dict[str, str]:
-    """Return what a run is found by."""
+    """Return what a run is found by.
+
+    `mlflow.runType` has MLflow's page unfold the run that stands for the study, at its first visit.
+    """
     found = {
+        "mlflow.runType": "evaluation",
         "detbench.study": record.study,
         "detbench.trial": record.trial,
         "detbench.started": attempt(record),
@@ -37,6 +44,7 @@ def tags(record: Record) -> dict[str, str]:
         "detbench.data": str(record.data.get("name", "")),
         "detbench.protocol": record.protocol_hash,
     }
+    found |= source(record)
     start = record.details.get("start")
     if start is not None:
         found["detbench.weights"] = str(record.config.get("weights.from", ""))
@@ -51,6 +59,42 @@ def tags(record: Record) -> dict[str, str]:
         found["detbench.failure"] = f"{record.failure.cause}: {record.failure.message}"
     found |= {f"detbench.knob.{path}": plain(value) for path, value in record.overrides.items()}
     return {key: value[:LONGEST_TAG] for key, value in found.items()}
+
+
+def source(record: Record) -> dict[str, str]:
+    """Return where a study comes from: its command, and the commit of detbench that ran it."""
+    found = {"mlflow.source.type": "LOCAL", "mlflow.source.name": f"detbench run {record.study}"}
+    git = record.environment.get("git") or {}
+    if "commit" in git:
+        found["mlflow.source.git.commit"] = str(git["commit"])
+        found["detbench.code_changed"] = "yes" if git.get("dirty") else "no"  # since the commit
+    return found
+
+
+def inputs(record: Record) -> list[Any]:
+    """Return the splits that a trial has read, as inputs of an MLflow run.
+
+    Each is a data set of its own, `NAME/SPLIT`: MLflow takes a data set once a run.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag  # slow to import
+
+    name, fingerprint = record.data.get("name"), record.data.get("fingerprint")
+    if not name or not fingerprint:
+        return []
+    trains = any(path.startswith("recipe.") for path in record.config)
+    found = []
+    for split in ("train", "val") if trains else ("val",):
+        described = dict(record.data.get(split) or {}) | {"classes": record.data.get("classes", [])}
+        place = json.dumps({"uri": str(record.config.get("data.source", name))})
+        data = Dataset(
+            name=f"{name}/{split}"[:LONGEST_DATA_NAME],
+            digest=str(fingerprint)[:LONGEST_DIGEST],
+            source_type="local",
+            source=place,
+            profile=json.dumps(described),
+        )
+        found.append(DatasetInput(data, [InputTag(CONTEXT, split)]))
+    return found
 
 
 def attempt(record: Record) -> str:
@@ -94,12 +138,22 @@ def metrics(record: Record) -> Iterator[Point]:
         step = int(row.get("step", row.get("epoch", 0)))
         when = int(1000 * row.get("time", 0))
         for key, value in row.items():
-            if key not in ("epoch", "step", "time"):  # the axes
+            if key not in AXES:
                 yield Point(key, value, when, step)
     when = int(1000 * record.timings.get("finished", 0))
     together = int(1000 * record.details.get("together", {}).get("finished", 0))
     for key, value in record.metrics.items():
         yield Point(key, value, max(when, together), step)
+
+
+def live(row: Mapping[str, float]) -> list[Point]:
+    """Return what one step of a trial under way, or its latest validation, has come to.
+
+    Args:
+        row: with `epoch`, `step` and `time`, as a row of a record's curves; see `Progress.row`.
+    """
+    step, when = int(row.get("step", 0)), int(1000 * row.get("time", 0))
+    return [Point(k, v, when, step) for k, v in row.items() if k not in AXES]
 
 
 def table(rows: Sequence[Mapping[str, float]]) -> str:

@@ -1,4 +1,8 @@
-"""Sends records while a study runs, in a thread of its own: no trial waits for a tracker."""
+"""Tells a tracker of a study while it runs, in a thread of its own: no trial waits for a tracker.
+
+A trial's run opens as the trial starts, and its metrics come with each epoch, if the tracker is
+there. What of that it misses comes with the trial's record.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,16 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
+import harness.tracking.contents as contents
 from harness.config.secrets import masked
 from harness.machine import locks
-from harness.records import RecordError, record
+from harness.records import Record, RecordError, record
 from harness.tracking.marks import is_logged
 from harness.tracking.tracker import Tracker
 
@@ -24,6 +30,13 @@ SECONDS_AT_THE_END = 10.0  # for a server that is away, or that answers what no 
 SECONDS_FOR_A_RECORD = 120.0  # for one that took all so far
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_BETWEEN_ATTEMPTS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+
+
+class Shown(NamedTuple):
+    """What a trial under way has come to."""
+
+    trial: str
+    row: Mapping[str, float]  # see `Progress.row`; empty as the trial starts
 
 
 class Outbox:
@@ -38,6 +51,7 @@ class Outbox:
         device: that trials are measured on here; what costs its time waits for a measurement.
         knobs: paths that the study sweeps; see `contents.params`.
         note: what the study asks.
+        trusted: send trained weights as models, too; see `Tracker.send`.
         warn: told once when the tracker is away, and once at the end what it lacks.
     """
 
@@ -49,11 +63,13 @@ class Outbox:
         device: str = "cpu",
         knobs: Collection[str] | None = None,
         note: str = "",
+        trusted: Collection[str] | None = None,
         warn: Callable[[str], None],
     ) -> None:
         self.study, self.tracker, self.device, self.warn = study, Tracker(tracker), device, warn
-        self.knobs, self.note = knobs, note
-        self._posted: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self.knobs, self.note, self.trusted = knobs, note, trusted
+        self._posted: queue.SimpleQueue[Path | Shown | None] = queue.SimpleQueue()
+        self._begun: dict[str, tuple[Record, Path]] = {}  # trials under way
         self._fresh: deque[Path] = deque()
         self._failed: deque[Path] = deque()
         self._left: dict[Path, None] = {}  # what was put and is not known to be there
@@ -98,14 +114,50 @@ class Outbox:
         self._left[folder] = None
         self._posted.put(folder)
 
+    def begin(self, trial: Record, folder: Path) -> None:
+        """Have a run opened for a trial that starts.
+
+        Args:
+            trial: as its record is before there is any result.
+            folder: where its record will be.
+        """
+        self._begun[trial.trial] = trial, folder
+        self._posted.put(Shown(trial.trial, {}))
+
+    def add(self, trial: str, row: Mapping[str, float]) -> None:
+        """Have what a trial under way has come to shown in its run."""
+        self._posted.put(Shown(trial, row))
+
     def _work(self) -> None:
-        while (folder := self._take()) is not None:
-            self._fresh.append(folder)
+        while (what := self._take()) is not None:
+            if isinstance(what, Shown):
+                self._show(what)
+                continue
+            self._fresh.append(what)
             if time.monotonic() >= self._next:
                 self._send_all()
         self._send_all()
+        if not self._failures and self._begun:
+            folder = next(iter(self._begun.values()))[1].parent
+            self._try(lambda: self.tracker.stop(folder))
 
-    def _take(self) -> Path | None:
+    def _show(self, what: Shown) -> None:
+        """Open a trial's run, or add to it; what a tracker that is away misses, a record brings."""
+        if what.trial not in self._begun or time.monotonic() < self._next:
+            return
+        if not self._ready:
+            self._get_ready()
+        trial, folder = self._begun[what.trial]
+        points = contents.live(what.row)
+
+        def work() -> None:
+            if not self.tracker.has_begun(what.trial):
+                self.tracker.begin(trial, folder, knobs=self.knobs, note=self.note)
+            self.tracker.add(what.trial, points, folder.parent)
+
+        self._try(work)
+
+    def _take(self) -> Path | Shown | None:
         """Wait for what is put, and get ready meanwhile; a run with nothing to do never is."""
         if not self._ready:
             try:
@@ -131,6 +183,7 @@ class Outbox:
                     self._failed.append(folder)
                     return
                 self._left.pop(folder, None)
+                self._begun.pop(folder.name, None)
 
     def _send(self, folder: Path) -> None:
         if is_logged(folder, self.tracker.uri):
@@ -141,7 +194,7 @@ class Outbox:
             return  # it was taken away meanwhile; there is nothing to send
         if not self._ready:
             self._get_ready()
-        self.tracker.send(found, folder, knobs=self.knobs, note=self.note)
+        self.tracker.send(found, folder, knobs=self.knobs, note=self.note, trusted=self.trusted)
 
     def _try(self, work: Callable[[], object]) -> bool:
         """Do something with the tracker; whatever it raises, the study goes on."""

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
-import time
-import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-import harness.tracking.contents as contents
 from harness.records import FILE, Record, artifact, snapshot
-from harness.tracking import database, versions, writers
-from harness.tracking.amend import SENT, Held, amend, log
+from harness.tracking import connection, database, models, runs, versions, views, writers
+from harness.tracking.amend import SENT, Held, amend
+from harness.tracking.contents import Point
 from harness.tracking.database import TrackerError
-from harness.tracking.marks import absolute, digest, is_current, remember, sqlite_file, written
+from harness.tracking.marks import (
+    absolute,
+    digest,
+    is_current,
+    logged,
+    remember,
+    sqlite_file,
+    written,
+)
 
 DEFAULT_URI = "sqlite:///mlflow.db"
-LONGEST_NAME = 250
-PARAMS_A_BATCH = 100
-MOST_PAGES = 10_000  # of a thousand runs each
-SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 3, 10
-PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds between attempts at a database that is locked
-WHOLE = "detbench.whole"
+SECONDS_TO_CONNECT = 3
 
 T = TypeVar("T")
 
@@ -60,9 +60,74 @@ class Tracker:
             )
         self._experiments: dict[str, str] = {}
         self._parents: dict[tuple[str, str], str] = {}
+        self._shown: dict[str, tuple[str, dict[tuple[str, int], float]]] = {}  # by trial: its run
+
+    def begin(
+        self, record: Record, folder: Path, *, knobs: Collection[str] | None = None, note: str = ""
+    ) -> None:
+        """Open the run of a trial that starts, or go on with that of an earlier attempt.
+
+        Args:
+            record: of the trial, as it is before there is any result.
+            folder: the trial's.
+            knobs: paths that the study sweeps; see `contents.params`.
+            note: what the study asks, shown with its parent run.
+
+        Raises:
+            OSError, MlflowException: the tracker is away or refuses.
+        """
+
+        def work(client: Any) -> None:
+            experiment = self._experiment(client, record.study, knobs)
+            _, shown = runs.find(client, experiment, record)
+            if shown is None:
+                version = versions.of(folder.parent, record.trial)
+                parent = self._parent(client, experiment, record, note, version)
+                run = runs.create(client, experiment, parent, record, knobs)
+            else:
+                run = runs.go_on(client, shown, record, knobs)
+            self._shown[record.trial] = run, runs.known_points(client, run)
+
+        self._do(work, folder.parent)
+
+    def add(self, trial: str, points: Sequence[Point], folder: Path) -> None:
+        """Add what a trial under way has come to, each value once.
+
+        Args:
+            trial: that `begin` was called with.
+            points: values of metrics.
+            folder: of the study.
+        """
+        run, known = self._shown[trial]
+        after = dict(known)
+        new = list(runs.unknown(points, after))
+        if new:
+            self._do(lambda client: runs.add(client, run, new), folder)
+            known |= after
+
+    def stop(self, folder: Path) -> None:
+        """End the runs of trials that began here and have no record, as one that was killed."""
+
+        def work(client: Any) -> None:
+            for run, _ in self._shown.values():
+                client.set_terminated(run, "KILLED")
+
+        if self._shown:
+            self._do(work, folder)
+            self._shown.clear()
+
+    def has_begun(self, trial: str) -> bool:
+        """Say whether a run of a trial under way is open here."""
+        return trial in self._shown
 
     def send(
-        self, record: Record, folder: Path, *, knobs: Collection[str] | None = None, note: str = ""
+        self,
+        record: Record,
+        folder: Path,
+        *,
+        knobs: Collection[str] | None = None,
+        note: str = "",
+        trusted: Collection[str] | None = None,
     ) -> str:
         """Send a record, or what is new in it, unless the tracker holds it; remember that.
 
@@ -71,6 +136,8 @@ class Tracker:
             folder: the trial's.
             knobs: paths that the study sweeps; see `contents.params`.
             note: what the study asks, shown with its parent run.
+            trusted: send trained weights as a model, too, of a detector that is built in or one of
+                these, whose code may run here; None sends no models.
 
         Returns:
             The id of the run.
@@ -82,30 +149,39 @@ class Tracker:
         sent = written(folder)
         files = [artifact(folder, name) for name in (FILE, *record.artifacts.values())]
 
-        def work(client: Any) -> str:
-            experiment = self._experiment(client, record.study)
-            found = _whole_run(client, experiment, record)
+        def work(client: Any, model: models.Saved | None) -> str:
+            experiment = self._experiment(client, record.study, knobs)
+            found, shown = runs.find(client, experiment, record)
             if found is None:
                 version = versions.of(folder.parent, record.trial)
                 parent = self._parent(client, experiment, record, note, version)
-                run = _create(client, experiment, parent, record, knobs)
-                _fill(client, run, record, files)
-                client.set_terminated(parent, end_time=_milliseconds(record, "finished"))
+                if shown is None:
+                    run = runs.create(client, experiment, parent, record, knobs)
+                else:
+                    run = runs.go_on(client, shown, record, knobs)
+                runs.fill(client, run, record, files, model)
+                end = runs.milliseconds(record, "finished")
+                client.set_terminated(parent, end_time=end)
             else:
                 run = str(found.info.run_id)
                 if not is_current(folder, found.data.tags.get(SENT)):
                     amend(client, found, record, folder)
             client.set_tag(run, SENT, sent)
             remember(folder, self.uri, run, sent)
+            self._shown.pop(record.trial, None)
             return run
 
-        return self._do(work, folder.parent)
+        wanted = trusted is not None and self.name not in logged(folder)
+        with models.saved(record, folder, trusted or ()) if wanted else nullcontext() as model:
+            return self._do(lambda client: work(client, model), folder.parent)
 
     def held(self, study: str) -> dict[tuple[str, str], Held]:
         """Return the whole runs of a study by trial and attempt."""
 
         def work(client: Any) -> dict[tuple[str, str], Held]:
-            found = _search(client, client.get_experiment_by_name(study), f"tags.`{WHOLE}` = 'yes'")
+            found = runs.search(
+                client, client.get_experiment_by_name(study), f"tags.`{runs.WHOLE}` = 'yes'"
+            )
             tags = ((run.info.run_id, run.data.tags) for run in found)
             return {
                 (t["detbench.trial"], t["detbench.started"]): Held(run, t.get(SENT))
@@ -124,8 +200,8 @@ class Tracker:
         """
 
         def work(client: Any) -> int:
-            whole = f"tags.`{WHOLE}` = 'yes'"
-            found = list(_search(client, client.get_experiment_by_name(study), whole))
+            whole = f"tags.`{runs.WHOLE}` = 'yes'"
+            found = list(runs.search(client, client.get_experiment_by_name(study), whole))
             return versions.arrange(client, found, folder, records)
 
         return self._do(work, folder)
@@ -146,6 +222,7 @@ class Tracker:
             version = versions.of(folder, record.trial)
             parent = self._parent(client, experiment, record, question, version)
             versions.tell(client, parent, question, answer)
+            views.tell(client, experiment, question, answer)
             remember(folder, self.uri, parent, digest(answer))
 
         self._do(work, folder)
@@ -155,7 +232,7 @@ class Tracker:
 
         def work(client: Any) -> int:
             experiment = client.get_experiment_by_name(study)
-            found = _search(client, experiment, "attributes.status = 'RUNNING'")
+            found = runs.search(client, experiment, "attributes.status = 'RUNNING'")
             stale = [run for run in found if writers.abandoned(run.data.tags)]
             for run in stale:
                 client.set_terminated(run.info.run_id, "KILLED")
@@ -166,16 +243,19 @@ class Tracker:
     def _do(self, work: Callable[[Any], T], folder: Path | None = None) -> T:
         """Do something with a client, in turn with other writers; what was known may be wrong."""
         try:
-            with _quiet():
+            with connection.quiet():
                 self._knock()
                 with self._turn(folder):
                     where = self.uri if self.file is None else database.address(self.file)
                     if self.file is not None:
-                        database.ensure(self.file, lambda url: _client(url).search_experiments())
-                    return _patiently(lambda: work(_client(where)))
+                        database.ensure(
+                            self.file, lambda url: connection.client(url).search_experiments()
+                        )
+                    return connection.patiently(lambda: work(connection.client(where)))
         except Exception as error:
             self._experiments.clear()
             self._parents.clear()
+            self._shown.clear()
             told = database.remedy(self.file, error) if self.file else None
             if told is not None:
                 raise TrackerError(told) from error
@@ -206,10 +286,12 @@ class Tracker:
         with FileLock(lock):
             yield
 
-    def _experiment(self, client: Any, study: str) -> str:
+    def _experiment(self, client: Any, study: str, knobs: Collection[str] | None = None) -> str:
         """Return the id of the study's experiment, which is made if need be."""
         if study not in self._experiments:
             self._experiments[study] = _experiment(client, study, self.file)
+            if knobs is not None:
+                views.show(client, self._experiments[study], knobs)
         return self._experiments[study]
 
     def _parent(self, client: Any, experiment: str, record: Record, note: str, version: str) -> str:
@@ -226,7 +308,7 @@ def _experiment(client: Any, study: str, file: Path | None) -> str:
     if found is None:
         place = (file.parent / "mlartifacts").as_uri() if file else None
         try:
-            made: str = client.create_experiment(study, artifact_location=place)
+            made: str = client.create_experiment(study, artifact_location=place, tags=views.KIND)
             return made
         except Exception:  # another driver, which may run elsewhere, was quicker
             found = client.get_experiment_by_name(study)
@@ -236,110 +318,3 @@ def _experiment(client: Any, study: str, file: Path | None) -> str:
         client.restore_experiment(found.experiment_id)
     known: str = found.experiment_id
     return known
-
-
-def _whole_run(client: Any, experiment: str, record: Record) -> Any:
-    """Return the run that holds a record; what a killed writer left of one is deleted."""
-    wanted = (
-        f"tags.`detbench.trial` = '{record.trial}' and "
-        f"tags.`detbench.started` = '{contents.attempt(record)}'"
-    )
-    found = None
-    for run in client.search_runs([experiment], wanted):
-        if found is None and WHOLE in run.data.tags:
-            found = run
-        else:
-            client.delete_run(run.info.run_id)
-    return found
-
-
-def _create(
-    client: Any, experiment: str, parent: str, record: Record, knobs: Collection[str] | None
-) -> str:
-    """Open a run, with parameters."""
-    from mlflow.entities import Param  # slow to import
-
-    tags = contents.tags(record) | {
-        versions.PARENT: parent,
-        "detbench.writer": writers.this(),
-        "detbench.logging_since": str(time.time()),
-    }
-    start, name = _milliseconds(record, "started"), record.name[:LONGEST_NAME]
-    run = client.create_run(experiment, start_time=start, run_name=name, tags=tags)
-    params = [Param(key, value) for key, value in contents.params(record, knobs).items()]
-    for low in range(0, len(params), PARAMS_A_BATCH):
-        client.log_batch(run.info.run_id, params=params[low : low + PARAMS_A_BATCH])
-    number: str = run.info.run_id
-    return number
-
-
-def _fill(client: Any, run: str, record: Record, files: Collection[Path]) -> None:
-    """Add files and metrics to a run, end it, and only then call it whole."""
-    for file in filter(Path.is_file, files):
-        client.log_artifact(run, str(file))
-    if record.curves:
-        client.log_text(run, contents.table(record.curves), "curves.csv")
-    log(client, run, contents.metrics(record))
-    end = _milliseconds(record, "finished")
-    client.set_terminated(run, contents.STATUS[record.state], end_time=end)
-    client.set_tag(run, WHOLE, "yes")
-
-
-def _search(client: Any, experiment: Any, wanted: str) -> Iterator[Any]:
-    """Yield all runs of an experiment that fit, page by page; none if there is no experiment.
-
-    Raises:
-        TrackerError: there is no last page.
-    """
-    token = None
-    for _ in range(MOST_PAGES if experiment is not None else 0):
-        page = client.search_runs([experiment.experiment_id], wanted, page_token=token)
-        yield from page
-        again, token = page.token == token, page.token
-        if again or not token:
-            break
-    if token:
-        raise TrackerError("it hands out pages of runs without end: no MLflow")
-
-
-def _milliseconds(record: Record, moment: str) -> int:
-    return int(1000 * record.timings.get(moment, 0))
-
-
-def _patiently(work: Callable[[], T]) -> T:
-    """Try again while somebody else, such as a server on the same file, holds the database."""
-    for pause in PAUSES:
-        try:
-            return work()
-        except Exception as error:
-            if "database is locked" not in str(error):
-                raise
-            time.sleep(pause)
-    return work()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what MLflow and its database say off the terminal, and let it report to nobody.
-
-    Requests are not repeated behind our back: a run whose creation was answered too late would be
-    made twice. Whoever sends tries again, and finds what the first attempt left.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(SECONDS_TO_ANSWER))
-    level = logging.root.manager.disable
-    logging.disable(max(level, logging.WARNING))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
-def _client(tracker: str) -> Any:
-    from mlflow import MlflowClient  # slow to import
-
-    return MlflowClient(tracking_uri=tracker)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import harness.tracking.contents as contents
 from harness.records import Record, snapshot
 from harness.tracking.contents import LONGEST_TAG
 
@@ -32,13 +33,14 @@ def parent(client: Any, experiment: str, record: Record, note: str, version: str
     if same:
         found: str = same[0].info.run_id
         return found
-    tags = {"detbench.kind": "study", "detbench.study": record.study}
+    tags = {"detbench.kind": "study", "detbench.study": record.study} | contents.source(record)
     tags |= {"mlflow.note.content": note} if note else {}
     tags |= {VERSION: version} if version else {}
     name = f"{record.study}, version {len(known) + 1}" if known else record.study
     start = int(1000 * record.timings.get("started", 0))
     made = client.create_run(experiment, start_time=start, run_name=name, tags=tags)
     run: str = made.info.run_id
+    client.log_inputs(run, contents.inputs(record))
     client.set_terminated(run)
     return run
 

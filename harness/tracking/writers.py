@@ -7,7 +7,11 @@ import socket
 import time
 from collections.abc import Mapping
 
-ABANDONED_AFTER = 600.0  # seconds; logging a trial takes less than one
+ABANDONED_AFTER = 24 * 3600.0  # seconds without a word; an epoch takes less
+WRITER, SINCE = (
+    "detbench.writer",
+    "detbench.logging_since",
+)  # tags: who writes, its last sign of life
 
 
 def this() -> str:
@@ -19,10 +23,10 @@ def abandoned(tags: Mapping[str, str]) -> bool:
     """Say whether nobody is at work on an open run of ours."""
     if "detbench.study" not in tags and "detbench.trial" not in tags:
         return False
-    host, _, pid = tags.get("detbench.writer", "").rpartition(":")
+    host, _, pid = tags.get(WRITER, "").rpartition(":")
     if host == socket.gethostname() and (int(pid) == os.getpid() or not _alive(int(pid))):
         return True
-    return time.time() - float(tags.get("detbench.logging_since", 0)) > ABANDONED_AFTER
+    return time.time() - float(tags.get(SINCE, 0)) > ABANDONED_AFTER
 
 
 def _alive(pid: int) -> bool:

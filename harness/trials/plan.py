@@ -13,7 +13,7 @@ import torch
 from detectors.config import KnobError, canonical
 from harness.config.recipe import Recipe
 from harness.config.yaml_source import StudyError
-from harness.measure import complexity
+from harness.measure.complexity import products
 from harness.study.constraints import infeasible, is_lifted
 from harness.study.specification import TrialSpec
 from harness.trials import paces, reuse, together, trainings
@@ -219,7 +219,7 @@ def _build(spec: TrialSpec, config: Any, built: dict[str, _Built]) -> _Built:
         try:
             with torch.device("meta"):
                 detector = config.build()
-            metrics = complexity.count_training(detector, config.input.size)
+            metrics = products.count(detector, config.input.size)
         except KnobError:
             raise
         except (ValueError, RuntimeError) as error:

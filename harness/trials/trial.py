@@ -27,6 +27,7 @@ from harness.study.specification import TrialSpec
 from harness.study.start import seen_by
 from harness.training import processes
 from harness.trials import longer, reuse, speed, timing, trainings
+from harness.trials.epochs import Epochs
 from harness.trials.learn import Learner, Stopped, build, seed_all, validated_by, validated_with
 from harness.trials.outcome import blank, close, failure
 from harness.trials.state import Trial
@@ -209,12 +210,13 @@ def _ask(trial: Trial, metrics: dict[str, float]) -> None:
 def _train(trial: Trial) -> None:
     """Take the weights from the shelf, or train them and put them there."""
     spec = trial.spec
+    told = Epochs(trial.on_progress, trial.judge, spec.recipe.epochs if spec.recipe else 1)
     learner = Learner(
         spec,
         trial.dataset,
         trial.device,
-        trial.on_progress,
-        judge=trial.judge,
+        told.show,
+        judge=told.ask,
         measured=trial.record.metrics,
         environment=trial.record.environment,
         share=trial.share,
@@ -222,7 +224,7 @@ def _train(trial: Trial) -> None:
 
     def make(folder: Path) -> Story:
         seed_all(spec.seed)
-        with sharing(trial.device, trial.on_progress) as learner.on_progress:
+        with sharing(trial.device, told.show) as learner.on_progress:
             return learner.learn(folder)
 
     def wait() -> None:

@@ -11,18 +11,8 @@ import detectors
 from detectors.config import override
 from detectors.interface import Detector, WeightsError
 from detectors.weights import fill
+from tests.detectors.small import SMALL
 from tests.toy import TOY
-
-SMALL: dict[str, dict[str, Any]] = {
-    "tests.toy:TOY": {"input.size": (64, 64)},
-    "rtmdet_tiny": {"backbone.width_mult": 0.125, "input.size": (64, 64)},
-    "rtdetr_r18": {
-        "backbone.width_mult": 0.125,
-        "neck.hidden_dim": 32,
-        "head.hidden_dim": 32,
-        "input.size": (64, 64),
-    },
-}
 
 
 def build(name: str, classes: int, seed: int) -> Detector:

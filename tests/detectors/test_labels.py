@@ -16,6 +16,7 @@ from detectors.config import override
 from detectors.interface import DenseOutputs, Detector
 from detectors.weights import CONFIG_FILE, WEIGHTS_FILE, WeightsError, fill, load, save
 from tests.detectors import golden
+from tests.detectors.small import SMALL
 from tests.toy import TOY, Toy, ToyConfig, ToyHead
 
 NAMES = ("bolt", "nut", "washer")
@@ -105,10 +106,9 @@ def test_the_table_of_coco_is_that_of_its_annotations(shared: Path) -> None:
     assert [row["name"] for row in rows] == list(coco.CLASSES)
 
 
-@pytest.mark.parametrize("name", ["tests.toy:TOY", TINY, "rtdetr_r18"])
+@pytest.mark.parametrize("name", SMALL)
 def test_classes_are_moved_with_all_that_is_theirs(tmp_path: Path, name: str) -> None:
-    knobs: dict[str, Any] = {"num_classes": 4, "input.size": (64, 64)}
-    config = override(detectors.resolve(name), knobs)
+    config = override(detectors.resolve(name), SMALL[name] | {"num_classes": 4})
     torch.manual_seed(0)
     model = config.build().eval()
     for key, value in model.state_dict().items():

@@ -12,6 +12,7 @@ from torch import Tensor
 import detectors
 from detectors.interface import Detector, WeightsError
 from detectors.weights import fill
+from tests import lanes
 from tests.detectors import golden
 
 PRESNETS = {"rtdetr_r18": "r18vd", "rtdetr_r34": "r34vd", "rtdetr_r50": "r50vd"}
@@ -62,7 +63,7 @@ def test_cspnext_comes_from_a_classifier_whose_head_is_left_out(size: str) -> No
     assert_taken(detector, given)
 
 
-@pytest.mark.parametrize("name", PRESNETS)
+@pytest.mark.parametrize("name", lanes.split(PRESNETS, ("rtdetr_r18", "rtdetr_r50")))
 def test_presnet_comes_without_a_prefix(name: str) -> None:
     given = of_backbone(f"rtdetr_{PRESNETS[name]}", "")
     assert "conv1.conv1_1.conv.weight" in given
@@ -108,7 +109,10 @@ def upstream_of(ours: str) -> str:
 
 @pytest.mark.parametrize(
     ("name", "blocks"),
-    [("rtdetr_hgnetv2_l", (1, 1, 3, 1)), ("rtdetr_hgnetv2_x", (1, 2, 5, 2))],
+    [
+        ("rtdetr_hgnetv2_l", (1, 1, 3, 1)),
+        pytest.param("rtdetr_hgnetv2_x", (1, 2, 5, 2), marks=pytest.mark.slow),
+    ],
 )
 def test_hgnetv2_comes_under_the_names_of_upstreams_module(
     name: str, blocks: tuple[int, ...]

@@ -15,6 +15,7 @@ from detectors.interface import Detections, Detector, QueryOutputs, Target
 from detectors.queries import Matches, Objects, Predictions
 from detectors.rtdetr.queries import Noise, TrainingOutputs
 from detectors.rtdetr.weights import rename
+from tests import lanes
 from tests.detectors import golden
 from tests.golden.golden_inputs import align_detections, align_rows, train_targets
 
@@ -32,15 +33,17 @@ HUGGING_FACE = {
     "hf_hgnet_l": "rtdetr_hgnetv2_l",
     "hf_hgnet_x": "rtdetr_hgnetv2_x",
 }
+QUICK = ("rtdetr_r18vd", "rtdetr_r50vd", "hf_r18", "hf_hgnet_l")
+"""One of each kind of backbone and reference; other sizes of them are in the slow lane."""
 
 
 class Run(NamedTuple):
     source: str
+    model: Detector
     backbone: list[Tensor]
     neck: list[Tensor]
     scores: Tensor  # [B, N], of every token's best class, before sigmoid
     training: TrainingOutputs
-    exits: list[QueryOutputs]  # after every decoder layer
     final: QueryOutputs
     detections: list[Detections]
     order: np.ndarray  # [B, Q], our queries in the reference's order
@@ -75,7 +78,7 @@ def leave_after(model: Detector, layer: int, features: list[Tensor]) -> QueryOut
     return outputs
 
 
-@pytest.fixture(scope="module", params=[*OFFICIAL, *HUGGING_FACE])
+@pytest.fixture(scope="module", params=lanes.split([*OFFICIAL, *HUGGING_FACE], QUICK))
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     source = request.param
     model = detector(source)
@@ -87,10 +90,9 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
         neck = model.neck(backbone)
         training = model.head.train_outputs(neck, None)
         final = model.head(neck)
-        exits = [leave_after(model, i, neck) for i in range(len(training.layers.logits))]
         detections = model.postprocess(final, torch.tensor([[SIZE, SIZE]] * len(images)))
     order = reference_order(training.layers.boxes, golden.arrays(f"{source}.npz")["layer_boxes"])
-    yield Run(source, backbone, neck, scores[0], training, exits, final, detections, order)
+    yield Run(source, model, backbone, neck, scores[0], training, final, detections, order)
     golden.upstream_weights.cache_clear()
 
 
@@ -103,7 +105,7 @@ def reference_order(ours: Tensor, theirs: np.ndarray) -> np.ndarray:
     return np.stack([align_rows(*pair) for pair in zip(*both, strict=True)])
 
 
-only_official = pytest.mark.parametrize("run", OFFICIAL, indirect=True)
+only_official = pytest.mark.parametrize("run", lanes.split(OFFICIAL, QUICK), indirect=True)
 
 
 @only_official
@@ -158,8 +160,13 @@ def test_every_layer_in_training(run: Run) -> None:
         assert_layer(run, layer, Predictions(*outputs))
 
 
+@pytest.mark.parametrize(
+    "run", lanes.split([*OFFICIAL, *HUGGING_FACE], ("rtdetr_r18vd",)), indirect=True
+)
+@torch.inference_mode()
 def test_every_early_exit(run: Run) -> None:
-    for layer, outputs in enumerate(run.exits):
+    for layer in range(len(run.training.layers.logits)):
+        outputs = leave_after(run.model, layer, run.neck)
         boxes = box_convert(outputs.boxes, "xyxy", "cxcywh") / SIZE
         assert_layer(run, layer, Predictions(outputs.logits, boxes))
 

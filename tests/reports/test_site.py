@@ -126,6 +126,18 @@ def test_a_study_without_records_has_a_page(tmp_path: Path) -> None:
     assert "No trial has a record yet." in page.text
 
 
+def test_pages_share_one_plotly(make: Make, tmp_path: Path) -> None:
+    shared = tmp_path / "shared" / "plotly.min.js"
+    for name in ("a", "b"):
+        text = site.write([make()], tmp_path / name, title=name, plotly=shared).read_text("utf-8")
+        assert '<script src="../shared/plotly.min.js">' in text
+        assert len(text) < 5e5
+    assert "plotly.js v" in shared.read_text("utf-8")
+    shared.write_text("// ours", encoding="utf-8")
+    site.write([make()], tmp_path / "a", title="a", plotly=shared)
+    assert shared.read_text("utf-8") == "// ours"
+
+
 def test_the_page_is_written_once_and_about_five_megabytes(make: Make, tmp_path: Path) -> None:
     file = site.write([make()], tmp_path, title="t")
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]

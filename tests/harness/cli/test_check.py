@@ -57,7 +57,7 @@ def test_check_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str
     arguments = ["check", str(write(tmp_path)), "--out", str(tmp_path), "--no-probe"]
     assert cli.main([*arguments, "--device", "cpu"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "2 trainings (2 distinct, 0 stand) of 8 images an epoch, 4 steps" in told
+    assert "2 trainings (2 distinct, 0 finished) of 8 images an epoch, 4 steps" in told
     assert "MB of weights" in told
 
 

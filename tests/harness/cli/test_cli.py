@@ -69,7 +69,14 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert detbench("list", "detectors") == 0
     assert "rtmdet_tiny" in capsys.readouterr().out.split()
     assert detbench("list", "studies", "--json") == 0
-    assert "quickstart" in json.loads(capsys.readouterr().out)
+    studies = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert studies["quickstart"]["cost"] == "about six minutes on two CPU cores."
+    assert all(row["purpose"].endswith("?") and row["cost"] for row in studies.values())
+    assert detbench("list", "recipes", "--json") == 0
+    recipes = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert recipes["rtmdet_finetune"]["cost"].startswith("20 epochs; three hundred photographs")
+    assert recipes["smoke"]["purpose"].endswith("to see that a model learns at all.")
+    assert all(row["purpose"] and row["cost"] for row in recipes.values())
     assert detbench("list", "recipes") == 0
     assert "smoke" in capsys.readouterr().out.split()
     assert detbench("list", "knobs", "tests.toy:TOY", "--json") == 0
@@ -85,6 +92,9 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert knobs["detector.assigner.shrink"]["when"] == "detector.assigner.type=Inside"
     assert detbench("list", "knobs", "tests.toy:TOY") == 0
     assert "[int, int]" in capsys.readouterr().out
+    assert detbench("list", "knobs", "tests.toy:TOY", "Assigner", "--json") == 0
+    part = {row["knob"] for row in json.loads(capsys.readouterr().out)}
+    assert part == {path for path in knobs if path.startswith("detector.assigner")}
 
 
 def test_lists_published_tables(capsys: pytest.CaptureFixture[str]) -> None:

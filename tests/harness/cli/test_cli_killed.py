@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -52,7 +53,8 @@ def in_the_second_trial(command: subprocess.Popen[str], folder: Path) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
-def test_a_killed_run_is_taken_up_again(tmp_path: Path) -> None:
+def test_a_killed_run_is_taken_up_again(tmp_path: Path, empty_tracker: Path) -> None:
+    shutil.copy(empty_tracker, tmp_path / "mlflow.db")
     write(tmp_path, set={**TOY["set"], "recipe.epochs": 16, "recipe.validate_every": 16})
     command = ("run", "toy.yaml", "--device", "cpu", "--no-report", "--json")
     first = start(tmp_path, *command)

@@ -83,13 +83,14 @@ def test_runs_of_one_study_come_with_its_answer(
 ) -> None:
     trials = [f"{variant}{seed}" for variant in ("wide", "thin") for seed in range(3)]
     for trial in trials:
-        score = 0.5 + 0.01 * int(trial[-1]) - 0.3 * trial.startswith("thin")
+        seed = int(trial[-1])
+        score = 0.5 + 0.01 * seed - (0.3 + 0.001 * (seed - 1)) * trial.startswith("thin")
         edit(study / trial, overrides={"detector.width": trial[:4]}, metrics={"mAP": score})
     asked = snapshot.Snapshot(version="v", trials=trials, study="study", total=6)
     snapshot.update(study, asked)
     assert compare(str(study / "wide0"), str(study / "thin0"), as_json=True) == 0
     answer = json.loads(capsys.readouterr().out)["answer"]
-    assert "width wide is better than width thin by 30.0 points" in answer
+    assert "width wide is better than width thin by 30.00 points" in answer
     assert compare(str(study / "wide0"), str(study / "thin0")) == 0
     told = capsys.readouterr().out.rpartition("the whole study ")[2]
     assert " ".join(told.split()).endswith(f": {answer}")

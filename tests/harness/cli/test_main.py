@@ -65,7 +65,7 @@ def test_no_module_of_the_working_directory_is_taken_for_ours(
 
 def test_a_detector_of_the_working_directory_is_found_by_the_workers_too(here: Path) -> None:
     study = write(here, detector="mymodel:CONFIG", measure=["complexity"], sweep=TOY["sweep"])
-    done = started(here, "module", "run", study, "--no-tracking", "--device", "cpu")
+    done = started(here, "module", "run", study, "--no-tracking", "--no-report", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert len(list((here / "runs" / "toy").glob("*/record.json"))) == 2
 

@@ -80,6 +80,10 @@ TABLE = {
     "a data set to get": ("data get voc", "coco2017 is the only one to get"),
     "a data set to show": ("data show nosuch", "nosuch: no such folder"),
     "a detector to list": ("list knobs rtmdet_q", "no 'rtmdet_q'"),
+    "knobs to list": (
+        "list knobs rtmdet_s asigner",
+        "no knob of rtmdet_s has 'asigner' in its path; did you mean assigner?",
+    ),
 }
 ALL_OF_THEM = """
 import contextlib, io, json, sys

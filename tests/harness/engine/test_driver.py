@@ -159,13 +159,14 @@ def test_a_trial_does_not_outlive_its_parent(monkeypatch: pytest.MonkeyPatch) ->
     thread.join()
 
 
-def test_progress_is_thinned_out_but_phases_and_ends_come_through() -> None:
+def test_progress_is_thinned_out_but_phases_rows_and_ends_come_through() -> None:
     import multiprocessing
 
     reader, writer = multiprocessing.Pipe(duplex=False)
     report = Line(writer).advance
+    row = {"epoch": 1.0, "step": 50.0}
     for done in range(1, 101):
-        report(Progress("train", done, 100, {}))
+        report(Progress("train", done, 100, {}, row=row if done == 50 else {}))
     report(Progress("evaluate", 1, 100, {}))
     writer.close()
     seen: list[Progress] = []
@@ -180,6 +181,7 @@ def test_progress_is_thinned_out_but_phases_and_ends_come_through() -> None:
         ("train", 100),
         ("evaluate", 1),
     ]
+    assert [step.row for step in seen if step.row] == [row]
     assert len(seen) < 20
 
 

@@ -193,12 +193,15 @@ def test_every_part_begins_at_a_module_that_there_is() -> None:
     assert {f"detectors.{name}" for name in code.POSTPROCESS} <= known.keys()
 
 
-@pytest.mark.parametrize("name", detectors.names())
-def test_only_the_config_names_the_postprocessing_of_a_detector(name: str) -> None:
+def test_only_configs_import_the_postprocessing() -> None:
     """Else a training might depend on it, and would not be made anew when it changes."""
     apart = {f"detectors.{each}" for each in code.POSTPROCESS}
     users = {item.importer for item in rooms.imports() if item.imported in apart}
     assert {user.rpartition(".")[2] for user in users} == {"config", "postprocess"}
+
+
+@pytest.mark.parametrize("name", detectors.names())
+def test_the_postprocessing_of_a_detector_is_apart(name: str) -> None:
     parts = Fingerprints(name).of(detectors.resolve(name), ["accuracy"])
     assert "detectors/postprocess.py" in parts["postprocess"]
     assert "detectors/postprocess.py" not in parts["detector"]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.tracking import Outbox, is_logged, outbox, tracker
+from harness.tracking import Outbox, connection, is_logged, outbox
 from tests.harness.tracking.nonsense import KINDS, served
 from tests.harness.tracking.trackers import make
 
@@ -58,4 +58,4 @@ def test_a_server_that_took_what_it_was_sent_gets_more_time(
 
 def test_the_limit_is_ten_seconds() -> None:
     assert outbox.SECONDS_AT_THE_END <= 10
-    assert tracker.SECONDS_TO_ANSWER <= 10
+    assert connection.SECONDS_TO_ANSWER <= 10

@@ -11,7 +11,9 @@ import pytest
 
 from harness import tracking
 from harness.records import Failure, Record, record, snapshot
-from harness.tracking import Tracker, tracker, writers
+from harness.tracking import Tracker, connection, writers
+from harness.tracking import runs as runs_of_mlflow
+from harness.tracking.database import TrackerError
 from tests.harness.tracking.trackers import client, make, runs, trials
 
 
@@ -217,7 +219,7 @@ def test_a_writer_waits_for_a_stranger_who_locks_the_database() -> None:
             raise answer
         return answer
 
-    assert tracker._patiently(work) == "done"
+    assert connection.patiently(work) == "done"
 
 
 def test_the_tracker_is_the_given_one_then_the_environments(
@@ -285,15 +287,15 @@ def test_a_mark_from_before_digests_were_kept_holds_unless_the_record_was_renewe
 def test_a_tracker_that_makes_up_pages_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     fake, numbers = MagicMock(), itertools.count()
     fake.search_runs.side_effect = lambda *_, **__: MagicMock(token=str(next(numbers)))
-    monkeypatch.setattr(tracker, "MOST_PAGES", 7)
-    with pytest.raises(tracker.TrackerError, match="pages of runs without end"):
-        list(tracker._search(fake, MagicMock(), ""))
+    monkeypatch.setattr(runs_of_mlflow, "MOST_PAGES", 7)
+    with pytest.raises(TrackerError, match="pages of runs without end"):
+        list(runs_of_mlflow.search(fake, MagicMock(), ""))
     assert fake.search_runs.call_count == 7
 
 
 def test_a_tracker_without_a_last_page_is_given_up() -> None:
     fake = MagicMock()
     fake.search_runs.return_value = MagicMock(token="again")
-    with pytest.raises(tracker.TrackerError, match="pages of runs without end"):
-        list(tracker._search(fake, MagicMock(), ""))
+    with pytest.raises(TrackerError, match="pages of runs without end"):
+        list(runs_of_mlflow.search(fake, MagicMock(), ""))
     assert fake.search_runs.call_count == 2

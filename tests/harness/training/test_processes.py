@@ -18,6 +18,7 @@ from harness.config.recipe import Recipe, RecipeError
 from harness.measure.accuracy import detections
 from harness.records import record
 from harness.training import processes
+from tests import lanes
 from tests.harness.studies import figures
 from tests.patience import HANG
 from tests.toy import TOY
@@ -45,7 +46,7 @@ SETS = [
 ]
 
 
-@pytest.mark.parametrize("frozen", [[], ["backbone"]])
+@pytest.mark.parametrize("frozen", lanes.split([[], ["backbone"]], [[]]))
 def test_two_processes_have_the_curve_and_the_accuracy_of_one(
     tmp_path: Path, frozen: list[str]
 ) -> None:

@@ -45,6 +45,11 @@ def test_what_learnt_nothing_is_told_to_every_reader(tmp_path: Path) -> None:
     seen: list[Progress] = []
     (spec, _) = expand(load(write(tmp_path, set=changes, measure=["accuracy"])))
     found = trial.run(spec, tmp_path / "first", on_progress=seen.append)
+    rows = [step.row for step in seen if step.row]
+    assert [row["step"] for row in rows if "live/loss" in row] == [1, 2, 3]
+    curves = {row["step"]: row for row in found.curves}
+    assert [row for row in rows if "mAP" in row] != []
+    assert all(row["mAP"] == curves[row["step"]]["mAP"] for row in rows if "mAP" in row)
     (note,) = [step.note for step in seen if step.note]
     assert note.startswith("learns nothing so far: mAP 0.0")
     told = learning.learnt_nothing(record.read(tmp_path / "first"))

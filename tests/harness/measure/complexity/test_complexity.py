@@ -8,7 +8,8 @@ from torch import nn
 import detectors
 from detectors.interface import DenseOutputs, Detector, InputConfig
 from harness.measure import complexity
-from harness.measure.complexity import crosscheck, shapes
+from harness.measure.complexity import crosscheck, products, shapes
+from tests.detectors.small import SMALL
 from tests.toy import TOY
 
 
@@ -160,6 +161,18 @@ def test_the_training_graph_alone():
     assert complexity.count_training(detector, (64, 64)) == expected
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_a_plan_counts_the_same(name):
+    detector = detectors.create(name, SMALL[name])
+    expected = complexity.count_training(detector, (64, 64))
+    assert products.count(detector, (64, 64)) == expected
+    assert detector.training
+
+
+def test_a_plan_counts_a_model_that_asks_for_values():
+    assert products.count(Around(Asking(), (1, 4)), (32, 32))["macs"] == 3 * 16
+
+
 class Odd(nn.Module):
     def forward(self, x):
         return torch.fft.rfft2(x).abs() + x.softmax(-1).sigmoid().sum()
@@ -233,10 +246,15 @@ def test_the_model_and_torch_stay_as_they_are(training):
     ("name", "params", "macs", "mmengine"),
     [
         ("rtmdet_tiny", 4_896_168, 8_036_087_040, 8_089_002_240),
-        ("rtmdet_s", 8_886_924, 14_760_693_760, 14_834_933_760),
-        ("rtmdet_m", 24_709_188, 39_066_485_760, 39_205_493_760),
-        ("rtmdet_l", 52_315_804, 79_898_787_840, 80_120_995_840),
-        ("rtmdet_x", 94_855_572, 141_189_760_000, 141_513_600_000),
+        *(
+            pytest.param(*of_a_size, marks=pytest.mark.slow)
+            for of_a_size in (
+                ("rtmdet_s", 8_886_924, 14_760_693_760, 14_834_933_760),
+                ("rtmdet_m", 24_709_188, 39_066_485_760, 39_205_493_760),
+                ("rtmdet_l", 52_315_804, 79_898_787_840, 80_120_995_840),
+                ("rtmdet_x", 94_855_572, 141_189_760_000, 141_513_600_000),
+            )
+        ),
     ],
 )
 def test_rtmdet(name, params, macs, mmengine):

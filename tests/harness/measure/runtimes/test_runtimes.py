@@ -25,6 +25,7 @@ from harness.measure.runtimes import (
     verdict,
 )
 from harness.measure.runtimes.agreement import TOLERANCES
+from tests import lanes
 from tests.harness.measure.runtimes.deploying import SIZE, SMALL, detector, inputs
 
 TOY = "tests.toy:TOY"
@@ -64,7 +65,7 @@ def test_eager_passes_the_gate(name: str, precision: str, channels_last: bool) -
     assert runtime.detector is runtime.network
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", lanes.split(SMALL, (TOY,)))
 def test_onnxruntime_passes_the_gate(name: str) -> None:
     _need_export()
     runtime = prepare(name, runtime=ORT)
@@ -80,9 +81,7 @@ def test_onnxruntime_passes_the_gate(name: str) -> None:
         runtime.network(inputs()[0].images)
 
 
-@pytest.mark.parametrize(
-    "name", [TOY, *(pytest.param(name, marks=pytest.mark.slow) for name in list(SMALL)[1:])]
-)
+@pytest.mark.parametrize("name", lanes.split(SMALL, (TOY,)))
 def test_compile_passes_the_gate_and_is_not_compiled_again(name: str) -> None:
     runtime = prepare(name, runtime="compile")
     found = judge(runtime, name)
