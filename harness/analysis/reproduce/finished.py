@@ -11,6 +11,10 @@ from harness.config.data import DataError
 from harness.records import Record, record
 from harness.study import Study, changes, expand
 
+OTHERS = (
+    "its finished trials have other knobs, data or code than the table asks for; name the --data"
+    " and --set of their run, or take them as they are with --keep-stale"
+)
 AS_THEY_ARE = "records are taken as they are, whatever code computed them"
 
 
@@ -47,6 +51,8 @@ class Finished:
             sets = asked.study.given.sets
             found = [item for item in there if is_of(item, asked.name, asked.detector, sets)]
             return _seeds(_measured_alike(found))
+        if not any(item.trial in wanted for wanted in trials.values() for item in there):
+            self.notes.setdefault(f"{self.runs / asked.study.name}: {OTHERS}")
         own = [item for item in there if item.trial in trials.get(asked.name, ())]
         others = [item for item in there if any(same_but_seed(one, item) for one in own)]
         return _seeds([*others, *own])

@@ -169,7 +169,7 @@ def test_released_weights_are_evaluated_on_selected_photographs(
         (["toy/width", "--runs", "nowhere"], "--runs nowhere: no such folder"),
         (["toy/width", "--data", "nowhere"], "nowhere: no such folder"),
         (["toy/width", "--set", "detector.widht=3"], "detector.widht"),
-        (["toy/width", "--out", "toy.yaml/tables"], "toy.yaml/tables: Not a directory"),
+        (["toy/width", "--out", "toy.yaml/tables"], "--out toy.yaml/tables: toy.yaml is no folder"),
         (["toy/width", "--device", "gpu"], "--device gpu: expected cpu or cuda:N"),
     ],
 )
