@@ -177,9 +177,12 @@ def _search(records: Sequence[Record], goal: Goal) -> str:
     """Say what a search found: the trials that no other beats, and the best in each objective."""
     ranked = ranking.rank(records)
     front = goals.front(ranked.records, goal)
-    wanted = words.listed(list(goal.objectives))
+    wanted = words.listed([words.NAME.get(key, key) for key in goal.objectives])
     if not front:
-        return f"there is no answer, as no trial within the limits has {wanted} that may be ranked"
+        none = f"there is no answer, as no trial within the limits has {wanted} that may be ranked"
+        return ": ".join(
+            [none, *(why.partition(": ")[2].rstrip(".") for why in ranked.reasons[:1])]
+        )
     labels = contest.settings(front, list(variants.knobs(front)))
     named = dict(zip((one.trial for one in front), labels, strict=True))
     best = []

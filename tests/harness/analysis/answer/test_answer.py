@@ -198,7 +198,7 @@ def test_a_search_names_its_front_and_claims_nothing() -> None:
     truth = {(a, b): (40.0 + 5 * a - 3 * b, 10.0 + a - 2 * b) for a in (0, 1) for b in (0, 1)}
     made = study(BOTH, truth, seeds=1, scatter=(0.1, 0.01))
     text = answer([*made, failed(1)], SEARCHED)
-    assert text.startswith("Of 5 trials, 3 are beaten by no other in mAP and latency_ms: width 1,")
+    assert text.startswith("Of 5 trials, 3 are beaten by no other in mAP and latency: width 1,")
     assert re.search(r"width 1, depth 0 has the highest mAP, 4\d\.\d %; width 0, depth 1 has", text)
     assert re.search(r"depth 1 has the lowest latency, (8.0|7.9)\d ms\.", text)
     assert "no difference is called significant before" in text
@@ -342,3 +342,12 @@ def test_nobody_is_ahead_by_nothing(figures: tuple[float, ...], told: str) -> No
 def test_the_only_variant_with_a_figure_is_named() -> None:
     records = [*study(WIDTH, {(1,): (40.0, None)}), failed(5, width=2), failed(6, width=3)]
     assert answer(records).startswith("In mAP, of 3 variants only width 1 has ")
+
+
+def test_a_search_without_a_latency_to_rank_says_why() -> None:
+    rough = {"caveats": {"latency_ms": "rough: most rounds were disturbed"}}
+    text = answer(study(WIDTH, TWO, seeds=1, **rough), SEARCHED)
+    assert text.startswith(
+        "There is no answer, as no trial within the limits has mAP and latency that may be ranked:"
+        " 2 of 2 latencies are rough; `--remeasure latency`"
+    )
