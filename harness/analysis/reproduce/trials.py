@@ -92,7 +92,7 @@ def rehearsal(table: Table, given: Given = AS_PUBLISHED) -> Rehearsal | None:
 
     Of several, that which has most of the table's trials, then most seeds; None without one.
     """
-    wanted = {row.repeat.trial for row in table.rows if row.repeat and row.repeat.trial}
+    wanted = {repeat.trial for repeat in _repeats(table) if repeat.trial}
     citing = [name for name in library.names() if _cited(name) == table.id and name != table.study]
     small = [name for name in citing if _loaded(name, None, ()).data != COCO2017]
     found = [Rehearsal(name, _loaded(name, given.data, given.sets)) for name in small]
