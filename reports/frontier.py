@@ -289,18 +289,20 @@ def table(result: Mapping[str, Any]) -> Table:
     """Lay out all settings, fastest first."""
     rows = flat(result)
     knobs = list(result["rows"][0]["setting"])
+    marks = "recommended, on the front, or as configured"
     lead = [
-        Column("mark", "setting", "", "recommended, on the front, or as configured", kind="text")
+        Column("place", "setting", "#", "number by rising latency", kind="text"),
+        Column("mark", "setting", "mark", marks, kind="text"),
     ]
     lead += [Column(name, "setting", thresholds.spell(name), name, kind="text") for name in knobs]
     columns = [column for column in COLUMNS if _value(rows[0], column.key) is not None]
     times = display.decimals(row["nms_ms"] for row in rows)
     places = {"accuracy, %": 2, "time, ms": times, "boxes per image": 0}
     cells = [
-        [_mark(row)]
+        [Cell(str(place), place, style="key"), _mark(row)]
         + [Cell(tables.worded(row[name]), row[name], style="key") for name in knobs]
         + [_number(row, column, places[column.group]) for column in columns]
-        for row in rows
+        for place, row in enumerate(rows, 1)
     ]
     return Table([*lead, *columns], cells, [], [])
 

@@ -99,9 +99,10 @@ def test_each_knob_that_varies_has_a_view(result: Result) -> None:
 
 def test_the_table_is_sorted_by_time_and_marks_what_matters(result: Result) -> None:
     table = frontier.table(result)
-    assert [row[0].text for row in table.rows] == ["", "front", "", "front", "configured", "front"]
+    assert [row[1].text for row in table.rows] == ["", "front", "", "front", "configured", "front"]
     labels = [column.label for column in table.columns]
-    assert labels[1:4] == ["score threshold", "IoU threshold", "max detections"]
+    assert labels[:2] == ["#", "mark"]
+    assert labels[2:5] == ["score threshold", "IoU threshold", "max detections"]
     first = dict(zip(labels, table.rows[0], strict=True))
     assert (first["mAP"].text, first["NMS"].text) == ("25.00", "2.50")
     assert (first["mAP"].small, first["NMS"].small) == ("", "2.40 to 2.70")
@@ -152,7 +153,7 @@ def test_the_page_is_whole_and_loads_nothing(result: Result, tmp_path: Path) -> 
 def test_the_recommended_setting_stands_first_and_is_marked() -> None:
     result = advised()
     cells = frontier.table(result).rows
-    assert [row[0].text for row in cells].count("recommended, front") == 1
+    assert [row[1].text for row in cells].count("recommended, front") == 1
     assert sum(row["recommended"] for row in frontier.flat(result)) == 1
     cost = frontier.COSTS["nms_ms"]
     tried = frontier.tried(result, cost)
