@@ -228,7 +228,7 @@ def measure(
     as_json: Json = False,
 ) -> int:
     """Count and time detectors side by side, without training."""
-    from harness.cli import named
+    from harness.cli import folders, named
     from harness.engine import devices
 
     sets = sized(set_, size)
@@ -244,6 +244,12 @@ def measure(
     source = None if count_only else data or "shapes"
     given = None if count_only else weights
     named.check_models(models, sets, weights=given, data=source, split=split, trust=trust)
+    if out is not None and count_only:
+        folders.check_file(out)
+    elif out is not None and nms_frontier:
+        folders.check_page(out, folders.HTML)
+    elif out is not None:
+        folders.check_folder(out)
     if count_only:
         from harness.cli import count
         from reports import tables

@@ -7,7 +7,7 @@ to the same places once more, so that what is refused and how it is said is writ
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +16,7 @@ from detectors import RELEASES, WeightsError
 from harness import released
 from harness import study as studies
 from harness.analysis.reproduce import tables
+from harness.analysis.reproduce.schema import Table
 from harness.config import knobs, library, places
 from harness.config.data import COCO2017, SHAPES, DataError
 from harness.config.knobs import Setup
@@ -95,13 +96,25 @@ def check_published(
         raise StudyError(f"--runs {runs}: no such folder")
     if data is not None:
         places.check(data, "train", "val")
-    studies.changes([text for text in sets if "." in text.partition("=")[0]])
     if will_run and data is None and not all(table.study or table.outside for table in found):
         places.check(COCO2017, "train", "val")
+    for detector, recipe, own in dict.fromkeys(_repeated(found)):
+        measure = ["complexity", *(["accuracy"] if recipe else [])]
+        studies.of_detectors("t", [detector], measure, recipe_name=recipe, sets=(*own, *sets))
     for study in dict.fromkeys(table.study for table in found if table.study):
         loaded = studies.load(study, data=data, sets=sets)
         if will_run:
             check_start(loaded)
+
+
+def _repeated(found: Sequence[Table]) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
+    """Yield what repeats rows without a study: a detector, its recipe, and the knobs turned."""
+    for table in found:
+        for row in table.rows:
+            every = [row.repeat, *row.repeats.values()] if table.outside is None else []
+            for repeat in every:
+                if repeat is not None and repeat.detector is not None:
+                    yield repeat.detector, repeat.recipe, tuple(repeat.sets)
 
 
 def check_models(

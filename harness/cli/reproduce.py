@@ -21,6 +21,7 @@ from harness.cli import console
 from harness.cli.board import Board
 from harness.cli.console import print_json
 from harness.cli.expenses import Expenses
+from harness.cli.folders import PAGE
 from harness.cli.models import get_weights
 from harness.cli.plain import PlainConsole
 from harness.cli.run import Options as RunOptions
@@ -31,7 +32,7 @@ from harness.records.progress import Progress
 from harness.study import Study, StudyError, expand
 from harness.study.study import Given
 
-STATUS, PAGE = "STATUS.md", ".md"
+STATUS = "STATUS.md"
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,14 @@ def reproduce(
     as_json: Json = False,
 ) -> int:
     """Set a published table beside what is counted and measured here, with a verdict a cell."""
-    from harness.cli import named
+    from harness.cli import folders, named
     from harness.engine import devices, server
 
     devices.check(device)
     small = scale is Scale.REHEARSAL
     named.check_published(table, data, set_ or [], runs, will_run=run and not small)
+    if out is not None:
+        folders.check_tables(out)
     if run:
         server.warm_up()
     from harness.cli import reproduce as command
@@ -141,10 +143,13 @@ def report(
     as_json: Json = False,
 ) -> int:
     """Write a page a study from its records, and tables and figures for papers."""
-    from harness.cli import named
+    from harness.cli import folders, named
 
     for study in studies:
         named.check_not_empty(named.check_records(study, runs))
+    folders.check_folder(out)
+    if plotly is not None:
+        folders.check_plotly(plotly)
     if figures:
         from reports import browsers
 

@@ -228,11 +228,13 @@ def export(
     as_json: Json = False,
 ) -> int:
     """Write one deployed detector to a file, once it was seen to predict the same."""
-    from harness.cli import named
+    from harness.cli import folders, named
 
     del format_  # there is one
     sets = sized(set_, size)
     named.check_models([model], sets, weights=weights, trust=trust)
+    if out is not None:
+        folders.check_file(out)
     from harness.cli import export as command
 
     return command.export(model, weights, sets, out, opset, trust=trust, as_json=as_json)

@@ -114,11 +114,13 @@ def _finding(
     firsts = table.firsts
     every = len(variants.variants(records))
     among = f"in {words.NAME[key]}, "
-    among += f"among {len(firsts)} of {every} variants, " if len(firsts) < every else ""
     if len(firsts) == 1:
         mean = table.mean(0)
         half = table.fit.half(mean, level) if table.scatter == "seeds" else None
-        return Finding(among + words.alone(key, table.values[0], half, table.counts[0]))
+        name = contest.settings([*firsts, *records], variants.swept(records))[0]
+        label = "the only variant" if every == 1 else f"of {every} variants only {name}"
+        return Finding(among + words.alone(key, table.values[0], half, table.counts[0], label))
+    among += f"among {len(firsts)} of {every} variants, " if len(firsts) < every else ""
     if table.scatter != "seeds":
         return Finding(among + _unrepeated(records, table, key))
     if modelled is not None and modelled.scatter == "seeds" and not _one_way(firsts):

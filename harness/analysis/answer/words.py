@@ -71,21 +71,26 @@ def unknown(metric: str, ranked: Sequence[tuple[str, float]], scatter: Scatter) 
         ranked: variants with their values, the best first.
         scatter: what is known of it, a key of `UNKNOWN`.
     """
-    (best, first), (second, after) = ranked[:2]
-    lead = f"{best} is ahead with {value(metric, first)}"
-    lead = f"{lead}, next is {second} with {value(metric, after)}"
+    most = value(metric, ranked[0][1])
+    level = [label for label, item in ranked if value(metric, item) == most]
+    if len(level) == len(ranked):
+        lead = f"{listed(level)} {'both' if len(level) == 2 else 'all'} have {most}"
+    else:
+        second, after = ranked[len(level)]
+        each = "is ahead with {}" if len(level) == 1 else "are ahead with {} each"
+        lead = f"{listed(level)} {each.format(most)}, next is {second} with {value(metric, after)}"
     return f"{lead}, but {UNKNOWN[scatter]} and no difference is significant"
 
 
-def alone(metric: str, mean: float, half: float | None, seeds: int) -> str:
-    """Say what the only variant has."""
+def alone(metric: str, mean: float, half: float | None, seeds: int, label: str) -> str:
+    """Say what the only variant with a figure has."""
     if half is None and seeds > 1:
         same = f"in each of {seeds} seeds, which does not tell how much others scatter"
-        return f"the only variant has {value(metric, mean)} {same}"
+        return f"{label} has {value(metric, mean)} {same}"
     if half is None:
-        return f"the only variant has {value(metric, mean)} with one seed, whose scatter is unknown"
+        return f"{label} has {value(metric, mean)} with one seed, whose scatter is unknown"
     ends = interval(mean, mean - half, mean + half, METRICS[metric].unit)
-    return f"the only variant has {ends} over {seeds} seeds"
+    return f"{label} has {ends} over {seeds} seeds"
 
 
 def effects(metric: str, found: Sequence[Effect], mean: float) -> str:

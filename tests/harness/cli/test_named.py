@@ -69,6 +69,31 @@ TABLE = {
         "reproduce rtmdet/table5b_blocks --set recipe.epoch=3",
         "did you mean recipe.epochs?",
     ),
+    "an axis of a table's study": (
+        "reproduce rtmdet/table5b_blocks --set sweep.foo=[1]",
+        "foo is not swept; The axes are detector.backbone.blocks",
+    ),
+    "a knob of a table without a study": (
+        "reproduce rtmdet/table2 --set detector.head.num_queries=3",
+        "has no knob 'num_queries'",
+    ),
+    "a file for tables": (
+        "reproduce rtmdet/table2 --out x.tex",
+        "--out x.tex: a table is written as Markdown, LaTeX, CSV and JSON into a folder; name one"
+        " with --out, such as x",
+    ),
+    "a folder for tables": (
+        "reproduce rtmdet/table2 --out wrong.yaml/x",
+        "--out wrong.yaml/x: wrong.yaml is no folder; name another folder with --out",
+    ),
+    "a page on tables": (
+        "reproduce rtmdet --out page.md",
+        "--out page.md: is a folder; name a file",
+    ),
+    "a folder for samples": ("measure rtmdet_s --out a.png", "a.png is no folder"),
+    "a file for counts": ("measure rtmdet_s --count-only --out one_split", "is a folder; name a"),
+    "a page on NMS": ("measure rtmdet_s --nms-frontier --out a.png/x.html", "a.png is no folder"),
+    "a file to export": ("export rtmdet_s --out one_split", "is a folder; name a file with --out"),
     "a trial": ("compare a b", "a: no record.json there"),
     "records": ("report quickstart --out p", "no records there; run the study first"),
     "a study to report": ("report nosuch --out p", "no study 'nosuch'"),
@@ -111,6 +136,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("damaged", "{"),
         ("one_split/annotations", None),
         ("one_split/val", None),
+        ("page.md", None),
     ):
         (folder / name).mkdir(parents=True)
         if text is not None:

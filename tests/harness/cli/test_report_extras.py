@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
+from tests.harness.cli.refusals import refusal
 from tests.reports.conftest import make_record
 
 KNOB = "detector.backbone.expand_ratio"
@@ -42,3 +43,29 @@ def test_figures_without_kaleido_are_refused_before_anything_is_written(
     said = capsys.readouterr().err
     assert "--figures needs kaleido: pip install 'detbench[static-plots]'" in said
     assert not Path("site").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--out file", "--out file: file is no folder"),
+        ("--out site --plotly runs", "--plotly runs: is a folder; name a file with --plotly"),
+        ("--out site --plotly file/x.js", "file is no folder; name another folder with --plotly"),
+        ("--out site --plotly file", "--plotly file: holds something else than plotly.js"),
+    ],
+)
+def test_places_that_cannot_be_written_are_refused_before_anything_is(
+    options: str, told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_bytes(b"")
+    assert told in refusal(capfd, cli.main(["report", "runs/study", *options.split()]))
+    assert not Path("site").exists()
+
+
+def test_pages_share_a_file_that_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["report", "runs/study", "--out", "site", "--plotly", "site/plotly.min.js"]
+    assert cli.main(words) == 0
+    written = Path("site/plotly.min.js").stat().st_mtime_ns
+    assert cli.main(words) == 0
+    assert Path("site/plotly.min.js").stat().st_mtime_ns == written
+    assert 'src="plotly.min.js"' in Path("site/study.html").read_text("utf-8")

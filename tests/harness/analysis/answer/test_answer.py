@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -309,3 +310,42 @@ def test_intervals_hold_the_truth_as_often_as_promised() -> None:
         held += low <= 3.0 <= high
     share = held / draws
     assert 0.975 - 2.5 * np.sqrt(0.975 * 0.025 / draws) < share < 1
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_what_is_no_number_is_left_out(odd: float) -> None:
+    made = study(WIDTH, {**TWO, (3,): (50.0, 14.0)}, seeds=4)
+    broken = [
+        one.model_copy(update={"metrics": one.metrics | {"mAP": odd}})
+        if one.overrides["detector.width"] == 3 or one.seed == 0
+        else one
+        for one in made
+    ]
+    text = answer(broken)
+    assert text.startswith("In mAP, among 2 of 3 variants, width 2 is better than width 1 by ")
+    assert not {"nan", "inf"} & set(text.split())
+
+
+@pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        ((40.0, 40.0), "width 0 and width 1 both have 40.0 %, but with one seed"),
+        ((40.01, 40.02, 40.0), "width 1, width 0 and width 2 all have 40.0 %, but"),
+        (
+            (40.0, 39.0, 40.0),
+            "width 0 and width 2 are ahead with 40.0 % each, next is width 1 with 39.0 %",
+        ),
+        ((0.0, 0.004), "width 1 and width 0 both have 0.0 %, but with one seed"),
+    ],
+)
+def test_nobody_is_ahead_by_nothing(figures: tuple[float, ...], told: str) -> None:
+    """Figures that are written the same are told as the same."""
+    truth = {(place,): (mean, None) for place, mean in enumerate(figures)}
+    text = answer(study(WIDTH, truth, seeds=1, scatter=(0, 0)))
+    assert text.startswith(f"In mAP, {told}")
+    assert "no difference is significant" in text
+
+
+def test_the_only_variant_with_a_figure_is_named() -> None:
+    records = [*study(WIDTH, {(1,): (40.0, None)}), failed(5, width=2), failed(6, width=3)]
+    assert answer(records).startswith("In mAP, of 3 variants only width 1 has ")
