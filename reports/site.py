@@ -279,6 +279,11 @@ def breakable(text: str) -> Markup:
     return Markup(".<wbr>").join(escape(part) for part in text.split("."))
 
 
+def coded(text: str) -> Markup:
+    """Set what stands in backticks as code, all escaped."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def linked(text: str) -> Markup:
     """Turn URLs and arXiv numbers of a text into links, all else escaped."""
     parts, end = [], 0
@@ -300,5 +305,5 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"breakable": breakable, "embed": embed, "linked": linked}
+    made.filters |= {"breakable": breakable, "coded": coded, "embed": embed, "linked": linked}
     return made
