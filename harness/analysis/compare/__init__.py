@@ -119,10 +119,8 @@ def compare(
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), sec. 8.4, on pairs.
     """
     seen = _look_at_all((*a, *b), split, draws, seed, on_progress)
-    first, second = seen[: len(a)], seen[len(a) :]
-    places = same_trainings([run.record for run in a], [run.record for run in b])
-    second = second if places is None else [second[place] for place in places]
-    paired = places is not None
+    first, places = seen[: len(a)], same_trainings([r.record for r in a], [r.record for r in b])
+    second, paired = [seen[len(a) + n] for n in places or range(len(b))], places is not None
     accuracy, figures, classes = _accuracy(first, second, paired=paired)
     verdict = _verdict(accuracy)
     return Comparison(
@@ -342,9 +340,7 @@ def _method(seeds_a: int, seeds_b: int, images: int, draws: int, *, paired: bool
 
 def _remarks(seeds_a: int, seeds_b: int, *, paired: bool) -> list[str]:
     if seeds_a == seeds_b == 1:
-        return [
-            "one training a side: the interval is that of the images; other seeds may differ more"
-        ]
+        return ["one training a side: the interval is of the images; other seeds may differ more"]
     if paired:
         return ["both sides are the same trainings: what scatters is how they differ"]
     if 1 in (seeds_a, seeds_b):
