@@ -10,11 +10,14 @@ from harness.cli import answers, console, named, versions
 from harness.cli.console import print_json
 from harness.cli.versions import Asked
 from harness.engine import status as engine_status
-from harness.records import record
+from harness.records import Record, latencies, record
 from harness.trials import stale
 
 COLUMNS = {"name": "trial", "seed": "seed", "phase": "phase", "share": "of it", "mAP": "mAP"}
 COLUMNS |= {"eta": "ETA", "since": "since", "owner": "run by"}
+FINISHED = {"trial": "folder", "name": "trial", "seed": "seed"}
+FIGURES = {"mAP": "mAP", "params": "params (M)", "latency_ms": "latency (ms)"}
+SHOWN = 40  # finished trials that a terminal shows
 
 
 def status(
@@ -39,15 +42,24 @@ def status(
     found = engine_status.status(title, total, folder, storage, asked.holds)
     found["out_of_date"] = [item.told() for item in asked.out_of_date]
     found["earlier"] -= len(asked.out_of_date)
-    found["answer"] = _answer(folder, asked, found["counts"])
+    records = [one for one in record.read_all(folder) if asked.holds(one)]
+    found["finished"] = [_finished(one) for one in records if one.state == "done"]
+    found["answer"] = _answer(asked, records, found["counts"])
     notes = [asked.unsure, versions.left_out(found["earlier"])]
     print_json({"study": title, **found}) if as_json else _show(title, found, notes)
     return 0
 
 
-def _answer(folder: Path, asked: Asked, counts: Mapping[str, int]) -> str:
+def _finished(one: Record) -> dict[str, Any]:
+    """Name a finished trial with its main figures; a time that is only rough is left out."""
+    known = latencies.firm(one)
+    return {"trial": one.trial, "name": one.name, "seed": one.seed} | {
+        key: known[key] for key in FIGURES if key in known
+    }
+
+
+def _answer(asked: Asked, records: Sequence[Record], counts: Mapping[str, int]) -> str:
     """Say what the study came to, or so far where trials are missing."""
-    records = [one for one in record.read_all(folder) if asked.holds(one)]
     total = sum(counts.values()) if counts["running"] or counts["waiting"] else None
     return answers.of(asked.snapshot, records, total=total)
 
@@ -65,8 +77,20 @@ def _show(name: str, found: Mapping[str, Any], notes: Sequence[str]) -> None:
         trials = ", ".join(item["trials"])
         line = f"failed by {item['cause']}: {trials}: {item['message']}"
         out.print(line, markup=False, highlight=False)
-    for note in filter(None, [*notes, f"answer: {found['answer']}"]):
+    for note in filter(None, notes):
         out.print(note, markup=False, highlight=False)
+    if found["finished"]:
+        _show_finished(found["finished"])
+    out.print(f"answer: {found['answer']}", markup=False, highlight=False)
+
+
+def _show_finished(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the finished trials, those that were started last."""
+    out, last = console.stdout(), rows[-SHOWN:]
+    measured = {key: head for key, head in FIGURES.items() if any(key in row for row in last)}
+    out.print(console.table(FINISHED | measured, last, "finished"))
+    if len(rows) > len(last):
+        out.print(f"{len(rows) - len(last)} earlier ones: --json", markup=False, highlight=False)
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:

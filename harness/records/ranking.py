@@ -7,7 +7,6 @@ not be ranked is shown all the same, marked.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,9 +32,7 @@ def rank(records: Sequence[Record]) -> Ranking:
     Where latencies are ranked by their ratio to one trial, `latency_ms` is that trial's own times
     the ratio, and stands as `latency_adjusted_ms`, too; of shared rounds it is that already. Either
     way its interval is the ratio's, which says what the order hangs on, and that trial has none.
-    What is infinite or NaN has no place in an order, and is taken out, too.
     """
-    records = [_finite(record) for record in records]
     mixed = unlike(records)
     if mixed is not None:
         bare = [_with(record, {}) for record in records]
@@ -136,12 +133,6 @@ def _beside(record: Record, first: Record) -> Record:
     found = in_turns(record, first)
     ends = {} if found is None else {name: found.metrics[name] for name in ENDS}
     return _with(record, {k: v for k, v in record.metrics.items() if k not in ENDS} | ends)
-
-
-def _finite(record: Record) -> Record:
-    """Take out of a record what is no number."""
-    found = {key: value for key, value in record.metrics.items() if math.isfinite(value)}
-    return record if len(found) == len(record.metrics) else _with(record, found)
 
 
 def _is_timed(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -164,6 +165,15 @@ class Record(BaseModel):
             for key in ("started", "finished", "time", "step", "epoch"):
                 if not 0 <= row.get(key, 0.0) <= LAST_SECOND:
                     raise ValueError(f"{key} {row[key]} is neither a date nor a number of steps")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_are_numbers(self) -> Record:
+        """Take a metric that is infinite or NaN for absent: no page can show or rank it."""
+        for key, value in list(self.metrics.items()):
+            if not math.isfinite(value):
+                del self.metrics[key]
+                self.absent.setdefault(key, f"its record says {value}, which is no measurement")
         return self
 
     def write(self, folder: Path) -> Path:

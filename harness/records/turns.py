@@ -67,9 +67,9 @@ def in_turns(a: Record, b: Record) -> Ratio | None:
 
 
 def own_ratio(record: Record) -> Ratio | None:
-    """Return the ratio that a record holds, to the trial it was timed against."""
+    """Return the ratio that a record holds, to the trial it was timed against; its latency, too."""
     names = ("latency_ratio", "latency_ratio_low", "latency_ratio_high")
-    if not all(name in record.metrics for name in names):
+    if not all(name in record.metrics for name in (*names, "latency_ms")):
         return None
     return Ratio(*(record.metrics[name] for name in names))
 

@@ -101,7 +101,7 @@ def _cells(ranked: Ranking, key: str) -> Cells | None:
 def _lacking(records: Sequence[Record], ranked: Ranking, key: str) -> str:
     """Say why a metric tells nothing."""
     what = "accuracy" if key == "mAP" else "latency"
-    if not any(key in record.metrics for record in records):
+    if not any(key in record.metrics for record in records if record.state == "done"):
         return f"{what} was not measured"
     why = next((text for text in ranked.reasons if text.startswith(f"{what.capitalize()} is")), "")
     return f"{what} cannot be compared: {why.partition(': ')[2].rstrip('.')}"

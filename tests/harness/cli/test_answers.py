@@ -109,7 +109,13 @@ def test_the_answer_is_the_same_everywhere(
     assert on_page(ran["report"]) == answer
     assert json.loads(detbench("status", file, "--json"))["answer"] == answer
     assert json.loads(detbench("status", "runs/toy", "--json"))["answer"] == answer
-    assert detbench("status", file).splitlines()[-1].startswith("answer: In mAP, width 8")
+    told = detbench("status", file)
+    assert told.splitlines()[-1].startswith("answer: In mAP, width 8")
+    finished = json.loads(detbench("status", file, "--json"))["finished"]
+    folders = [folder for folder in Path("runs/toy").iterdir() if (folder / record.FILE).is_file()]
+    assert {item["trial"] for item in finished} == {folder.name for folder in folders}
+    assert all(folder.name in told for folder in folders), "what `compare` needs"
+    assert all({"name", "seed", "mAP"} <= item.keys() for item in finished)
     (page,) = json.loads(detbench("report", file, "--out", "site", "--json"))
     assert on_page(page) == answer
     tags = parent(here()).data.tags

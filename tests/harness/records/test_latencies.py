@@ -1,6 +1,6 @@
 """Which latencies may be ranked."""
 
-from harness.records import Record
+from harness.records import Record, turns
 from harness.records.latencies import ROUGH, firm, reason, rough, session
 
 
@@ -53,3 +53,11 @@ def test_firm_are_all_metrics_but_rough_ones_and_ratios_that_were_timed_in_turns
     assert firm(made(metrics=metrics, caveats=unsure)) == {"mAP": 0.5, "latency_ratio": 1.5}
     part = {"nms_ms": f"{ROUGH}disturbed"}
     assert firm(made(metrics=metrics, caveats=part)).keys() == metrics.keys() - {"nms_ms"}
+
+
+def test_a_ratio_without_a_latency_is_none() -> None:
+    ratio = {
+        f"latency_ratio{end}": value for end, value in (("", 1.0), ("_low", 0.9), ("_high", 2))
+    }
+    assert turns.own_ratio(made(metrics=ratio | {"latency_ms": 3.0})) is not None
+    assert turns.own_ratio(made(metrics=ratio)) is None

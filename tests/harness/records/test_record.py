@@ -148,3 +148,16 @@ def test_a_record_is_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / record.FILE)
     with pytest.raises(RecordError, match="a record is a file of at most 256 MiB"):
         record.read(tmp_path)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_no_number_is_absent(odd: float, tmp_path: Path) -> None:
+    """So that no table, order or answer meets it."""
+    made = make()
+    made.metrics |= {"latency_p99_ms": 12.0}
+    made.metrics["mAP"] = odd  # as the JSON of another program may have it
+    made.write(tmp_path)
+    found = record.read(tmp_path)
+    assert "mAP" not in found.metrics
+    assert found.absent["mAP"] == f"its record says {odd}, which is no measurement"
+    assert found.metrics["latency_p99_ms"] == 12.0
