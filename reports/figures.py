@@ -285,7 +285,7 @@ def grid_figure(grids: Mapping[str, Grid]) -> go.Figure:
             customdata=grid.counts,
             colorscale="Cividis",
             colorbar={
-                "title": {"text": METRICS[key].axis, "side": "right"},
+                "title": {"text": METRICS[key].axis, "side": "right", "font": {"size": 13}},
                 "thickness": 12,
                 "outlinewidth": 0,
                 "tickfont": {"color": theme.FAINT},
@@ -293,7 +293,6 @@ def grid_figure(grids: Mapping[str, Grid]) -> go.Figure:
             xgap=2,
             ygap=2,
             texttemplate="%{z:.3g}",
-            textfont={"size": 14},
             hovertemplate="%{x}, %{y}: %{z:.4g} (n = %{customdata})<extra></extra>",
             visible=index == 0,
         )

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from harness.records import FILE, RecordError, read, write_whole
-from reports import display, figures, points, tables, theme, thresholds
+from reports import display, figures, points, recommended, tables, theme, thresholds
 from reports.canvas import View, axis, figure, legend, safe
 from reports.columns import Column
 from reports.display import Cell, Table
@@ -51,6 +51,7 @@ class Tried(NamedTuple):
     dot: Dot
     values: dict[str, str]  # by knob
     configured: bool
+    recommended: bool = False
 
 
 def write(result: Mapping[str, Any], out: Path) -> Path:
@@ -73,6 +74,7 @@ def render(result: Mapping[str, Any]) -> str:
         .get_template("frontier.html")
         .render(
             title=f"{named(str(result['model']))}: settings of postprocessing",
+            advice=recommended.advice(result),
             facts=about(result),
             caveats=list(dict.fromkeys([*result["caveats"].values(), *result["absent"].values()])),
             panels=panels(result),
@@ -102,7 +104,8 @@ def flat(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for row in sorted(result["rows"], key=lambda row: float(row["metrics"]["latency_ms"])):
         counts = {f"{name}_median": found["median"] for name, found in row["counts"].items()}
-        flags = {"optimal": row["optimal"], "configured": row["configured"]}
+        flags = {key: row[key] for key in ("optimal", "configured")}
+        flags["recommended"] = row is recommended.row(result)
         rows.append({**row["setting"], **row["metrics"], **counts, **flags})
     names = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name) for name in names} for row in rows]
@@ -155,10 +158,10 @@ def panels(result: Mapping[str, Any]) -> list[Panel]:
         found.append(Panel("thresholds", title, note, thresholds.ways_figure(ways), wide=True))
     if _varies(result, thresholds.SCORE) and _varies(result, thresholds.IOU):
         grids, rest = thresholds.grid(result, thresholds.SCORE, thresholds.IOU)
-        note = thresholds.GRID_NOTE.format(rest=rest or "no other knob")
+        note = thresholds.GRID_NOTE.format(rest=thresholds.held(rest))
         title = "Score threshold and IoU threshold together"
         found.append(Panel("grid", title, note, figures.grid_figure(grids), wide=True))
-    return found
+    return [*found, *recommended.panels(result)]
 
 
 def _varies(result: Mapping[str, Any], knob: str) -> bool:
@@ -171,7 +174,7 @@ def tried(result: Mapping[str, Any], cost: Metric) -> list[Tried]:
     dots = [_dot(number, row, cost) for number, row in enumerate(rows, 1)]
     return [
         Tried(dot, {name: tables.worded(value) for name, value in row["setting"].items()},
-              row["configured"])
+              row["configured"], row is recommended.row(result))
         for dot, row in zip(points.mark_optimal(dots), rows, strict=True)
     ]  # fmt: skip
 
@@ -194,11 +197,21 @@ def _dot(number: int, row: Mapping[str, Any], cost: Metric) -> Dot:
 def scatter(settings: Sequence[Tried], cost: Metric, gain: Metric) -> go.Figure:
     """Draw all settings; a view for each knob gives its values their colours."""
     front = sorted((item.dot for item in settings if item.dot.optimal), key=lambda dot: dot.x.value)
-    traces: list[Any] = [_line(front), _star(settings, cost, gain)]
+    chosen = {
+        "as configured": ("star-open", [item.dot for item in settings if item.configured]),
+        "recommended": ("circle-open", [item.dot for item in settings if item.recommended]),
+    }
+    marks = [
+        _outlined(name, symbol, dots, (cost, gain))
+        for name, (symbol, dots) in chosen.items()
+        if dots
+    ]
+    traces: list[Any] = [_line(front), *marks]
+    always = list(range(len(traces)))
     views: list[View] = []
     for knob in _knobs(settings):
         made = _by_value(settings, knob, (cost, gain), visible=not views)
-        shown = [0, 1, *range(len(traces), len(traces) + len(made))]
+        shown = [*always, *range(len(traces), len(traces) + len(made))]
         views.append(View(f"{thresholds.spell(knob)} in colour", shown))
         traces += made
     kind = {"type": "log", "tickvals": TICKS} if cost.key == "nms_ms" else {}
@@ -225,16 +238,18 @@ def _line(front: Sequence[Dot]) -> go.Scatter:
     )
 
 
-def _star(settings: Sequence[Tried], cost: Metric, gain: Metric) -> go.Scatter:
-    chosen = [item.dot for item in settings if item.configured]
+def _outlined(
+    name: str, symbol: str, dots: Sequence[Dot], metrics: tuple[Metric, Metric]
+) -> go.Scatter:
+    """Draw a large mark around settings."""
     line = {"color": theme.INK, "width": 1.6}
     return go.Scatter(
-        x=[dot.x.value for dot in chosen],
-        y=[dot.y.value for dot in chosen],
-        name="as configured",
+        x=[dot.x.value for dot in dots],
+        y=[dot.y.value for dot in dots],
+        name=name,
         mode="markers",
-        marker={"symbol": "star-open", "size": 19, "color": theme.INK, "line": line},
-        hovertext=[figures.hover(dot, cost, gain) for dot in chosen],
+        marker={"symbol": symbol, "size": 19, "color": theme.INK, "line": line},
+        hovertext=[figures.hover(dot, *metrics) for dot in dots],
         hovertemplate="%{hovertext}<extra></extra>",
     )
 
@@ -274,16 +289,20 @@ def table(result: Mapping[str, Any]) -> Table:
     """Lay out all settings, fastest first."""
     rows = flat(result)
     knobs = list(result["rows"][0]["setting"])
-    lead = [Column("mark", "setting", "", "on the front, or as configured", kind="text")]
+    marks = "recommended, on the front, or as configured"
+    lead = [
+        Column("place", "setting", "#", "number by rising latency", kind="text"),
+        Column("mark", "setting", "mark", marks, kind="text"),
+    ]
     lead += [Column(name, "setting", thresholds.spell(name), name, kind="text") for name in knobs]
     columns = [column for column in COLUMNS if _value(rows[0], column.key) is not None]
     times = display.decimals(row["nms_ms"] for row in rows)
     places = {"accuracy, %": 2, "time, ms": times, "boxes per image": 0}
     cells = [
-        [_mark(row)]
+        [Cell(str(place), place, style="key"), _mark(row)]
         + [Cell(tables.worded(row[name]), row[name], style="key") for name in knobs]
         + [_number(row, column, places[column.group]) for column in columns]
-        for row in rows
+        for place, row in enumerate(rows, 1)
     ]
     return Table([*lead, *columns], cells, [], [])
 
@@ -294,7 +313,8 @@ def _value(row: Mapping[str, Any], key: str) -> float | None:
 
 
 def _mark(row: Mapping[str, Any]) -> Cell:
-    words = [word for word, key in (("front", "optimal"), ("configured", "configured")) if row[key]]
+    names = {"recommended": "recommended", "front": "optimal", "configured": "configured"}
+    words = [word for word, key in names.items() if row[key]]
     return Cell(", ".join(words), ", ".join(words), style="key")
 
 

@@ -49,8 +49,9 @@ BREAKDOWN = (
     f"{breakdowns.MOST_CLASSES} classes, those that differ most."
 )
 CURVES = (
-    "One line a trial; a colour is a variant, a dash pattern a seed. Click a name to hide it, "
-    "twice to see it alone."
+    "One line a training; a colour is a variant, a dash pattern a seed. Trials of one training "
+    "share its line, which has the first one's name. Click a name to hide it, twice to see it "
+    "alone."
 )
 SPREAD = (
     "Every sample that was taken, none removed: box from first to third quartile, whiskers to "

@@ -6,6 +6,7 @@ but that one. What carries no interval is never bold.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -178,11 +179,12 @@ def to_latex(table: Paper) -> str:
         " & ".join([*map(in_latex, settings), *numbers]) + r" \\"
         for settings, numbers in zip(table.settings, _written(table, LATEX), strict=True)
     ]
-    headings = [*map(in_latex, table.knobs), *(in_latex(_heading(m)) for m in table.measures)]
+    headings = [_stacked(re.split(r"(?<=\.)", knob), "l") for knob in table.knobs]
+    headings += [_stacked(re.split(r" (?=\()", _heading(m)), "r") for m in table.measures]
     return "\n".join(
         [
             r"\begin{table}",
-            r"\centering",
+            r"\centering\small\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{in_latex(table.title)}}}",
             rf"\begin{{tabular}}{{{'l' * len(table.knobs)}{'r' * len(table.measures)}}}",
             r"\toprule",
@@ -199,6 +201,12 @@ def to_latex(table: Paper) -> str:
             "",
         ]
     )
+
+
+def _stacked(lines: Sequence[str], side: str) -> str:
+    """Write a heading in lines, so that the table fits a page; `l` or `r` is where it is flush."""
+    text = r" \\ ".join(map(in_latex, lines))
+    return rf"\shortstack[{side}]{{{text}}}" if len(lines) > 1 else text
 
 
 def to_markdown(table: Paper) -> str:

@@ -196,17 +196,19 @@ def curve_names(records: Sequence[Record]) -> list[str]:
 
 
 def curves(records: Sequence[Record], name: str) -> list[Curve]:
-    """Collect one quantity by epoch of every trial that has it."""
+    """Collect one quantity by epoch of every training; the first of its trials names it."""
     places = {
         id(record): (variant, repeat)
         for variant, group in enumerate(tables.variants(records))
         for repeat, record in enumerate(group)
     }
     scale = METRICS[name].scale if name in METRICS else 1.0
-    found = []
+    found, drawn = [], set()
     for number, (label, record) in enumerate(zip(tables.labels(records), records, strict=True), 1):
         rows = [row for row in record.curves if math.isfinite(row.get(name, math.nan))]
-        if rows:
+        training = record.details.get("training", {}).get("training", record.trial)
+        if rows and training not in drawn:
+            drawn.add(training)
             epochs = [row.get("epoch", float(index)) for index, row in enumerate(rows)]
             values = [row[name] * scale for row in rows]
             found.append(Curve(number, label, *places[id(record)], epochs, values))

@@ -125,6 +125,20 @@ def matrices(records: Sequence[Record], found: Found) -> list[Matrix]:
     return [_matrix(label, each, kept) for label, each in chosen]
 
 
+def alone(label: str, found: Precision) -> tuple[dict[str, list[Line]], Matrix]:
+    """Return the curves and the matrix of one detector, which is no trial of a study."""
+    whole = {
+        f"all classes, IoU {iou:.2f}": [Line(label, 0, 0, curve)]
+        for at, iou in enumerate(found.ious)
+        if (curve := _over_classes(found, at))
+    }
+    names = [name for name in found.classes if _of_class(found, name)][:MOST_CLASSES]
+    single = [Line(name, place, 0, _of_class(found, name)) for place, name in enumerate(names)]
+    if len(single) > 1:
+        whole[f"each class, IoU {found.ious[0]:.2f}"] = single
+    return whole, _matrix(label, found, _mixed_up([found]))
+
+
 def _mixed_up(found: Sequence[Precision]) -> set[str]:
     """Return the classes that are taken for others most often, and others for them."""
     mistakes: dict[str, int] = {}
@@ -141,9 +155,10 @@ def _matrix(label: str, each: Precision, kept: set[str]) -> Matrix:
     counts = np.array(each.confusion)
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     chosen = np.ix_([*places, -1], [*places, -1])
-    told = f"precision {each.precision:.0%}, recall {each.recall:.0%}, F1 {each.f1:.0%}"
+    at = each.counts
+    told = f"precision {at.precision:.0%}, recall {at.recall:.0%}, F1 {at.f1:.0%}"
     return Matrix(
-        f"{label}; score {each.score:.2f}: {told}",
+        f"{label}; score {at.score:.2f}: {told}",
         [each.classes[place] for place in places],
         (100 * counts / totals)[chosen].tolist(),
         counts[chosen].tolist(),

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -179,6 +179,7 @@ def render(
                 ],
                 "variants": downloads(f"{texts['title']}-variants", tables.variant_rows(records)),
                 "effects": downloads(f"{texts['title']}-effects", designs.effect_rows(found)),
+                **of_published(texts["title"], findings.published),
             },
             theme=theme,
             plotly=lambda: Markup(get_plotlyjs()),
@@ -201,6 +202,16 @@ def downloads(name: str, rows: list[dict[str, Any]]) -> list[Download]:
         Download(f"{name}.csv", "CSV", data_uri("text/csv", tables.to_csv(rows))),
         Download(f"{name}.json", "JSON", data_uri("application/json", to_json(rows))),
     ]
+
+
+def of_published(title: str, found: Mapping[str, Any] | None) -> dict[str, list[Download]]:
+    """Offer a published table beside ours, and the pairs of its rows, as they were judged."""
+    if found is None:
+        return {}
+    return {
+        "published": downloads(f"{title}-published", found["cells"]),
+        "order": downloads(f"{title}-order", found["comparisons"]),
+    }
 
 
 def for_papers(table: Paper) -> list[Download]:
@@ -268,6 +279,11 @@ def breakable(text: str) -> Markup:
     return Markup(".<wbr>").join(escape(part) for part in text.split("."))
 
 
+def coded(text: str) -> Markup:
+    """Set what stands in backticks as code, all escaped."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def linked(text: str) -> Markup:
     """Turn URLs and arXiv numbers of a text into links, all else escaped."""
     parts, end = [], 0
@@ -289,5 +305,5 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"breakable": breakable, "embed": embed, "linked": linked}
+    made.filters |= {"breakable": breakable, "coded": coded, "embed": embed, "linked": linked}
     return made

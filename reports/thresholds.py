@@ -13,9 +13,9 @@ from reports.points import METRICS, Bound, Grid
 
 SCORE, IOU = "score_threshold", "iou_threshold"
 ENTER = "boxes that enter NMS"
-GRID_NOTE = "At {rest}. The layout of RT-DETR's table 1, arXiv:2304.08069v3, with every crossing."
+GRID_NOTE = "{rest}. The layout of RT-DETR's table 1, arXiv:2304.08069v3, with every crossing."
 NOTE = (
-    "At {rest}. Medians over the timed images; bars are the 95 % interval of a time. The number of"
+    "{rest}. Medians over the timed images; bars are the 95 % interval of a time. The number of"
     " boxes against the score threshold is RT-DETR's figure 2, arXiv:2304.08069v3: the higher the"
     " threshold, the fewer boxes enter NMS, and the less time it takes."
 )
@@ -97,7 +97,12 @@ def _bound(row: Mapping[str, Any], key: str) -> Bound | None:
 
 def note(result: Mapping[str, Any]) -> str:
     """Say what the figure of `ways` holds fixed."""
-    return NOTE.format(rest=words(_at_configured(result, (SCORE, IOU))[1]) or "no other knob")
+    return NOTE.format(rest=held(words(_at_configured(result, (SCORE, IOU))[1])))
+
+
+def held(rest: str) -> str:
+    """Say what the other knobs are, in words."""
+    return f"At {rest}" if rest else "No other knob was tried"
 
 
 def ways_figure(found: Sequence[Way]) -> go.Figure:

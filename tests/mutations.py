@@ -53,6 +53,7 @@ MODULES: dict[str, tuple[list[str], list[str]]] = {
         [
             "tests/harness/analysis/frontier/test_frontier_by_hand.py",
             "tests/harness/analysis/frontier/test_frontier.py",
+            "tests/harness/analysis/frontier/test_recommended.py",
         ],
     ),
     "assigners": (

@@ -1,7 +1,7 @@
 """Make the pictures of pages from records that are committed: `python -m tests.pictures`.
 
-Each folder `reports/measured/DEVICE/STUDY` with records becomes `STUDY.png` beside it: the top of
-the page that `detbench report` writes, as Chromium draws it.
+Each folder `reports/measured/DEVICE/STUDY` with records, and without a page of its own, becomes
+`STUDY.png` beside it: the top of the page that `detbench report` writes, as Chromium draws it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,18 @@ MILLISECONDS_TO_DRAW = 8000
 
 
 def folders() -> list[Path]:
-    """Return the folders of records that have a picture."""
+    """Return the folders of records that have a picture: those without a page of their own."""
+    return [folder for folder in studies() if not page_of(folder).is_file()]
+
+
+def studies() -> list[Path]:
+    """Return the folders of records that are committed."""
     return sorted(file.parent for file in (ROOT / "reports" / "measured").glob("*/*/study.json"))
+
+
+def page_of(folder: Path) -> Path:
+    """Return where a study's page is, if it is committed beside its records."""
+    return folder / f"{folder.name}.html"
 
 
 def make(folder: Path, place: Path, browser: str) -> Path:

@@ -13,7 +13,7 @@ from detectors import RELEASES
 from harness.analysis.reproduce import tables
 from harness.analysis.reproduce.counts import FACTOR, Counts
 from harness.analysis.reproduce.schema import Column, Convention, Counted, Repeat, Row, Table
-from harness.analysis.reproduce.trials import asked, variants
+from harness.analysis.reproduce.trials import asked, rehearsal, variants
 from harness.config import library, recipe
 from harness.config.data import COCO2017
 from harness.config.yaml_source import StudyError
@@ -107,6 +107,23 @@ def test_a_row_with_a_trial_that_the_study_lacks_is_refused() -> None:
     table = tables.load("rtmdet/table5a_kernel")
     with pytest.raises(StudyError, match="has no trial 'kernel=3'.*There is backbone"):
         asked(table, Repeat(trial="kernel=3"))
+
+
+@pytest.mark.parametrize(
+    ("table", "study"),
+    [
+        ("rtmdet/table5c_balance", "rehearsals/expand_ratio"),
+        ("rtmdet/table6a_cost", "rehearsals/assigner_cost"),
+        ("rtdetr/table1a", "rehearsals/nms_iou_threshold"),
+        ("rtdetr/table5", "rehearsals/decoder_layers"),  # whose cells have a trial each
+        ("rtdetr/table2", None),
+    ],
+)
+def test_the_rehearsal_of_a_table_is_that_with_most_of_its_trials(
+    table: str, study: str | None
+) -> None:
+    found = rehearsal(tables.load(table))
+    assert (found and found.name) == study
 
 
 @pytest.mark.parametrize("name", CITING)

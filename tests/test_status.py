@@ -15,7 +15,7 @@ from harness.analysis.reproduce.verdicts import VERDICTS
 from harness.cli.expenses import Expenses
 from tests.rooms import ROOT
 
-RECORDS = ROOT / "reports" / "measured" / "xeon-2-cores" / "records"
+RECORDS = ROOT / "reports" / "measured" / "epyc-2-cores"
 STATUS = tables.FOLDER / "STATUS.md"
 AGAIN = (
     f"detbench reproduce all --scale rehearsal --runs {RECORDS.relative_to(ROOT)} --keep-stale"

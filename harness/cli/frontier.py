@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from harness.data import fingerprint
 from harness.data.classes import read_choice
 from harness.machine import environment
 from harness.measure.latency import Subject
+from harness.records import write_whole
 
 ROOT = "frontier."  # of the knobs that belong to this command alone
+DETECTIONS = "detections.json"  # COCO results of the recommended setting
 Write = Callable[[Mapping[str, Any], Path], Path]  # `reports.frontier.write`
 
 
@@ -45,7 +48,8 @@ def frontier(
         sets: knobs, `PATH=VALUE`; `frontier.KNOB=[VALUE, ...]` replaces an axis of the grid.
         weights: of the detector; None for those beside a saved one, or an untrained one.
         device: as torch spells it.
-        out: where the page goes, an .html file or a folder; None for no page.
+        out: where the page goes, an .html file or a folder, and beside it what the recommended
+            setting finds; None for neither.
         write: makes the page.
         classes: which class of the data set is which of the weights', `DATA=MODEL,...`.
         shared: whether classes that the weights do not know are left out.
@@ -81,11 +85,22 @@ def frontier(
         "environment": environment.capture(device),
         "latency": knobs.flatten(setup.latency),
         **found.plain(),
+        "detections": _store(found, out) if out is not None else None,
     }
     page = write(result, out) if write is not None and out is not None else None
     title = f"{name} on {device}, {len(found.rows)} settings, {place(dataset.name, split)}"
-    print_json(result) if as_json else _show(found, title, page)
+    print_json(result) if as_json else _show(found, title, page, result["detections"])
     return 0
+
+
+def _store(found: Frontier, out: Path) -> str | None:
+    """Write what the recommended setting finds beside the page; return the file."""
+    if found.recommended is None:
+        return None
+    is_page = out.suffix == ".html"
+    file = out.with_suffix(f".{DETECTIONS}") if is_page else out / DETECTIONS
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return str(write_whole(file, json.dumps(found.recommended.detections)))
 
 
 def _parted(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -106,9 +121,11 @@ COLUMNS = {
 }
 
 
-def _show(found: Frontier, title: str, page: Path | None) -> None:
-    """Print the front and the extremes."""
-    rows = [_plain(row, role) for row, role in highlights(found.rows)]
+def _show(found: Frontier, title: str, page: Path | None, stored: str | None) -> None:
+    """Print the front and the extremes, and which setting to take."""
+    advice = found.recommended
+    chosen = found.rows[advice.choice.place] if advice else None
+    rows = [_plain(row, role) for row, role in highlights(found.rows, chosen)]
     keys = dict.fromkeys(key for row in rows for key in row)
     columns = {key: head for key, head in COLUMNS.items() if key in keys}
     extra = {key: key.replace("_", " ") for key in keys if key not in COLUMNS}
@@ -119,14 +136,21 @@ def _show(found: Frontier, title: str, page: Path | None) -> None:
         f"network alone: {network:.3f} ms; times are medians of {details['rounds']} rounds in "
         f"random order; {details['nms_seconds']:.1f} s of NMS in all",
         *{f"note: {text}" for text in (*found.caveats.values(), *found.absent.values())},
+        *([advice.sentence] if advice else []),
+        *([f"what it finds, as COCO results: {stored}"] if stored else []),
         *([f"page: {page}"] if page is not None else []),
     ]
     for text in notes:
         out.print(text, markup=False, highlight=False)
 
 
-def highlights(rows: Sequence[Row]) -> list[tuple[Row, str]]:
-    """Pick the front by rising latency, the configured setting, and the extremes, with roles."""
+def highlights(rows: Sequence[Row], chosen: Row | None = None) -> list[tuple[Row, str]]:
+    """Pick the front by rising latency, the configured setting, and the extremes, with roles.
+
+    Args:
+        rows: all settings.
+        chosen: the one that is recommended.
+    """
 
     def latency(row: Row) -> float:
         return row.metrics["latency_ms"]
@@ -135,6 +159,7 @@ def highlights(rows: Sequence[Row]) -> list[tuple[Row, str]]:
         return row.metrics.get("mAP", 0.0)
 
     roles = {
+        "recommended": chosen,
         "fastest": min(rows, key=latency),
         "slowest": max(rows, key=latency),
         "best mAP": max(rows, key=accuracy),
@@ -143,7 +168,7 @@ def highlights(rows: Sequence[Row]) -> list[tuple[Row, str]]:
     }
     picked = []
     for row in sorted(rows, key=latency):
-        own = [role for role, chosen in roles.items() if chosen is row]
+        own = [role for role, holder in roles.items() if holder is row]
         if own or row.optimal:
             picked.append((row, ", ".join(["front"] * row.optimal + own)))
     return picked

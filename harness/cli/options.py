@@ -105,8 +105,8 @@ Measured = Annotated[
     Path | None,
     typer.Option(
         "--out",
-        help="Folder for figures and raw samples; page of --nms-frontier; a Markdown table of"
-        " --count-only.",
+        help="Folder for figures and raw samples; page of --nms-frontier, with the recommended"
+        " setting's detections beside it; a Markdown table of --count-only.",
         show_default=False,
     ),
 ]

@@ -5,8 +5,10 @@ Names of studies, classes, knobs and files are anyone's. HTML is escaped by the 
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -18,11 +20,14 @@ _LATEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "{''}",
-    "`": r"\textasciigrave{}",
+    "`": r"\textasciigrave{}", "[": "{[}", "*": "{*}",
     "–": "--", "−": "$-$", "×": r"$\times$", "≈": r"$\approx$", "±": r"$\pm$", "°": r"$^\circ$",
     "→": r"$\rightarrow$", "≤": r"$\leq$", "≥": r"$\geq$", "·": r"$\cdot$", "…": r"\ldots{}",
-    "“": "``", "”": "''", "’": "'",
+    "“": "``", "”": "''", "‘": "{`}", "’": "'", "—": "---",
 }  # fmt: skip
+LAST_LATIN = 0x17F
+NOT_IN_OT1 = "ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ"
+"""Latin letters up to `LAST_LATIN` that LaTeX's default encoding of fonts has no way to set."""
 
 
 def in_csv(value: Any) -> Any:
@@ -35,14 +40,36 @@ def in_csv(value: Any) -> Any:
 
 
 def in_latex(text: str) -> str:
-    """Escape what LaTeX would read as more than text; signs that fonts lack become numbers."""
-    return "".join(map(_latex_letter, visible(text)))
+    r"""Escape what LaTeX would read as more than text.
+
+    Signs, and letters that pdfLaTeX's default fonts lack, become numbers; XeLaTeX and LuaLaTeX,
+    which have `\Umathchar`, are given those letters. A bracket or a star is in braces, as one
+    that begins a row would belong to the command before it.
+    """
+    composed = unicodedata.normalize("NFC", visible(text))
+    runs = itertools.groupby(composed, key=_is_lacking)
+    return "".join(_lacking(run) if lacks else "".join(map(_known, run)) for lacks, run in runs)
 
 
-def _latex_letter(letter: str) -> str:
-    if letter in _LATEX or letter.isascii() or unicodedata.category(letter)[0] in "LM":
-        return _LATEX.get(letter, letter)
-    return f"[U+{ord(letter):04X}]"
+def _is_lacking(letter: str) -> bool:
+    """Say whether it is a letter that pdfLaTeX stops at."""
+    is_letter = unicodedata.category(letter)[0] in "LM" and letter not in _LATEX
+    return is_letter and (ord(letter) > LAST_LATIN or letter in NOT_IN_OT1)
+
+
+def _lacking(run: Iterable[str]) -> str:
+    letters = list(run)
+    numbers = "".join(map(_number, letters))
+    return rf"{{\ifdefined\Umathchar {''.join(letters)}\else {numbers}\fi}}"
+
+
+def _known(letter: str) -> str:
+    is_text = letter.isascii() or unicodedata.category(letter)[0] in "LM"
+    return _LATEX.get(letter, letter if is_text else _number(letter))
+
+
+def _number(letter: str) -> str:
+    return f"{{[}}U+{ord(letter):04X}]"
 
 
 def in_markdown(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,6 +16,31 @@ LARGEST = 1 << 26  # bytes of a file that is read
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+
+
+class Counts(NamedTuple):
+    """Detections of at least a score, and what they find."""
+
+    score: float
+    right: int  # detections that find an object of their class
+    found: int  # detections
+    objects: int  # what is to be found
+
+    @property
+    def precision(self) -> float:
+        """Share of the detections that find an object; 0 without a detection."""
+        return self.right / self.found if self.found else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the objects that are found; 0 without an object."""
+        return self.right / self.objects if self.objects else 0.0
+
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of both."""
+        total = self.found + self.objects
+        return 2 * self.right / total if total else 0.0
 
 
 class Precision(BaseModel):
@@ -58,20 +83,9 @@ class Precision(BaseModel):
         return self
 
     @property
-    def precision(self) -> float:
-        """Share of the detections that find an object; 0 without a detection."""
-        return self.right / self.found if self.found else 0.0
-
-    @property
-    def recall(self) -> float:
-        """Share of the objects that are found; 0 without an object."""
-        return self.right / self.objects if self.objects else 0.0
-
-    @property
-    def f1(self) -> float:
-        """The harmonic mean of both."""
-        total = self.found + self.objects
-        return 2 * self.right / total if total else 0.0
+    def counts(self) -> Counts:
+        """Detections of at least `score`."""
+        return Counts(self.score, self.right, self.found, self.objects)
 
     def write(self, folder: Path) -> Path:
         """Write it into a trial's folder, whole or not at all."""

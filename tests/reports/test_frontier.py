@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from reports import frontier
+from reports import frontier, recommended
 from reports.points import METRICS
 from tests.reports.conftest import make_record
+from tests.reports.test_precision import precise
 
 Result = dict[str, Any]
 
@@ -47,6 +48,21 @@ def made() -> Result:
         "details": {"rounds": 12, "nms_seconds": 3.0, "images": 72},
         "absent": {},
         "caveats": {},
+        "recommended": None,
+        "detections": None,
+    }
+
+
+def advised() -> Result:
+    """Recommend the third setting of `made`."""
+    counts = {"score": 0.1, "right": 6, "found": 12, "objects": 8}
+    shares = {"precision": 0.5, "recall": 0.75, "f1": 0.6}
+    found = precise(classes=["a", "<b>"]).model_dump(by_alias=True)
+    own = {"place": 3, "sentence": "Take <this>.", "rule": "The fastest.", "boxes": 12}
+    counted = {"as_set": counts | shares, "at_best_f1": {**counts, **shares, "score": 0.4321}}
+    return made() | {
+        "recommended": {**own, **counted, "precision": found},
+        "detections": "some where/out.detections.json",
     }
 
 
@@ -83,9 +99,10 @@ def test_each_knob_that_varies_has_a_view(result: Result) -> None:
 
 def test_the_table_is_sorted_by_time_and_marks_what_matters(result: Result) -> None:
     table = frontier.table(result)
-    assert [row[0].text for row in table.rows] == ["", "front", "", "front", "configured", "front"]
+    assert [row[1].text for row in table.rows] == ["", "front", "", "front", "configured", "front"]
     labels = [column.label for column in table.columns]
-    assert labels[1:4] == ["score threshold", "IoU threshold", "max detections"]
+    assert labels[:2] == ["#", "mark"]
+    assert labels[2:5] == ["score threshold", "IoU threshold", "max detections"]
     first = dict(zip(labels, table.rows[0], strict=True))
     assert (first["mAP"].text, first["NMS"].text) == ("25.00", "2.50")
     assert (first["mAP"].small, first["NMS"].small) == ("", "2.40 to 2.70")
@@ -131,6 +148,38 @@ def test_the_page_is_whole_and_loads_nothing(result: Result, tmp_path: Path) -> 
     assert "20 ms (19 to 21)" in text
     page = frontier.write(result, tmp_path / "other.html")
     assert page == tmp_path / "other.html"
+
+
+def test_the_recommended_setting_stands_first_and_is_marked() -> None:
+    result = advised()
+    cells = frontier.table(result).rows
+    assert [row[1].text for row in cells].count("recommended, front") == 1
+    assert sum(row["recommended"] for row in frontier.flat(result)) == 1
+    cost = frontier.COSTS["nms_ms"]
+    tried = frontier.tried(result, cost)
+    figure = frontier.scatter(tried, cost, METRICS["mAP"])
+    assert figure.data[2].name == "recommended"
+    assert figure.data[2].x == (tried[3].dot.x.value,)
+    assert [view["traces"][:3] for view in figure.layout.meta["views"]] == [[0, 1, 2]] * 2
+    text = frontier.render(result)
+    assert text.index("Take &lt;this&gt;.") < text.index('id="figure-mAP-nms_ms"')
+    assert 'href="out.detections.json"' in text
+
+
+def test_precision_and_recall_of_the_recommended_setting_are_laid_out() -> None:
+    found = recommended.advice(advised())
+    assert found is not None
+    assert [[cell.text for cell in row] for row in found.table.rows] == [
+        ["all that it finds", "0.100", "50.0", "75.0", "60.0", "6", "12", "8"],
+        ["greatest F1", "0.432", "50.0", "75.0", "60.0", "6", "12", "8"],
+    ]
+    curves, confusion = recommended.panels(advised())
+    views = [view["label"] for view in curves.figure.layout.meta["views"]]
+    assert views[-1] == "each class, IoU 0.50"
+    assert [trace.name for trace in curves.figure.data][-2:] == ["a", "&lt;b&gt;"]
+    assert len(confusion.figure.data) == 1
+    assert recommended.advice(made()) is None
+    assert recommended.panels(made()) == []
 
 
 def test_a_trial_is_titled_by_its_record_and_not_by_its_hash(tmp_path: Path) -> None:

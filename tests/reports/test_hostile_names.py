@@ -5,6 +5,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,8 +15,9 @@ import pytest
 
 from harness.records import Record
 from harness.records.importances import Importance, Importances, Share
-from reports import panels, site, static
+from reports import panels, paper, site, static
 from reports.findings import Findings
+from tests.patience import HANG
 from tests.reports.conftest import make_record
 from tests.reports.test_precision import precise
 from tests.reports.test_published import result
@@ -112,7 +115,8 @@ def test_json_inside_the_page_is_whole(page: Page) -> None:
 
 def test_no_cell_of_any_csv_is_a_formula(page: Page) -> None:
     files = {name: text for name, text in saved(page).items() if name.endswith(".csv")}
-    assert files.keys() == {".csv", "-variants.csv", "-effects.csv"}
+    names = (".csv", "-variants.csv", "-effects.csv", "-published.csv", "-order.csv")
+    assert files.keys() == set(names)
     for name, content in files.items():
         rows = list(csv.reader(io.StringIO(content)))
         assert len({len(row) for row in rows}) == 1, name
@@ -139,6 +143,7 @@ def test_latex_has_no_command_of_theirs(page: Page) -> None:
             "textasciitilde",
         ),
         *("textasciicircum", "textless", "textgreater", "textbar", "textasciigrave", "times"),
+        *("setlength", "shortstack", "small", "tabcolsep"),
     }
     assert used <= ours
     bare = re.sub(r"\\[\\&%$#_{}]|\\[A-Za-z]+(\{\})?|\$-\$", "", text)
@@ -153,6 +158,29 @@ def test_markdown_is_a_table_without_html(page: Page) -> None:
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
     assert not re.findall(r"<(?!/?u>)", text)
     assert "](" not in re.sub(r"\\\]\(", "", text)
+
+
+NAMES = (
+    EVIL, FORMULA, "back\\", "{", "}", "%", "$", "#1", "~", "^", "[2em]", "*", "&", '"', "`", "a_b",
+    "日本語", "Кириллица", "😀", "naïve Łódź", "ąęđðþ", "e\u0301", "−3 ≤ 5 ± µ λ “q” ‘s’ —",
+    "x" * 300,
+)  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex")
+def test_latex_compiles_whatever_variants_are_called(tmp_path: Path) -> None:
+    records = [make_record(f"t{n}", name=x, overrides={KNOB: x}) for n, x in enumerate(NAMES)]
+    table = paper.to_latex(paper.paper(records, "".join(NAMES[2:])))
+    head = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    (tmp_path / "a.tex").write_text(f"{head}{table}\\end{{document}}\n", "utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "a.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=HANG,
+    )
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "a.pdf").stat().st_size > 10_000
 
 
 def strings(value: Any) -> list[str]:

@@ -110,11 +110,19 @@ def test_without_repeated_seeds_or_values_nothing_is_better() -> None:
 def test_latex_has_rules_marks_and_the_protocol() -> None:
     text = paper.to_latex(paper.paper(with_seeds(0.50, 0.60), "50% & more"))
     for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\caption{50\% \& more}",
-                 r"\begin{tabular}{lrrrrrr}", r"expand\_ratio & mAP (\%)",
+                 r"\begin{tabular}{lrrrrrr}", r"expand\_ratio & \shortstack[r]{mAP \\ (\%)} & ",
                  r"60.0 $\pm$ 0.2", r"\textbf{4.00}", "data: shapes", "over 3 seeds"):  # fmt: skip
         assert part in text
     body = text.partition(r"\midrule")[2].partition(r"\bottomrule")[0].strip().splitlines()
     assert [line.count(" & ") for line in body] == [6, 6]
+
+
+def test_headings_of_latex_break_where_a_knob_or_a_unit_begins() -> None:
+    records = [
+        make_record(f"t{n}", overrides={"a.depth_mult": n, "b.depth_mult": 1 - n}) for n in (0, 1)
+    ]
+    text = paper.to_latex(paper.paper(records, "t"))
+    assert r"\shortstack[l]{a. \\ depth\_mult} & \shortstack[l]{b. \\ depth\_mult} & " in text
 
 
 def test_markdown_has_the_same_numbers() -> None:

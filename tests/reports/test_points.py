@@ -67,6 +67,10 @@ def test_curves_are_by_epoch_and_skip_what_is_missing(make: Make) -> None:
 def test_curves_skip_values_that_are_not_finite(make: Make) -> None:
     rows = [{"epoch": 1.0, "loss": math.nan}, {"epoch": 2.0, "loss": 1.0}]
     assert points.curves([make(curves=rows)], "loss")[0].values == [1.0]
+    shared = {"training": {"training": "t"}}
+    trials = [make(name, seed=0, curves=rows, details=shared) for name in ("a", "b")]
+    (line,) = points.curves(trials, "loss")  # of one training
+    assert line.number == 1
 
 
 def test_raw_latencies_keep_their_order_and_outliers(make: Make, failing: Make) -> None:

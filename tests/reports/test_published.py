@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import re
+from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reports import published
+from reports import published, site
+from reports.findings import Findings
 from reports.points import Bound
+from tests.reports.conftest import make_record
 
 
 def cell(row: str, column: str, printed: str, **changes: Any) -> dict[str, Any]:
@@ -108,6 +116,33 @@ def test_the_figure_shows_a_column_at_a_time() -> None:
     assert ours.error_x.array == pytest.approx((0.6, 0.0))
     assert list(ours.customdata) == ["not settled", "differs"]
     assert [trace.visible for trace in made.data] == [True, True, False, False]
+
+
+def test_both_tables_are_downloaded_as_they_were_judged() -> None:
+    told = result()
+    told["cells"][0]["row"] = "=2+3"
+    page = site.render(
+        [make_record("a")], Path(), findings=Findings(published=told), title="Width", question="",
+        source="", answer="", command="",
+    )  # fmt: skip
+    kinds = r'download="(Width-(?:published|order)\.(?:csv|json))" href="[^"]*base64,([^"]*)"'
+    files = {name: b64decode(text).decode() for name, text in re.findall(kinds, page)}
+    rows = list(csv.DictReader(io.StringIO(files["Width-published.csv"])))
+    assert [row["row"] for row in rows] == ["'=2+3", "8", "16", "4", "8"]  # no formula
+    assert [row["measured"] for row in rows] == ["40.1", "41.0", "", "1.0", "1.6"]
+    assert [row["printed"] for row in rows] == ["40.0", "42.0", "43.0", "2.0", "3.0"]
+    assert (rows[0]["low"], rows[2]["verdict"]) == ("-0.5", "not run")
+    assert json.loads(files["Width-published.json"]) == told["cells"]
+    assert json.loads(files["Width-order.json"]) == told["comparisons"]
+    pairs = list(csv.DictReader(io.StringIO(files["Width-order.csv"])))
+    assert [row["verdict"] for row in pairs] == ["appears", "not settled"]
+    told["comparisons"] = []
+    alone = site.render(
+        [make_record("a")], Path(), findings=Findings(published=told), title="Width", question="",
+        source="", answer="", command="",
+    )  # fmt: skip
+    assert "Width-order" not in alone
+    assert "Width-published.csv" in alone
 
 
 def test_names_are_told_in_words() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reports import site
+from reports import frontier, site
 from tests.reports.conftest import Make
+from tests.reports.test_frontier import advised
 
 LOADING = {"src", "srcset", "href", "data", "action", "poster", "background"}
 
@@ -143,3 +144,17 @@ def test_the_page_is_written_once_and_about_five_megabytes(make: Make, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     assert file.stat().st_size < 5.5e6
     assert file.read_text("utf-8").count("plotly.js v") == 1
+
+
+def test_commands_in_a_sentence_are_set_as_code_and_stay_text() -> None:
+    assert site.coded("`detbench <run>` & more") == "<code>detbench &lt;run&gt;</code> &amp; more"
+    assert site.coded("one ` alone") == "one ` alone"
+
+
+def test_every_heading_and_button_of_a_table_has_a_text(make: Make, tmp_path: Path) -> None:
+    study = site.write([make("a")], tmp_path, title="A study").read_text("utf-8")
+    for text in (study, frontier.render(advised())):
+        tables = "".join(re.findall(r"<table.*?</table>", text, re.DOTALL))
+        headings = re.findall(r"<th\b[^>]*>(.*?)</th>", tables, re.DOTALL)
+        assert len(headings) > 10
+        assert [each for each in headings if not re.sub(r"<[^>]*>", "", each).strip()] == []

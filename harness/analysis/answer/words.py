@@ -105,7 +105,8 @@ def effects(metric: str, found: Sequence[Effect], mean: float) -> str:
     clear = [one for one in largest if significant(one)]
     clauses = [_effect(metric, one, mean) for one in clear[:SHOWN]]
     if len(clear) > SHOWN:
-        clauses.append(f"{len(clear) - SHOWN} more effects are significant")
+        more = len(clear) - SHOWN
+        clauses.append(f"{more} more effect{'s are' if more > 1 else ' is'} significant")
     unclear = [one for one in largest if not significant(one) and not one.interaction]
     if unclear:
         most = unclear[0]

@@ -14,7 +14,7 @@ from harness.analysis.compare import differences, matches
 from harness.analysis.compare.differences import Difference, Measured
 from harness.analysis.compare.latency import NO_DIFFERENCE, compare_latency
 from harness.analysis.compare.matches import ERRORS, Matches
-from harness.analysis.compare.runs import CompareError, Run
+from harness.analysis.compare.runs import CompareError, Run, same_trainings
 from harness.data import Split
 from harness.measure.accuracy.evaluate import Score, max_detections, score
 from harness.records.progress import OnProgress, Progress, ignore
@@ -119,8 +119,9 @@ def compare(
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), sec. 8.4, on pairs.
     """
     seen = _look_at_all((*a, *b), split, draws, seed, on_progress)
-    first, second = seen[: len(a)], seen[len(a) :]
-    accuracy, figures, classes = _accuracy(first, second)
+    first, places = seen[: len(a)], same_trainings([r.record for r in a], [r.record for r in b])
+    second, paired = [seen[len(a) + n] for n in places or range(len(b))], places is not None
+    accuracy, figures, classes = _accuracy(first, second, paired=paired)
     verdict = _verdict(accuracy)
     return Comparison(
         verdict,
@@ -128,13 +129,13 @@ def compare(
         accuracy,
         figures,
         sorted(classes, key=lambda item: -abs(item.difference)),
-        _errors(first, second),
+        _errors(first, second, paired=paired),
         _costs(first, second),
         _moved(first, second, split),
         compare_latency(a[0].record, b[0].record),
         {"A": [_name(run) for run in a], "B": [_name(run) for run in b]},
-        _method(len(a), len(b), len(split.images), draws),
-        [*notes, *_contradictions((*a, *b), seen), *_remarks(len(a), len(b))],
+        _method(len(a), len(b), len(split.images), draws, paired=paired),
+        [*notes, *_contradictions((*a, *b), seen), *_remarks(len(a), len(b), paired=paired)],
     )
 
 
@@ -219,7 +220,7 @@ def _with_objects(objects: Integers) -> Integers:
 
 
 def _accuracy(
-    a: Sequence[_Seen], b: Sequence[_Seen]
+    a: Sequence[_Seen], b: Sequence[_Seen], *, paired: bool
 ) -> tuple[Difference, list[Difference], list[Difference]]:
     """Compare mAP by itself, then the other figures, then the classes."""
     drawn = _mean([run.drawn for run in b]) - _mean([run.drawn for run in a])
@@ -230,6 +231,7 @@ def _accuracy(
         np.array([run.whole for run in b]),
         differences.drawn_variance(drawn),
         a[0].with_objects,
+        paired,
     )
     main = differences.compare(_part(whole, slice(0, 1)))
     if not main:
@@ -245,10 +247,11 @@ def _part(whole: Measured, part: slice) -> Measured:
         whole.b[:, part],
         whole.variance[part],
         whole.images[part],
+        whole.paired,
     )
 
 
-def _errors(a: Sequence[_Seen], b: Sequence[_Seen]) -> list[Difference]:
+def _errors(a: Sequence[_Seen], b: Sequence[_Seen], *, paired: bool) -> list[Difference]:
     """Compare the numbers of errors, which are sums over images."""
     by_image = _mean([run.errors for run in b]) - _mean([run.errors for run in a])
     images = len(by_image)
@@ -258,6 +261,7 @@ def _errors(a: Sequence[_Seen], b: Sequence[_Seen]) -> list[Difference]:
         np.array([run.errors.sum(axis=0) for run in b], np.float64),
         images * by_image.var(axis=0),
         np.full(len(ERRORS), images),
+        paired,
     )
     return differences.compare(measured)
 
@@ -322,22 +326,23 @@ def _name(run: Run) -> dict[str, Any]:
     return {"study": item.study, "trial": item.trial, "name": item.name, "seed": item.seed}
 
 
-def _method(seeds_a: int, seeds_b: int, images: int, draws: int) -> dict[str, Any]:
+def _method(seeds_a: int, seeds_b: int, images: int, draws: int, *, paired: bool) -> dict[str, Any]:
     return {
         "level": differences.LEVEL,
         "images": images,
         "draws": draws,
         "seeds": {"A": seeds_a, "B": seeds_b},
+        "same_trainings": paired,
         "interval": "Student's, with the variance over images drawn in pairs"
         + (" plus that over seeds" if seeds_a + seeds_b > 2 else ""),
     }
 
 
-def _remarks(seeds_a: int, seeds_b: int) -> list[str]:
+def _remarks(seeds_a: int, seeds_b: int, *, paired: bool) -> list[str]:
     if seeds_a == seeds_b == 1:
-        return [
-            "one training a side: the interval is that of the images; other seeds may differ more"
-        ]
+        return ["one training a side: the interval is of the images; other seeds may differ more"]
+    if paired:
+        return ["both sides are the same trainings: what scatters is how they differ"]
     if 1 in (seeds_a, seeds_b):
         return ["one side has a single training: it is taken to vary with the seed as the other"]
     return []

@@ -47,6 +47,8 @@ class Measured(NamedTuple):
     b: Floats  # [seeds of B, F]
     variance: Floats  # [F] over images, of the difference of the sides' means
     images: Integers  # [F]
+    paired: bool = False
+    """Whether both sides are the same trainings, row by row, as with other thresholds of NMS."""
 
 
 def drawn_variance(drawn: Floats) -> Floats:
@@ -64,7 +66,9 @@ def compare(measured: Measured) -> list[Difference]:
     Images and seeds are crossed: each training is judged by all images. The variance over images
     and that over the trainings of either side add up; what belongs to both is counted twice, which
     widens the interval. A side with a single training is taken to vary as the other does; where
-    both have one, only images are counted. All figures are one family for `told_apart`.
+    both have one, only images are counted. Where both sides are the same trainings, it is their
+    differences that vary: what one has luck with, the other has, too. All figures are one family
+    for `told_apart`.
 
     Source: Satterthwaite, An approximate distribution of estimates of variance components (1946);
     Owen, The pigeonhole bootstrap (2007), on crossed samples; Holm, A simple sequentially rejective
@@ -86,7 +90,9 @@ def _difference(measured: Measured, index: int) -> Difference:
     low = high = p = None
     if images >= FEWEST_IMAGES:
         over_images = float(measured.variance[index]) * images / (images - 1)
-        error, freedom = _combine([(over_images, images - 1), *_seed_terms(a, b)])
+        error, freedom = _combine(
+            [(over_images, images - 1), *_seed_terms(a, b, paired=measured.paired)]
+        )
         half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error
         low, high = difference - half, difference + half
         p = max(_probability(difference, error, freedom), 2.0 ** (1 - images))
@@ -95,8 +101,11 @@ def _difference(measured: Measured, index: int) -> Difference:
     )
 
 
-def _seed_terms(a: Floats, b: Floats) -> list[tuple[float, int]]:
+def _seed_terms(a: Floats, b: Floats, *, paired: bool) -> list[tuple[float, int]]:
     """Return the variance over seeds of the sides' means, each with its degrees of freedom."""
+    if paired:
+        freedom = len(a) - 1
+        return [(float((b - a).var(ddof=1)) / len(a), freedom)] if freedom else []
     several = [float(side.var(ddof=1)) if len(side) > 1 else None for side in (a, b)]
     first, second = several
     if first is not None and second is not None:

@@ -10,7 +10,7 @@ from harness.measure.accuracy import detections
 from harness.records import Record, finished, origins, protocols, record
 from harness.records.finished import CompareError
 
-__all__ = ["CompareError", "Run", "check", "other_seeds", "read", "same_but_seed"]
+__all__ = ["CompareError", "Run", "check", "other_seeds", "read", "same_but_seed", "same_trainings"]
 
 
 class Run(NamedTuple):
@@ -47,6 +47,18 @@ def same_but_seed(first: Record, other: Record) -> bool:
         and first.code == other.code
         and origins.stale(first) is origins.stale(other) is None
     )
+
+
+def same_trainings(a: Sequence[Record], b: Sequence[Record]) -> list[int] | None:
+    """Return the place in B of each training of A; None unless both sides are the same trainings.
+
+    Trials share a training where they differ in what acts after it, such as thresholds of NMS.
+    """
+    first, second = ([item.details.get("training", {}).get("training") for item in side]
+                     for side in (a, b))  # fmt: skip
+    if None in first or len({*first}) < len(first) or sorted(first) != sorted(map(str, second)):
+        return None
+    return [second.index(name) for name in first]
 
 
 def _beside(item: Record) -> dict[str, Any]:

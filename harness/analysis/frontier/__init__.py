@@ -19,8 +19,16 @@ from torch import nn
 from detectors.config import KnobError
 from detectors.config import override as turn
 from detectors.interface import Detector
-from harness.analysis.frontier.accuracy import COCO_LIMITS, Setting, accuracies, with_knobs
+from harness.analysis.frontier import recommended
+from harness.analysis.frontier.accuracy import (
+    COCO_LIMITS,
+    Setting,
+    accuracies,
+    detections,
+    with_knobs,
+)
 from harness.analysis.frontier.cache import Cached, Needed, cache, total_bytes
+from harness.analysis.frontier.recommended import Recommended
 from harness.analysis.frontier.timing import Ready, Times, time_settings, undisturbed
 from harness.config import knobs
 from harness.config.frontier import FrontierConfig
@@ -91,10 +99,13 @@ class Frontier(NamedTuple):
     details: dict[str, Any]
     absent: dict[str, str]
     caveats: dict[str, str]
+    recommended: Recommended | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {**self._asdict(), "rows": [row._asdict() for row in self.rows]}
+        advice = self.recommended and self.recommended.plain()
+        rows = [row._asdict() for row in self.rows]
+        return {**self._asdict(), "rows": rows, "recommended": advice}
 
 
 def plan(detector: Detector, changes: Mapping[str, Any]) -> Plan:
@@ -194,7 +205,8 @@ def measure(
         with conditions.Sampler(device) as sampler:
             times = time_settings(ready, plan.config, timer, seed=seed, on_progress=on_progress)
     taints = conditions.taint(times.windows, sampler.samples)
-    return _summarise(plan, scores, undisturbed(times, taints), kept, subject.trained)
+    found = _summarise(plan, scores, undisturbed(times, taints), kept, subject.trained)
+    return _advised(found, plan.config.within, stages, kept, split, trained=subject.trained)
 
 
 def _needed(stages: Sequence[nn.Module]) -> Needed:
@@ -245,6 +257,34 @@ def _summarise(
     }
     absent = {} if "mAP" in metrics[0] else {"mAP": "the validation split has no object"}
     return Frontier(rows, network, details, absent, caveats(plan, trained) | spoilt)
+
+
+def _advised(
+    found: Frontier,
+    within: float,
+    stages: Sequence[nn.Module],
+    kept: Sequence[Cached],
+    split: Split,
+    *,
+    trained: bool,
+) -> Frontier:
+    """Add the setting to deploy, or why there is none."""
+    metrics = [row.metrics for row in found.rows]
+    reason = recommended.why_none(metrics, trained=trained)
+    if reason:
+        return found._replace(absent={**found.absent, "recommended": reason})
+    choice = recommended.choose(metrics, within)
+    stage: Any = stages[choice.place]
+    configured = next(row.metrics for row in found.rows if row.configured)
+    advice = recommended.recommend(
+        choice,
+        found.rows[choice.place].setting,
+        (metrics[choice.place], configured),
+        getattr(stage.config, "score_threshold", 0.0),
+        split.ground_truth(),
+        detections(stage, kept, split),
+    )
+    return found._replace(recommended=advice)
 
 
 def caveats(plan: Plan, trained: bool) -> dict[str, str]:

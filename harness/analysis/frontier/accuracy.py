@@ -66,6 +66,14 @@ def accuracies(
     return [scores[index] for index in range(len(stages))]
 
 
+def detections(stage: nn.Module, kept: Sequence[Cached], split: Split) -> list[dict[str, Any]]:
+    """Return what a postprocess stage finds, as COCO results; its score is made of the same."""
+    return [
+        {"image_id": int(image), "category_id": int(key), "bbox": box, "score": score}
+        for image, *box, score, key in _Found.of(stage, kept, split).rows.tolist()
+    ]
+
+
 def _loosest(stages: Sequence[nn.Module]) -> nn.Module:
     """Return a stage whose detections hold those of all others, which differ in cuts alone."""
     ends: dict[str, Callable[..., Any]] = {"score_threshold": min, "max_detections": max}

@@ -9,7 +9,7 @@ from harness.analysis.reproduce import tables, writers
 from harness.analysis.reproduce.cells import Missed, Sources, judge
 from harness.analysis.reproduce.finished import is_of
 from harness.analysis.reproduce.schema import Table
-from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, scoring
+from harness.analysis.reproduce.trials import AS_PUBLISHED, Asked, repeats, scoring
 from harness.records import Record
 from harness.study import load
 from harness.study.study import Given
@@ -64,9 +64,8 @@ def beside(
     if table is None or not records:
         return None
     shown = Shown(table, records)
-    repeats = [row.repeat for row in table.rows if row.repeat and row.repeat.trial]
     names = {record.name for record in shown.records}
-    if not any(repeat.trial in names for repeat in repeats):
+    if not any(repeat.trial in names for repeat in repeats(table)):
         return None
     own = table.study is not None and load(table.study).name == records[0].study
     result = judge(table, Sources(shown, _missing, given if own else AS_PUBLISHED), None)

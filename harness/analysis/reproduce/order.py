@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, get_args
 
 from harness.analysis.compare.differences import FEWEST_IMAGES
+from harness.analysis.compare.runs import same_trainings
 from harness.analysis.reproduce import verdicts
 from harness.analysis.reproduce.measured import Ours, ratio, values
 from harness.analysis.reproduce.schema import Column, Timed
@@ -75,18 +76,22 @@ def _figures(
     over_images: ImageVariance | None,
 ) -> Comparison | None:
     """Compare accuracies, or whatever else is no time, by their difference."""
-    a, b = (values(row.records, column) for row in (first, second))
+    places = same_trainings(first.records, second.records)
+    others = second.records if places is None else [second.records[place] for place in places]
+    a, b = values(first.records, column), values(others, column)
     if not a or not b:
         return None
     known = over_images and over_images(first.records, second.records, str(column.metric))
     variance, images = known or (SAME_IMAGES, FEWEST_IMAGES)
-    found = verdicts.differ(a, b, variance, images)
+    paired = places is not None and len(a) == len(b) == len(places)
+    found = verdicts.differ(a, b, variance, images, paired=paired)
     published = printed[1] - printed[0]
     several = min(len(a), len(b)) > 1
     ends = (found.low, found.high) if several else (None, None)
     verdict, why = verdicts.order(published, *ends)
     why = f"seeds with {EQUAL}" if several and ends[0] is None else why
-    seeds = f"over {min(len(a), len(b))} seeds" + (f" and {images} images" if known else "")
+    what = "trainings that both rows share" if paired else "seeds"
+    seeds = f"over {min(len(a), len(b))} {what}" + (f" and {images} images" if known else "")
     reason = why if ends[0] is None else "; ".join(filter(None, [why, seeds]))
     return Comparison(
         column.name,

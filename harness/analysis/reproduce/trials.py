@@ -92,7 +92,7 @@ def rehearsal(table: Table, given: Given = AS_PUBLISHED) -> Rehearsal | None:
 
     Of several, that which has most of the table's trials, then most seeds; None without one.
     """
-    wanted = {row.repeat.trial for row in table.rows if row.repeat and row.repeat.trial}
+    wanted = {repeat.trial for repeat in repeats(table) if repeat.trial}
     citing = [name for name in library.names() if _cited(name) == table.id and name != table.study]
     small = [name for name in citing if _loaded(name, None, ()).data != COCO2017]
     found = [Rehearsal(name, _loaded(name, given.data, given.sets)) for name in small]
@@ -138,7 +138,7 @@ def scoring(table: Table) -> tuple[str, ...]:
 
 def _of_detector(table: Table, repeat: Repeat, given: Given) -> Study:
     """Make the study of all rows that differ from this one by their detector alone."""
-    alike = [item for item in _repeats(table) if item.detector and _beside(item) == _beside(repeat)]
+    alike = [item for item in repeats(table) if item.detector and _beside(item) == _beside(repeat)]
     measure = ["complexity"]
     if any(column.metric in get_args(Timed) for column in table.columns):
         measure.append("latency")
@@ -155,7 +155,8 @@ def _of_detector(table: Table, repeat: Repeat, given: Given) -> Study:
     )
 
 
-def _repeats(table: Table) -> Iterator[Repeat]:
+def repeats(table: Table) -> Iterator[Repeat]:
+    """Yield what gives each cell, in order."""
     for row in table.rows:
         for column in table.columns:
             found = None if column.is_label else table.repeat(row, column)

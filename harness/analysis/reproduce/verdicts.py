@@ -165,6 +165,8 @@ def differ(
     b: Sequence[float],
     variance: float = SAME_IMAGES,
     images: int = FEWEST_IMAGES,
+    *,
+    paired: bool = False,
 ) -> Difference:
     """Give the difference of B's mean from A's with the interval of `harness.analysis.compare`.
 
@@ -173,15 +175,18 @@ def differ(
         b: likewise; a side with one seed is taken to vary as the other.
         variance: of the difference over images; 0 asks about these images alone.
         images: number of them, at least `FEWEST_IMAGES`.
+        paired: whether both sides are the same trainings, one by one.
 
     Returns:
         Without an interval where neither images nor seeds scatter: equal values do not tell that
         others would be equal, too.
     """
     first, second = (np.array([side], np.float64).T for side in (a, b))
-    measured = Measured(("",), first, second, np.array([variance]), np.array([images]))
+    over = np.array([variance]), np.array([images])
+    measured = Measured(("",), first, second, *over, paired=paired)
     found = differences.compare(measured)[0]
-    if variance == 0 and max(np.ptp(a), np.ptp(b)) <= SAME * max(map(abs, (*a, *b))):
+    spread = np.ptp(second - first) if paired else max(np.ptp(a), np.ptp(b))
+    if variance == 0 and spread <= SAME * max(map(abs, (*a, *b))):
         return found._replace(low=None, high=None, p=None, told_apart=False)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -95,12 +96,13 @@ def latex(result: Result) -> str:
     found = cells(result)
     lines = [
         r"\begin{table}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{in_latex(result.table.title)} ({in_latex(result.table.id)})}}",
         r"\begin{tabular}{lllrrll}",
         r"\toprule",
         _latex_row(CELLS.values()),
         r"\midrule",
-        *(_latex_row(row[key] for key in CELLS) for row in found.rows),
+        *(_latex_row(_minus(row[key]) for key in CELLS) for row in found.rows),
         r"\bottomrule",
         r"\end{tabular}",
         *(rf"\par {number}: {in_latex(text)}" for number, text in enumerate(found.notes, 1)),
@@ -203,6 +205,11 @@ def markdown_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, str]]
 
 def _numbered(notes: Sequence[str]) -> list[str]:
     return [f"{number}. {in_markdown(text)}" for number, text in enumerate(notes, 1)]
+
+
+def _minus(text: str) -> str:
+    """Write the sign of a number as a minus, where LaTeX would set a hyphen."""
+    return re.sub(r"^-(?=[\d.]+$)", "−", text)
 
 
 def _latex_row(texts: Any) -> str:

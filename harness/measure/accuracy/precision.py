@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.measure.accuracy.evaluate import MAX_DETECTIONS
-from harness.records.precision import Precision
+from harness.records.precision import Counts, Precision
 
 IOUS = (0.5, 0.75)
 DIGITS = 4
@@ -23,6 +23,18 @@ class Counted(NamedTuple):
     right: NDArray[np.bool_]  # [D] whether each finds an object
     ids: NDArray[np.int64]  # [D] their places among the detections, from 1
     objects: int  # what is to be found
+
+    def upto(self, number: int) -> Counts:
+        """Count the surest so many; the score is that of the last, 1 without any."""
+        score = float(self.scores[number - 1]) if number else 1.0
+        return Counts(score, int(self.right[:number].sum()), number, self.objects)
+
+
+class Followed(NamedTuple):
+    """What detections come to, those of the greatest F1 and all of them."""
+
+    precision: Precision
+    whole: Counts
 
 
 def measure(
@@ -40,6 +52,14 @@ def measure(
     Returns:
         None where there is nothing to find. Means of the curves are COCO's AP to rounding.
     """
+    found = follow(ground_truth, detections, max_detections)
+    return found and found.precision
+
+
+def follow(
+    ground_truth: Mapping[str, Any], detections: Sequence[dict[str, Any]], max_detections: int
+) -> Followed | None:
+    """Do what `measure` does, and count all detections, too."""
     truth = hotcoco.COCO(dict(ground_truth))
     evaluator = hotcoco.COCOeval(truth, truth.load_res(list(detections)), "bbox")
     _at_few_thresholds(evaluator, max_detections)
@@ -48,20 +68,20 @@ def measure(
     counted = _counted(evaluator)
     if not counted.objects:
         return None
-    chosen = best(counted)
-    score = float(counted.scores[chosen - 1]) if chosen else 1.0
-    kept = [detections[place - 1] for place in counted.ids[:chosen].tolist()]
+    chosen = counted.upto(best(counted))
+    kept = [detections[place - 1] for place in counted.ids[: chosen.found].tolist()]
     categories = sorted(ground_truth["categories"], key=lambda category: int(category["id"]))
-    return Precision(
+    precision = Precision(
         classes=[str(category["name"]) for category in categories],
         ious=list(IOUS),
         curves=_curves(evaluator),
-        score=score,
-        right=int(counted.right[:chosen].sum()),
-        found=chosen,
-        objects=counted.objects,
+        score=chosen.score,
+        right=chosen.right,
+        found=chosen.found,
+        objects=chosen.objects,
         confusion=_confusion(truth, kept),
     )
+    return Followed(precision, counted.upto(len(counted.scores)))
 
 
 def best(counted: Counted) -> int:

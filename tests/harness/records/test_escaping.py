@@ -33,7 +33,16 @@ def test_latex_reads_text_as_text() -> None:
 
 
 def test_signs_that_fonts_lack_become_numbers_and_names_stay() -> None:
-    assert escaping.in_latex("😀 Ä 車 ±") == r"[U+1F600] Ä 車 $\pm$"
+    assert escaping.in_latex("😀 Ä ±") == r"{[}U+1F600] Ä $\pm$"
+    assert escaping.in_latex("e\u0301") == "é"  # composed, as no font has the accent alone
+    numbers = r"{[}U+65E5]{[}U+672C]"
+    assert escaping.in_latex("日本 ł") == rf"{{\ifdefined\Umathchar 日本\else {numbers}\fi}} ł"
+    assert escaping.in_latex("ą") == r"{\ifdefined\Umathchar ą\else {[}U+0105]\fi}"
+
+
+def test_what_begins_a_row_of_latex_belongs_to_no_command() -> None:
+    assert escaping.in_latex("[2em]") == "{[}2em]"
+    assert escaping.in_latex("*") == "{*}"
 
 
 def test_markdown_reads_text_as_text() -> None:

@@ -174,6 +174,21 @@ def test_a_difference_beyond_the_noise_of_seeds_is_told_apart() -> None:
     assert "single training" in half.notes[-1]
 
 
+def test_sides_of_the_same_trainings_are_compared_training_by_training() -> None:
+    a, b, split = sides(0, [(0.5, 0.7, 0.9), (0.6, 0.8, 1.0)], images=60)
+    apart = compare(a, b, split, draws=60)
+    assert not apart.method["same_trainings"]
+    for side in (a, b):
+        for number, one in enumerate(side):
+            one.record.details["training"] = {"training": f"t{number}"}
+    paired = compare(a, b[::-1], split, draws=60)
+    assert paired.method["same_trainings"]
+    assert "same trainings" in paired.notes[-1]
+    assert paired.accuracy.difference == pytest.approx(apart.accuracy.difference)
+    widths = [(item.high or 0) - (item.low or 0) for item in (apart.accuracy, paired.accuracy)]
+    assert widths[1] < widths[0] / 3
+
+
 def test_what_moved_is_found() -> None:
     split = scenes(rng(), 60)
     found = detect(rng(1), split, recall=1.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import t, ttest_rel
 
 from harness.analysis.compare import compare, differences, matches
 from harness.analysis.compare.differences import Difference, Measured, drawn_variance
@@ -23,6 +23,8 @@ def figures(
     b: Sequence[Sequence[float]],
     variance: float | Sequence[float],
     images: int = 100,
+    *,
+    paired: bool = False,
 ) -> list[Difference]:
     """Compare figures of [seeds][figures]; the variance is as drawn with replacement."""
     count = len(a[0])
@@ -33,6 +35,7 @@ def figures(
             np.array(b),
             np.broadcast_to(variance, count),
             np.full(count, images),
+            paired,
         )
     )
 
@@ -75,6 +78,20 @@ def test_a_side_with_one_training_varies_as_the_other(turned: bool) -> None:
     half = t.ppf(0.975, 2) * math.sqrt(0.01 * (1 + 1 / 3))
     assert abs(found[0].difference) == pytest.approx(0.4)
     assert (found[0].high or 0) - (found[0].low or 0) == pytest.approx(2 * half)
+
+
+def test_of_the_same_trainings_the_differences_vary() -> None:
+    """Student's paired test: differences of 0.1, 0.2 and 0.3, whatever the trainings reached."""
+    a, b = [[0.1], [0.5], [0.9]], [[0.2], [0.7], [1.2]]
+    found = figures(a, b, 0.0, paired=True)[0]
+    half = t.ppf(0.975, 2) * math.sqrt(0.01 / 3)
+    assert (found.low, found.high) == pytest.approx((0.2 - half, 0.2 + half))
+    flat = [[x[0] for x in side] for side in (a, b)]
+    assert found.p == pytest.approx(ttest_rel(*flat).pvalue)
+    apart = figures(a, b, 0.0)[0]
+    assert (apart.high or 0) > 5 * half
+    single = figures([[0.5]], [[0.53]], 0.0001, paired=True)
+    assert single == figures([[0.5]], [[0.53]], 0.0001)  # images alone
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,19 @@ def test_a_rehearsal_stands_in_by_the_names_of_its_trials(cited: Table) -> None:
     assert [pair["verdict"] for pair in found["comparisons"]] == ["appears", "appears"]
 
 
+def test_cells_may_have_a_trial_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As RT-DETR's table 5, whose columns are trainings."""
+    rows = []
+    for width in (4, 8):
+        printed = row(width)
+        own = printed.pop("repeat")
+        rows.append({**printed, "repeats": dict.fromkeys(("latency", "AP"), own)})
+    made = table(write(tmp_path), rows)
+    monkeypatch.setattr(module.tables, "tables", lambda: [made])
+    found = beside(made.id, records(study="small", data=SMALL))
+    assert set(verdicts(found).values()) == {"other setting"}
+
+
 def test_what_the_command_line_changed_is_another_setting(cited: Table) -> None:
     config = {"detector.width": 4, "recipe.epochs": 3}
     given = Given(None, ("recipe.epochs=3",))

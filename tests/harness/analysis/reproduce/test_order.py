@@ -50,6 +50,24 @@ def test_the_interval_decides_on_the_order_of_two_rows(
     assert only(AP, *rows).verdict == verdict
 
 
+def test_rows_of_the_same_trainings_are_compared_training_by_training() -> None:
+    """By hand: differences of 1.0, 1.1 and 1.2; s = 0.1, 2 degrees of freedom, t = 4.302653."""
+    reached = [30.0, 40.0, 50.0]
+    mine, others = (
+        [
+            trained(width, seed, ap, details={"training": {"training": f"t{seed}"}})
+            for seed, ap in enumerate(figures)
+        ]
+        for width, figures in ((4, reached), (8, [ap + 1 + i / 10 for i, ap in enumerate(reached)]))
+    )
+    found = only(AP, ours("4", "50", mine), ours("8", "51", others[::-1]))
+    half = 4.302653 * 0.1 * (1 / 3) ** 0.5
+    assert (found.low, found.high) == pytest.approx((1.1 - half, 1.1 + half), abs=1e-6)
+    assert (found.verdict, found.reason) == ("appears", "over 3 trainings that both rows share")
+    apart = only(AP, ours("4", "50", mine), ours("8", "51", others[:2]))
+    assert (apart.verdict, apart.reason) == ("not settled", "the interval holds zero; over 2 seeds")
+
+
 def test_the_interval_is_that_of_compare() -> None:
     """By hand: both have s = 0.1 and n = 3, so 4 degrees of freedom, t = 2.776445."""
     found = only(AP, ours("4", "50", seeds(4, LOW)), ours("8", "51.5", seeds(8, HIGH)))

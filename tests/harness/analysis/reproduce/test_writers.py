@@ -64,6 +64,8 @@ def test_latex_has_its_own_signs_escaped_and_rules_of_booktabs(result: Result) -
     for rule in ("toprule", "midrule", "bottomrule"):
         assert text.count(f"\\{rule}") == 1
     assert r"a\textbar{}b & params (M) & 79.70 & 79.90 & +0.20 & differs & 1 \\" in text
+    less = writers.latex(result._replace(cells=[COUNT._replace(difference=-0.2)]))
+    assert r"& 79.90 & $-$0.20 & differs" in less
     assert r"5\% \& more\_of \$it" in text
     assert r"(toy/width)" in text
     columns = text.partition(r"\begin{tabular}{")[2].partition("}")[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.measure.accuracy.evaluate import score
-from harness.measure.accuracy.precision import Counted, best, measure
+from harness.measure.accuracy.precision import Counted, best, follow, measure
 from harness.records import RecordError
 from harness.records.precision import ARTIFACT, FILE, RECALLS, Precision, read
 from tests.harness.detecting import detect, scenes
@@ -55,14 +55,26 @@ def test_a_few_boxes_by_hand() -> None:
     assert made.curves[0] == [[1.0] * RECALLS, [0.5] * RECALLS]
     assert made.curves[1] == [[1.0] * RECALLS, [0.0] * RECALLS]
     assert (made.score, made.right, made.found, made.objects) == (0.6, 3, 4, 3)
-    assert (made.precision, made.recall, made.f1) == pytest.approx((3 / 4, 1.0, 6 / 7))
+    at = made.counts
+    assert (at.precision, at.recall, at.f1) == pytest.approx((3 / 4, 1.0, 6 / 7))
     assert made.confusion == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_all_detections_are_counted_beside_those_of_the_greatest_f1() -> None:
+    found = follow(truth(), DETECTIONS, 100)
+    assert found is not None
+    assert found.precision == measure(truth(), DETECTIONS)
+    assert found.whole == (0.5, 3, 5, 3)  # the one on the crowd is ignored
+    fewer = follow(truth(), DETECTIONS, 1)  # the surest of an image and class
+    assert fewer is not None
+    assert fewer.whole == (0.8, 0, 1, 3)
 
 
 def test_without_a_detection_all_objects_are_missed() -> None:
     made = measure(truth(), [])
     assert made is not None
-    assert (made.right, made.found, made.objects, made.f1) == (0, 0, 3, 0.0)
+    assert made.counts == (1.0, 0, 0, 3)
+    assert (made.counts.precision, made.counts.recall, made.counts.f1) == (0.0, 0.0, 0.0)
     assert made.confusion == [[0, 0, 2], [0, 0, 1], [0, 0, 0]]
     nothing = truth() | {"annotations": []}
     assert measure(nothing, []) is None
