@@ -82,7 +82,8 @@ def test_what_is_needed_is_what_the_least_strict_setting_looks_at() -> None:
         for threshold, most in ((0.1, 20), (0.05, 10))
     ]
     assert frontier._needed(stages) == Needed(0.05, 20)
-    assert frontier._needed([TopKConfig(max_detections=n).build() for n in (7, 9)])[1] == 9
+    without_threshold = [TopKConfig(max_detections=n).build() for n in (7, 9)]
+    assert frontier._needed(without_threshold) == Needed(0.0, 9)
 
 
 def test_pairs_above_the_threshold_are_kept_up_to_the_limit() -> None:
