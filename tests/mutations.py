@@ -128,6 +128,7 @@ EQUIVALENT: dict[str, str] = {
     "ero(np.diff(group, prepend=-1)) -> ero(np.diff(group, prepend=-2))": (
         "groups are counted from 0: the first differs from either"
     ),
+    "if self.iou_weight > 0: -> if self.iou_weight > -1:": "a weight of 0 adds nothing",
     "astype(np.float64).reshape(-1, 4)), score=_narrow(columns -> "
     "astype(np.float64).reshape(-2, 4)), score=_narrow(columns": (
         "NumPy works out a side whatever negative number stands for it"
