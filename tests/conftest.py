@@ -61,9 +61,12 @@ OTHER_LANES = ("slow", "gpu", "coco", "network", "browser")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import no other file for the unit lane."""
-    alone = config.option.markexpr == "unit" and collection_path.name.startswith("test_")
-    return True if alone and collection_path not in UNIT_FILES else None
+    """Import no other file for the unit lane, and no benchmark that would not be run."""
+    lane, options = config.option.markexpr, config.option
+    if lane == "unit" and collection_path.name.startswith("test_"):
+        return True if collection_path not in UNIT_FILES else None
+    asked = options.benchmark_only or any("benchmarks" in name for name in config.args)
+    return True if collection_path == BENCHMARKS and "not slow" in lane and not asked else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
