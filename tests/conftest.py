@@ -46,24 +46,41 @@ UNIT = {
 }
 """Files by folder whose tests neither train, nor start a process, a server or a browser."""
 UNIT_FILES = {TESTS / top / f"test_{name}.py" for top in UNIT for name in UNIT[top].split()}
+LONG = """
+    test_studies test_wheel detectors/test_contract harness/cli/test_cli_killed
+    harness/measure/runtimes/test_runtimes harness/measure/runtimes/test_export test_papers
+    detectors/test_rtdetr_golden browser/test_study_page harness/test_before_rooms
+    harness/training/test_processes harness/trials/test_trial harness/engine/test_axes
+    harness/cli/test_main harness/cli/test_remeasure harness/engine/test_other_code
+    harness/cli/test_hostile harness/cli/test_versions harness/cli/test_compare
+"""
+"""Files that take longest, which come first: else one process waits in the end for another's."""
+FIRST = {TESTS / f"{name}.py": place for place, name in enumerate(LONG.split())}
 BENCHMARKS = TESTS / "benchmarks"
 OTHER_LANES = ("slow", "gpu", "coco", "network", "browser")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import no other file for the unit lane."""
-    alone = config.option.markexpr == "unit" and collection_path.name.startswith("test_")
-    return True if alone and collection_path not in UNIT_FILES else None
+    """Import no other file for the unit lane, and no benchmark that would not be run."""
+    lane, options = config.option.markexpr, config.option
+    if lane == "unit" and collection_path.name.startswith("test_"):
+        return True if collection_path not in UNIT_FILES else None
+    asked = options.benchmark_only or any("benchmarks" in name for name in config.args)
+    return True if collection_path == BENCHMARKS and "not slow" in lane and not asked else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests of the unit lane, and benchmarks that are run to see that they run."""
+    """Mark the tests of the unit lane, and benchmarks that are run to see that they run.
+
+    The files that take longest come first.
+    """
     for item in items:
         if BENCHMARKS in item.path.parents and not config.option.benchmark_only:
             item.add_marker("slow")
         if item.path in UNIT_FILES and not any(map(item.get_closest_marker, OTHER_LANES)):
             item.add_marker("unit")
+    items.sort(key=lambda item: FIRST.get(item.path, len(FIRST)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,14 +114,14 @@ def empty_tracker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep rendered data, fingerprints and compiled code out of the user's caches, and locks apart.
 
-    Tests take turns at measuring with each other, not with what else the machine does. It holds for
+    No test judges how quick anything is, so none waits for what another one measures. It holds for
     the whole session, as fixtures of modules write there, too.
     """
     folder = tmp_path_factory.getbasetemp()
     together = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DETBENCH_CACHE", str(folder / "cache"))
-        patch.setenv("DETBENCH_LOCKS", str(together / "locks"))
+        patch.setenv("DETBENCH_LOCKS", str(folder / "locks"))
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(together / "inductor"))
         yield
 

@@ -120,6 +120,22 @@ EQUIVALENT: dict[str, str] = {
     "[[] for _ in range(count)], 0.0, []) -> [[] for _ in range(count)], -1.0, [])": (
         "the seconds are replaced at the end"
     ),
+    "ll_ms, [0.0] * len(order), [0] * len(order)) -> "
+    "ll_ms, [0.0] * len(order), [1] * len(order))": "every place is filled afterwards",
+    "shold: float, block: int=1024) -> Tensor: -> shold: float, block: int=1023) -> Tensor:": (
+        "blocks of any size find the same"
+    ),
+    "ero(np.diff(group, prepend=-1)) -> ero(np.diff(group, prepend=-2))": (
+        "groups are counted from 0: the first differs from either"
+    ),
+    "if self.iou_weight > 0: -> if self.iou_weight > -1:": "a weight of 0 adds nothing",
+    "astype(np.float64).reshape(-1, 4)), score=_narrow(columns -> "
+    "astype(np.float64).reshape(-2, 4)), score=_narrow(columns": (
+        "NumPy works out a side whatever negative number stands for it"
+    ),
+    "COCO_LIMITS = [1, 10, 100] -> COCO_LIMITS = [0, 10, 100]": (
+        "mAP is that at the last of them, and the others are only told"
+    ),
     "trial.report(value[0], epoch) -> trial.report(value[-1], epoch)": (
         "Optuna's pruners are asked about one objective only"
     ),

@@ -110,18 +110,25 @@ def test_it_lists_what_the_checkout_lists(installed: Installed) -> None:
         assert [item["name"] if isinstance(item, dict) else item for item in listed] == names
 
 
+@pytest.mark.slow
 def test_its_studies_pass_their_check(installed: Installed) -> None:
     printed = installed.detbench("check", "rtdetr/quickstart", "--no-probe", "--json")
     assert [item["study"] for item in json.loads(printed)] == ["rtdetr_quickstart"]
 
 
-def test_it_runs_a_study_to_its_end(installed: Installed, empty_tracker: Path) -> None:
-    shutil.copy(empty_tracker, installed.elsewhere / "mlflow.db")
+@pytest.mark.parametrize("tracked", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_it_runs_a_study_to_its_end(
+    installed: Installed, empty_tracker: Path, tmp_path: Path, tracked: bool
+) -> None:
+    shutil.copy(empty_tracker, tmp_path / "mlflow.db")
+    tracker = f"--tracking-uri=sqlite:///{tmp_path / 'mlflow.db'}" if tracked else "--no-tracking"
     sets = [word for knob, value in SMALL.items() for word in ("--set", f"{knob}={value}")]
-    installed.detbench("run", "quickstart", "--device", "cpu", *sets)
-    folder = installed.elsewhere / "runs" / "quickstart"
+    installed.detbench(
+        *("run", "quickstart", "--device", "cpu", "--out", str(tmp_path / "runs"), tracker), *sets
+    )
+    folder = tmp_path / "runs" / "quickstart"
     records = [json.loads(file.read_text()) for file in folder.glob("*/record.json")]
     assert [item["state"] for item in records] == ["done", "done"]
     assert all({"mAP", "latency_ms", "macs"} <= set(item["metrics"]) for item in records)
     assert (folder / "report.html").is_file()
-    assert len(list(folder.glob("*/mlflow.json"))) == 2
+    assert len(list(folder.glob("*/mlflow.json"))) == 2 * tracked

@@ -60,15 +60,24 @@ def browser() -> str:
     return found
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = [
         make_record("a"),
         make_record("b", overrides={KNOB: 0.5}, metrics={"mAP": 0.6, "params": 5e6}),
         make_failed("c", overrides={KNOB: 1.0}),
         make_record("d", overrides={KNOB: 0.75}, metrics={"mAP": 0.4, "params": 6e6}),
     ]
-    return site.write(records, tmp_path / "page", title="A study")
+    page = site.write(records, tmp_path_factory.mktemp("page"), title="A study")
+    page.write_text(page.read_text("utf-8").replace("</body>", SORT + "</body>"), encoding="utf-8")
+    return page
+
+
+@pytest.fixture(scope="module")
+def light(browser: str, page: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page's elements by day, sorted and chosen from; each start of a browser takes seconds."""
+    profile = tmp_path_factory.mktemp("light")
+    return dom(browser, page, profile, "--blink-settings=preferredColorScheme=1")
 
 
 def dom(browser: str, page: Path, profile: Path, *options: str) -> str:
@@ -86,18 +95,16 @@ def dom(browser: str, page: Path, profile: Path, *options: str) -> str:
     return re.sub(r"<script>.*?</script>", "", done.stdout, flags=re.DOTALL)
 
 
-def test_every_figure_is_drawn(browser: str, page: Path, tmp_path: Path) -> None:
-    shown = dom(browser, page, tmp_path / "profile")
-    drawn = re.findall(r'<div class="plot[^"]*js-plotly-plot[^"]*" data-figure="([^"]+)"', shown)
+def test_every_figure_is_drawn(light: str, page: Path) -> None:
+    drawn = re.findall(r'<div class="plot[^"]*js-plotly-plot[^"]*" data-figure="([^"]+)"', light)
     assert drawn == re.findall(r'data-figure="([^"]+)"', page.read_text("utf-8"))
     assert len(drawn) == 7
-    assert shown.count('class="main-svg"') >= len(drawn)
-    assert shown.count("<tr") >= 4
-    assert "Share chart" not in shown
+    assert light.count('class="main-svg"') >= len(drawn)
+    assert light.count("<tr") >= 4
+    assert "Share chart" not in light
 
 
-def test_the_dark_has_its_colours(browser: str, page: Path, tmp_path: Path) -> None:
-    light = dom(browser, page, tmp_path / "light", "--blink-settings=preferredColorScheme=1")
+def test_the_dark_has_its_colours(browser: str, light: str, page: Path, tmp_path: Path) -> None:
     dark = dom(browser, page, tmp_path / "dark", "--blink-settings=preferredColorScheme=0")
     blue, blue_in_the_dark = "rgb(68, 119, 170)", "rgb(111, 159, 208)"
     assert blue in light
@@ -105,12 +112,9 @@ def test_the_dark_has_its_colours(browser: str, page: Path, tmp_path: Path) -> N
     assert blue_in_the_dark in dark
 
 
-def test_headings_sort_and_lists_choose(browser: str, page: Path, tmp_path: Path) -> None:
-    text = page.read_text("utf-8").replace("</body>", SORT + "</body>")
-    page.write_text(text, encoding="utf-8")
-    shown = dom(browser, page, tmp_path / "profile")
-    assert 'data-order="4,2,1,3"' in shown
-    assert 'data-axis="mAP (%)"' in shown
+def test_headings_sort_and_lists_choose(light: str) -> None:
+    assert 'data-order="4,2,1,3"' in light
+    assert 'data-axis="mAP (%)"' in light
 
 
 def told(shown: str, name: str) -> str:
@@ -120,14 +124,17 @@ def told(shown: str, name: str) -> str:
     return html.unescape(found.group(1))
 
 
-def with_script(page: Path, name: str, head: str = "") -> Path:
+def with_script(page: Path, folder: Path, name: str, head: str = "") -> Path:
+    """Copy a page, which needs no other file, with a script that looks at it."""
     script = Path(__file__).with_name(name).read_text("utf-8")
     text = page.read_text("utf-8").replace("</body>", f"<script>{script}</script></body>")
-    page.write_text(text.replace("</head>", head + "</head>", 1), encoding="utf-8")
-    return page
+    copy = folder / "page.html"
+    copy.write_text(text.replace("</head>", head + "</head>", 1), encoding="utf-8")
+    return copy
 
 
-def timed(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the page of trials that were timed together, with long names."""
     values = [0.25, "a long name of a setting that needs much room on any page", 1.0, 2.0]
     records = [
@@ -136,7 +143,8 @@ def timed(tmp_path: Path) -> Path:
         together("c", 0.8, overrides={KNOB: values[2]}, metrics={"mAP": 0.4, "params": 6e6}),
         together("d", 0.81, overrides={KNOB: values[3]}, metrics={"mAP": 0.405, "params": 6.1e6}),
     ]
-    return site.write(records, tmp_path / "page", title="A study", findings=worked_out(records))
+    folder = tmp_path_factory.mktemp("timed")
+    return site.write(records, folder, title="A study", findings=worked_out(records))
 
 
 def worked_out(records: list[Record]) -> Findings:
@@ -153,8 +161,8 @@ def worked_out(records: list[Record]) -> Findings:
     )
 
 
-def test_a_table_filters_compares_and_explains(browser: str, tmp_path: Path) -> None:
-    page = with_script(timed(tmp_path), "table.js")
+def test_a_table_filters_compares_and_explains(browser: str, timed: Path, tmp_path: Path) -> None:
+    page = with_script(timed, tmp_path, "table.js")
     shown = dom(browser, page, tmp_path / "profile")
     assert (told(shown, "filtered"), told(shown, "counted")) == ("1", "1 of 4 rows")
     assert (told(shown, "nothing"), told(shown, "all")) == ("", "1,2,3,4")
@@ -174,17 +182,19 @@ def test_a_table_filters_compares_and_explains(browser: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "width", [360, *(pytest.param(width, marks=pytest.mark.slow) for width in (900, 1600))]
 )
-def test_nothing_overlaps_or_leaves_its_frame(browser: str, tmp_path: Path, width: int) -> None:
+def test_nothing_overlaps_or_leaves_its_frame(
+    browser: str, timed: Path, tmp_path: Path, width: int
+) -> None:
     head = f"<style>html {{ width: {width}px }}</style>"
-    page = with_script(timed(tmp_path), "layout.js", head)
+    page = with_script(timed, tmp_path, "layout.js", head)
     size = f"--window-size={max(width, 500)},1000"
     shown = dom(browser, page, tmp_path / "profile", size)
     assert json.loads(told(shown, "faults")) == []
     assert (int(told(shown, "cut")) > 0) is (width < 1000)
 
 
-def test_the_pointer_is_told_what_is_under_it(browser: str, tmp_path: Path) -> None:
-    page = with_script(timed(tmp_path), "hover.js")
+def test_the_pointer_is_told_what_is_under_it(browser: str, timed: Path, tmp_path: Path) -> None:
+    page = with_script(timed, tmp_path, "hover.js")
     said = json.loads(told(dom(browser, page, tmp_path / "profile"), "hovered"))
     assert "mAP: 40 %" in said["mAP-latency_ms"]
     assert "end-to-end latency: 8 ms (7.8 to 8.2)" in said["mAP-latency_ms"]
@@ -193,9 +203,11 @@ def test_the_pointer_is_told_what_is_under_it(browser: str, tmp_path: Path) -> N
     assert re.search(r"recall \d+ %, precision \d+\.\d %", said["precision"])
 
 
-@pytest.mark.parametrize("scheme", [0, 1])
-def test_print_is_light_and_as_wide_as_paper(browser: str, tmp_path: Path, scheme: int) -> None:
-    page = with_script(timed(tmp_path), "print.js")
+@pytest.mark.parametrize("scheme", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_print_is_light_and_as_wide_as_paper(
+    browser: str, timed: Path, tmp_path: Path, scheme: int
+) -> None:
+    page = with_script(timed, tmp_path, "print.js")
     option = f"--blink-settings=preferredColorScheme={scheme}"
     said = json.loads(told(dom(browser, page, tmp_path / "profile", option), "printed"))
     assert said["printed"]["widths"] == "980"
@@ -206,12 +218,12 @@ def test_print_is_light_and_as_wide_as_paper(browser: str, tmp_path: Path, schem
     assert (said["before"]["inks"] == said["printed"]["inks"]) is (scheme == 1)
 
 
-def test_a_printed_page_has_its_figures(browser: str, tmp_path: Path) -> None:
-    page, file = timed(tmp_path), tmp_path / "page.pdf"
+def test_a_printed_page_has_its_figures(browser: str, timed: Path, tmp_path: Path) -> None:
+    file = tmp_path / "page.pdf"
     command = [option for option in OPTIONS if option != "--dump-dom"]
     profile = tmp_path / "profile"
     subprocess.run(
-        [browser, *command, f"--print-to-pdf={file}", f"--user-data-dir={profile}", page.as_uri()],
+        [browser, *command, f"--print-to-pdf={file}", f"--user-data-dir={profile}", timed.as_uri()],
         capture_output=True,
         check=True,
         timeout=HANG,
@@ -219,12 +231,12 @@ def test_a_printed_page_has_its_figures(browser: str, tmp_path: Path) -> None:
     )
     content = file.read_bytes()
     pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", content))
-    figures = page.read_text("utf-8").count('class="plot"')
+    figures = timed.read_text("utf-8").count('class="plot"')
     assert figures // 2 <= pages <= 2 * figures  # none is cut off or lost between blank pages
 
 
-def test_the_table_is_walked_by_keys(browser: str, tmp_path: Path) -> None:
-    page = with_script(timed(tmp_path), "keyboard.js")
+def test_the_table_is_walked_by_keys(browser: str, timed: Path, tmp_path: Path) -> None:
+    page = with_script(timed, tmp_path, "keyboard.js")
     said = json.loads(told(dom(browser, page, tmp_path / "profile"), "keys"))
     last = int(said["steps"][1].partition(",")[2])
     assert said["steps"] == [

@@ -108,8 +108,9 @@ def test_every_container_works_for_the_smallest_detector(
     taken = fill(model, tmp_path / f"file{suffix}")
     tolerance = 1e-3 if container == "half" else 0
     assert taken.fresh == ()
+    found = model.state_dict()
     for key, value in source.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[key], value, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(found[key], value, rtol=tolerance, atol=tolerance)
 
 
 @pytest.fixture(scope="module", params=[("rtmdet_tiny", "rtmdet_tiny"), ("rtdetr_r18", "hf_r18")])

@@ -39,9 +39,27 @@ def smallest_per_family() -> list[str]:
 NAMES = ["tests.toy:TOY", *smallest_per_family()]
 
 
-def build(detector: str | DetectorConfig, overrides: dict[str, Any] | None = None) -> Detector:
+SMALL = {
+    "backbone.width_mult": 0.125,
+    "neck.hidden_dim": 64,
+    "neck.num_blocks": 1,
+    "head.hidden_dim": 64,
+    "head.num_queries": 50,
+}
+"""What makes a detector with such knobs small: what is promised does not depend on size."""
+
+
+def small(name: str) -> DetectorConfig:
+    """Return a config with as little of everything as its knobs allow."""
+    config = detectors.resolve(name)
+    known = {knob.path for knob in describe(config)}
+    turned = {path: value for path, value in SMALL.items() if path in known}
+    return override(config, {"input.size": SIZE, **turned})
+
+
+def build(config: DetectorConfig, overrides: dict[str, Any] | None = None) -> Detector:
     torch.manual_seed(0)
-    return detectors.create(detector, {"input.size": SIZE, **(overrides or {})})
+    return detectors.create(config, overrides)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -51,7 +69,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def config(name: str) -> DetectorConfig:
-    return override(detectors.resolve(name), {"input.size": SIZE})
+    return small(name)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +88,9 @@ def targets() -> list[Target]:
 
 
 @pytest.fixture(scope="module")
-def trained(name: str, images: Tensor, targets: list[Target]) -> Detector:
+def trained(config: DetectorConfig, images: Tensor, targets: list[Target]) -> Detector:
     """A detector after a few steps, in eval mode; its normalisation has statistics of its own."""
-    model = build(name).train()
+    model = build(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(3):
         optimizer.zero_grad()
@@ -192,8 +210,10 @@ def test_candidates_are_counted_per_image(model: Detector, images: Tensor) -> No
     assert (count > 0).all()
 
 
-def test_losses_reach_every_parameter(name: str, images: Tensor, targets: list[Target]) -> None:
-    model = build(name).train()
+def test_losses_reach_every_parameter(
+    config: DetectorConfig, images: Tensor, targets: list[Target]
+) -> None:
+    model = build(config).train()
     losses = model.losses(images, targets)
     assert all(LOSS_NAME.fullmatch(key) for key in losses)
     assert all(value.isfinite() and value.shape == () for value in losses.values())
@@ -202,8 +222,8 @@ def test_losses_reach_every_parameter(name: str, images: Tensor, targets: list[T
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_a_batch_without_objects(name: str, images: Tensor) -> None:
-    model = build(name).train()
+def test_a_batch_without_objects(config: DetectorConfig, images: Tensor) -> None:
+    model = build(config).train()
     nothing = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     losses = model.losses(images, [nothing, nothing])
     assert all(value.isfinite() for value in losses.values())
@@ -234,23 +254,12 @@ def test_deploying_twice_changes_nothing(model: Detector, images: Tensor) -> Non
         assert_same(once.deploy()(images), once(images))
 
 
-SMALL = {
-    "backbone.width_mult": 0.125,
-    "neck.hidden_dim": 64,
-    "neck.num_blocks": 1,
-    "head.hidden_dim": 64,
-    "head.num_queries": 50,
-}
-"""What makes a detector with such knobs small: every knob is turned, each in a new detector."""
-
-
-def test_every_knob_can_be_turned(name: str, images: Tensor, targets: list[Target]) -> None:
-    config = detectors.resolve(name)
-    known = {knob.path for knob in describe(config)}
-    small = override(config, {path: value for path, value in SMALL.items() if path in known})
-    for knob in describe(small):
+def test_every_knob_can_be_turned(
+    config: DetectorConfig, images: Tensor, targets: list[Target]
+) -> None:
+    for knob in describe(config):
         if knob.path != "input.size":
-            model = turned(small, knob).train()
+            model = turned(config, knob).train()
             losses = model.losses(images[:, :, :96, :128], targets)
             assert all(value.isfinite() for value in losses.values()), knob.path
             model.eval().detect(images[:1, :, :96, :128], torch.tensor([[96, 128]]))

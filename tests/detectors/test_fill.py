@@ -61,9 +61,9 @@ def test_other_classes_start_anew_and_all_else_is_taken(name: str) -> None:
     source, model = build(name, 7, 0), build(name, 3, 1)
     before = copies(model)
     taken = fill(model, source.state_dict(), labels="fresh")
-    of_classes = model.class_tensors()
+    of_classes, theirs = model.class_tensors(), source.state_dict()
     for key, value in model.state_dict().items():
-        expected = before[key] if key in of_classes else source.state_dict()[key]
+        expected = before[key] if key in of_classes else theirs[key]
         assert torch.equal(value, expected), key
     assert set(taken.fresh) == set(of_classes)
     assert taken.tensors == len(before) - len(of_classes)
@@ -88,14 +88,15 @@ def test_classes_take_the_rows_of_their_labels_and_others_stay_fresh(name: str) 
     source, model = build(name, 4, 0), build(name, 5, 1)
     before, theirs = copies(model), source.state_dict()
     taken = fill(model, theirs, labels=(3, None, 0, None, 1))
-    for key, dim in model.class_tensors().items():
-        value = model.state_dict()[key]
+    state, of_classes = model.state_dict(), model.class_tensors()
+    for key, dim in of_classes.items():
+        value = state[key]
         assert dim == 0
         assert torch.equal(value[[0, 2, 4]], theirs[key][[3, 0, 1]])
         assert torch.equal(value[[1, 3]], before[key][[1, 3]])
         assert torch.equal(value[5:], theirs[key][4:]), "rows of no class"
     assert "without rows for 2 of 5 classes" in taken.text
-    assert set(taken.fresh) == set(model.class_tensors())
+    assert set(taken.fresh) == set(of_classes)
     assert 0 < taken.fresh_parameters < taken.parameters
 
 
@@ -110,11 +111,11 @@ def test_rows_are_those_of_the_classes_scores(name: str) -> None:
 
 def test_parts_are_taken_alone(name: str) -> None:
     source, model = build(name, 7, 0), build(name, 3, 1)
-    before = copies(model)
-    taken = fill(model, source.state_dict(), parts=["backbone"])
+    before, theirs = copies(model), source.state_dict()
+    taken = fill(model, theirs, parts=["backbone"])
     for key, value in model.state_dict().items():
         is_taken = key.startswith("backbone.")
-        assert torch.equal(value, source.state_dict()[key] if is_taken else before[key]), key
+        assert torch.equal(value, theirs[key] if is_taken else before[key]), key
     assert taken.text.startswith("taken: backbone (")
     assert all(not key.startswith("backbone.") for key in taken.fresh)
     assert taken.fresh_parameters == sum(
@@ -124,8 +125,9 @@ def test_parts_are_taken_alone(name: str) -> None:
 
 def test_all_of_the_same_classes_is_taken(name: str) -> None:
     source, model = build(name, 3, 0), build(name, 3, 1)
-    taken = fill(model, source.state_dict())
-    assert all(torch.equal(a, source.state_dict()[k]) for k, a in model.state_dict().items())
+    theirs = source.state_dict()
+    taken = fill(model, theirs)
+    assert all(torch.equal(value, theirs[key]) for key, value in model.state_dict().items())
     assert taken.fresh == ()
     assert taken.fresh_parameters == 0
     assert "anew" not in taken.text

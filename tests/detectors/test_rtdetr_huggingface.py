@@ -1,23 +1,25 @@
 """Hugging Face's RT-DETR, small and random, and ours with its weights predict the same."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    HGNetV2Config,
-    PreTrainedConfig,
-    RTDetrConfig,
-    RTDetrForObjectDetection,
-    RTDetrResNetConfig,
-)
 
 import detectors
 from detectors.interface import Detector
 from tests.golden.detweights import deterministic_state_dict
 from tests.golden.golden_inputs import align_rows, make_image
+
+
+@cache
+def transformers() -> Any:
+    import transformers as library  # takes seconds, also of a process that has none of these tests
+
+    return library
+
 
 CLASSES, QUERIES, LAYERS = 7, 20, 3
 LEVELS = ["stage2", "stage3", "stage4"]
@@ -38,7 +40,7 @@ KNOBS = {
 
 
 class Pair(NamedTuple):
-    theirs: RTDetrForObjectDetection
+    theirs: Any
     name: str  # of our detector
     knobs: dict[str, Any]
 
@@ -46,8 +48,8 @@ class Pair(NamedTuple):
         return detectors.create(self.name, self.knobs, weights=weights).eval()
 
 
-def peer(backbone: PreTrainedConfig, channels: list[int], expansion: float) -> Any:
-    config = RTDetrConfig(
+def peer(backbone: Any, channels: list[int], expansion: float) -> Any:
+    config = transformers().RTDetrConfig(
         backbone_config=backbone,
         encoder_in_channels=channels,
         encoder_hidden_dim=32,
@@ -64,13 +66,13 @@ def peer(backbone: PreTrainedConfig, channels: list[int], expansion: float) -> A
         num_queries=QUERIES,
         num_labels=CLASSES,
     )
-    model = RTDetrForObjectDetection(config).eval()
+    model = transformers().RTDetrForObjectDetection(config).eval()
     model.load_state_dict(deterministic_state_dict(model.state_dict()))
     return model
 
 
 def basic() -> Pair:
-    backbone = RTDetrResNetConfig(
+    backbone = transformers().RTDetrResNetConfig(
         embedding_size=16,
         hidden_sizes=[16, 32, 64, 128],
         depths=[1, 2, 1, 2],
@@ -82,7 +84,7 @@ def basic() -> Pair:
 
 
 def bottleneck() -> Pair:
-    backbone = RTDetrResNetConfig(
+    backbone = transformers().RTDetrResNetConfig(
         embedding_size=16,
         hidden_sizes=[64, 128, 256, 512],
         depths=[2, 1, 2, 1],
@@ -94,7 +96,7 @@ def bottleneck() -> Pair:
 
 
 def hgnetv2() -> Pair:
-    backbone = HGNetV2Config(
+    backbone = transformers().HGNetV2Config(
         stem_channels=[3, 8, 12],
         stage_in_channels=[12, 32, 128, 256],
         stage_mid_channels=[12, 24, 48, 96],

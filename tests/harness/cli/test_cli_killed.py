@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from harness import cli
 from tests.harness.studies import TOY, write
-from tests.patience import HANG, wait_for
+from tests.patience import wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,7 +54,12 @@ def in_the_second_trial(command: subprocess.Popen[str], folder: Path) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
-def test_a_killed_run_is_taken_up_again(tmp_path: Path, empty_tracker: Path) -> None:
+def test_a_killed_run_is_taken_up_again(
+    tmp_path: Path,
+    empty_tracker: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     shutil.copy(empty_tracker, tmp_path / "mlflow.db")
     write(tmp_path, set={**TOY["set"], "recipe.epochs": 16, "recipe.validate_every": 16})
     command = ("run", "toy.yaml", "--device", "cpu", "--no-report", "--json")
@@ -70,10 +76,11 @@ def test_a_killed_run_is_taken_up_again(tmp_path: Path, empty_tracker: Path) -> 
     before = json.loads(done.read_text("utf-8"))["timings"]
     _leave_a_run_open(tmp_path)
 
-    second = start(tmp_path, *command)
-    out, errors = second.communicate(timeout=HANG)
-    assert second.returncode == 0, errors
-    found = json.loads(out)
+    monkeypatch.chdir(tmp_path)
+    status = cli.main([*command])  # in this process, which has imported all that it takes
+    said = capfd.readouterr()
+    assert status == 0, said.err
+    found = json.loads(said.out)
     assert [item["state"] for item in found["trials"]] == ["done", "done"]
     assert found["skipped"] == 1
     assert json.loads(done.read_text("utf-8"))["timings"] == before

@@ -7,10 +7,12 @@ import pytest
 from harness import cli
 from harness.engine.storage import open_storage, url
 from harness.machine import locks
+from tests import lanes
 from tests.harness.studies import TOY, write
 from tests.harness.tracking.nonsense import served
 
 ODD = ("a%20b", "what?mode=ro", "a#b", "a:b@c", "{x}", "%3F")
+ALL_AT_ONCE = " ".join(ODD)
 SECRET = "SE%40CRET"
 
 
@@ -29,7 +31,7 @@ def study(folder: Path) -> Path:
     return write(folder, measure=["complexity"], recipe=None, set=shapes)
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", lanes.split([ALL_AT_ONCE, *ODD], (ALL_AT_ONCE,)))
 def test_a_study_runs_in_a_folder_of_any_name(
     name: str,
     tmp_path: Path,

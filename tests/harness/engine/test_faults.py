@@ -99,6 +99,7 @@ def test_a_disk_that_is_full_for_the_driver_ends_the_run(
     todo = agenda(tmp_path, [1])
     with monkeypatch.context() as patch:
         patch.setattr(Record, "write", fails)
+        patch.setattr(driver, "SECONDS_TO_STOP", 0.0)  # the job is over, and will say nothing
         summary, _ = run(todo, tmp_path / "runs", executor=failing("out_of_memory", 1))
     assert NO_ROOM in str(summary.halted)
     summary, _ = run(todo, tmp_path / "runs", executor=failing("error", 0))

@@ -144,7 +144,7 @@ def sides(seed: int, recalls: Sequence[Sequence[float]], images: int) -> tuple[A
     return a, b, split
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_of_forty_comparisons_of_equals_at_most_four_are_told_apart(seeds: int) -> None:
     told = 0
     for number in range(NULLS):

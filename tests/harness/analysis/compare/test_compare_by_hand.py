@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t, ttest_rel
 
+from harness.analysis import compare as compare_module
 from harness.analysis.compare import compare, differences, matches
 from harness.analysis.compare.differences import Difference, Measured, drawn_variance
 from harness.analysis.compare.latency import compare_latency
@@ -209,6 +210,15 @@ def test_why_a_latency_is_absent_is_passed_on() -> None:
 def test_the_mean_of_what_there_is() -> None:
     rows = np.array([[1.0, np.nan, 3.0], [np.nan] * 3, [0.0, 0.0, 0.75]])
     np.testing.assert_array_equal(matches.mean(rows), [2.0, np.nan, 0.25])
+
+
+def test_images_with_objects_are_counted_by_area_and_by_class() -> None:
+    there = np.zeros((4, 4, 2), dtype=np.int64)  # images; all, small, medium, large; classes
+    there[0, [0, 1], 0] = 2  # two small ones of the first class
+    there[1, [0, 2], 1] = 1
+    there[2, [0, 2], :] = 1
+    expected = [3, 3, 3, 1, 2, 0, 2, 2]  # three of mAP, three areas, two classes; one is empty
+    assert compare_module._with_objects(there).tolist() == expected
 
 
 def compared(**options: Any) -> tuple[Any, list[Any], Any, list[Progress]]:

@@ -1,6 +1,7 @@
 """One pass of the network is enough for every setting; times are taken in turns."""
 
 import json
+import math
 import random
 import tempfile
 from pathlib import Path
@@ -221,6 +222,14 @@ def test_too_much_memory_is_refused(shapes: DataSet) -> None:
     network = ToyConfig(num_classes=4).build().deploy()
     with pytest.raises(CacheError, match="raise the least score_threshold"):
         cache(network, shapes.val, Needed(0.001, None), 1000.0)
+
+
+def test_memory_that_is_just_enough_is_enough(shapes: DataSet) -> None:
+    network, needed = ToyConfig(num_classes=4).build().deploy(), Needed(0.0, 5)
+    exact = sum(item.bytes for item in cache(network, shapes.val, needed, math.inf))
+    assert len(cache(network, shapes.val, needed, exact)) == len(shapes.val)
+    with pytest.raises(CacheError):
+        cache(network, shapes.val, needed, exact - 1)
 
 
 class FakeTimer:

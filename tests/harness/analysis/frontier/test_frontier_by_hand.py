@@ -1,5 +1,6 @@
 """What the frontier's figures are made of, worked out by hand."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,8 @@ def test_what_is_needed_is_what_the_least_strict_setting_looks_at() -> None:
     ]
     assert frontier._needed(stages) == Needed(0.05, 20)
     assert frontier._needed([TopKConfig(max_detections=n).build() for n in (7, 9)])[1] == 9
+    own: Any = SimpleNamespace(config=SimpleNamespace(max_detections=4))  # it knows no threshold
+    assert frontier._needed([own]) == Needed(0.0, 4)
 
 
 def test_pairs_above_the_threshold_are_kept_up_to_the_limit() -> None:

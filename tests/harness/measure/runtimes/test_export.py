@@ -16,6 +16,7 @@ from harness.measure import complexity
 from harness.measure.complexity.exported import GraphMacs, count_macs
 from harness.measure.runtimes import export
 from harness.measure.runtimes.export import Exported, ExportError
+from tests import lanes
 from tests.harness.measure.runtimes.deploying import SIZE, SMALL, detector, inputs
 
 onnx = pytest.importorskip("onnx", reason="needs detbench[export]")
@@ -23,7 +24,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs detbench[export]"
 pytest.importorskip("onnxscript", reason="needs detbench[export]")
 
 
-@pytest.fixture(scope="module", params=SMALL)
+@pytest.fixture(scope="module", params=lanes.split(SMALL, ("tests.toy:TOY", "rtdetr_r18")))
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

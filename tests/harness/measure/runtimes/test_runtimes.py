@@ -49,9 +49,16 @@ def switches() -> tuple[bool, bool, bool, int]:
     )
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("channels_last", [False, True])
+EAGER = [(n, p, c) for n in SMALL for p in ("fp32", "bf16", "fp16") for c in (False, True)]
+OF_EACH = [
+    each for each in EAGER if each[0] == TOY or each[1:] in (("fp32", False), ("bf16", True))
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "channels_last"),
+    [pytest.param(*each, marks=[] if each in OF_EACH else pytest.mark.slow) for each in EAGER],
+)
 def test_eager_passes_the_gate(name: str, precision: str, channels_last: bool) -> None:
     runtime = prepare(name, precision=precision, channels_last=channels_last)
     found = judge(runtime, name)
