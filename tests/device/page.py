@@ -27,8 +27,8 @@ def _cells(row: Mapping[str, Any]) -> Sequence[str]:
     latency = f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low and high else "")
     parts = [f"{row[name]:.3f}" if name in row else "–" for name in ("network_ms", "nms_ms")]
     notes = [f"NMS: {_why(row, 'nms_ms')}"] if "nms_ms" not in row else []
-    caveats = dict.fromkeys(row.get("caveats", {}).values())
-    told = "; ".join([*notes, *caveats])
+    caveats = (part for text in row.get("caveats", {}).values() for part in text.split("; "))
+    told = "; ".join([*notes, *dict.fromkeys(caveats)])
     return (row["model"], row["runtime"], row["precision"], latency, *parts, told)
 
 

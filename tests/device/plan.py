@@ -20,6 +20,7 @@ OURS = (
 )
 PEERS = ("yolox_tiny", "yolox_s", "yolox_m", "yolox_l", "rtdetrv2_r18", "dfine_s", "dfine_m")
 HERE = Path(__file__).parent
+TESTS = HERE.parent
 SMALLER = (
     *("data.shapes.size=64", "data.shapes.train_images=8", "data.shapes.val_images=4"),
     *("detector.input.size=[64, 64]", "recipe.batch_size=4"),
@@ -128,7 +129,14 @@ def gpu_tests(job: Job) -> Step:
         return Step("tests", about, 0.25, lacks=f"they need a CUDA device, not {job.device}")
     junit = f"--junitxml={job.out / 'tests' / 'junit.xml'}"
     command = ("-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "--tb=short", junit)
-    return Step("tests", about, 0.25, ((*command, "--benchmark-disable", "tests"),))
+    files = map(str, gpu_files())  # no others, which import what is not there
+    return Step("tests", about, 0.25, ((*command, "--benchmark-disable", *files),))
+
+
+def gpu_files() -> list[Path]:
+    """Return the files of tests of which some need a CUDA device."""
+    found = (path for path in TESTS.rglob("test_*.py") if "mark.gpu" in path.read_text("utf-8"))
+    return sorted(found)
 
 
 def study(job: Job, name: str, file: Path | str, share: float, sets: Sequence[str] = ()) -> Step:

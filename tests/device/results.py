@@ -141,6 +141,8 @@ def figures(row: dict[str, Any]) -> dict[str, Any]:
     metrics = row["metrics"]
     found = {name: metrics[name] for name in FIGURES if name in metrics}
     absent = {name: why for name, why in row["absent"].items() if name in FIGURES}
+    diagnosis = row.get("details", {}).get("latency", {})
+    found |= {name: diagnosis[name] for name in ("idle_share", "launch_bound") if name in diagnosis}
     return found | {"absent": absent, "caveats": row["caveats"]}
 
 
