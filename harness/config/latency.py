@@ -9,6 +9,12 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from harness.config.runtime import Name, RuntimeConfig
 
 LEAVES_RESULT = ("together_seconds",)
+PRESETS: dict[str, dict[str, Any]] = {
+    "papers": {"runtime": "tensorrt", "precision": "fp16", "batch_size": 1},
+}
+"""Knobs that a study's key `latency` turns at once. `papers` is how RTMDet and RT-DETR were timed
+(arXiv 2212.07784, section 4.1; arXiv 2304.08069, section 5.1: TensorRT, float16, batch 1); NMS is
+part of the latency all the same."""
 
 
 class LatencyConfig(RuntimeConfig):

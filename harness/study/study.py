@@ -14,6 +14,7 @@ from detectors.config import KnobError
 from harness.config import knobs, recipe
 from harness.config.axes import Axis, Swept, short
 from harness.config.knobs import Setup
+from harness.config.latency import PRESETS
 from harness.config.recipe import RecipeError
 from harness.config.search import Racing, Search
 from harness.config.settings import Settings, first_of
@@ -25,6 +26,7 @@ from harness.study.designs import Design, DesignError
 
 Measure = Literal["complexity", "latency", "accuracy", "queries"]
 USUAL: tuple[Measure, ...] = ("complexity", "latency", "accuracy")
+Protocol = Literal["papers"]
 Cause = Literal["out_of_memory", "not_finite", "timeout", "crash", "data", "lost_worker", "error"]
 NAMED = ("detector", "recipe", "weights")
 """Axes that are no knobs: each names something, of which knobs are turned afterwards."""
@@ -58,6 +60,9 @@ class Study(Settings):
     recipe: str | None = None
     """A recipe of studies/recipes or a file; needed when accuracy is measured, but for a trial with
     weights: without a recipe these are evaluated as they are."""
+    latency: Protocol | None = None
+    """`papers` times as RTMDet's and RT-DETR's papers do: TensorRT, float16, batch 1; knobs
+    `latency.` that the study turns go before it."""
     weights: Weights | None = None
     """What training starts from: a file, a folder of ours, the name of a release, or a mapping."""
     measure: Annotated[tuple[Measure, ...], Field(min_length=1)] = USUAL
@@ -151,7 +156,9 @@ class Study(Settings):
         except RecipeError as error:
             raise KnobError(f"recipe: {error}") from error
         start = knobs.start(config, read, self.data)._replace(weights=as_weights(weights))
-        return knobs.turn(start, self.fixed)
+        protocol = PRESETS[self.latency] if self.latency else {}
+        preset = {f"latency.{knob}": value for knob, value in protocol.items()}
+        return knobs.turn(start, {**preset, **self.fixed})
 
     @property
     def given(self) -> Given:

@@ -106,6 +106,15 @@ def test_options_join_the_study(tmp_path: Path) -> None:
     assert specs[0].recipe.epochs == 1
 
 
+def test_the_papers_protocol_is_one_key_that_knobs_go_before(tmp_path: Path) -> None:
+    how = {"set": {**TOY["set"], "latency.precision": "fp32"}, "latency": "papers"}
+    timing = expand(load(write(tmp_path, **how)))[0].latency
+    assert (timing.runtime, timing.precision, timing.batch_size) == ("tensorrt", "fp32", 1)
+    named = expand(load(write(tmp_path), sets=["latency=papers"]))[0].latency
+    assert (named.runtime, named.precision) == ("tensorrt", "fp16")
+    assert "papers" in refused(tmp_path, latency="paper")
+
+
 def test_an_exponent_is_a_number(tmp_path: Path) -> None:
     file = write(tmp_path)
     text = file.read_text("utf-8").replace(
