@@ -8,7 +8,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from harness.records import Record, effects
-from harness.records.protocols import differing
+from harness.records.protocols import brought_along
 from harness.records.ranking import Ranking, rank
 from reports import (
     breakdowns,
@@ -180,9 +180,9 @@ def _trade_offs(records: Sequence[Record], ranking: Ranking, goal: Goal | None) 
 
 
 def _across(records: Sequence[Record]) -> str:
-    """Say so where a front is drawn over trials of several protocols."""
+    """Say what differs between the protocols of trials on a front beside what their labels name."""
     done = [record for record in records if record.state == "done"]
-    keys = ", ".join(differing(done))
+    keys = ", ".join(brought_along(done))
     if not keys:
         return ""
     return f" The trials differ in {keys}, which goes with what the study sweeps."
