@@ -60,6 +60,12 @@ def _letter(number: int) -> str:
     return chr(ord("A") + number) if number < 26 else f"P{number + 1}"
 
 
+def of_accuracy(record: Record) -> dict[str, Any]:
+    """Return the part of a trial's protocol that says how its accuracy was measured."""
+    other = ("latency", "latency.", "sync", "measure", "queries")
+    return {key: value for key, value in record.protocol.items() if not key.startswith(other)}
+
+
 def data_sets(records: Sequence[Record]) -> list[str]:
     """Return the fingerprints of the data that trials were evaluated on, each once."""
     return list(dict.fromkeys(str(record.data.get("fingerprint", "")) for record in records))

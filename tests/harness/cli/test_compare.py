@@ -192,7 +192,7 @@ def test_notes_say_where_results_come_from(study: Path, capsys: pytest.CaptureFi
     compare(a, b, alone=True)
     text = capsys.readouterr().out
     assert text.count("code unknown: all runs were recorded before the source was kept") == 1
-    assert "one seed: images only" in text
+    assert text.count("with one seed the scatter is unknown") == 1
     edit(study / "wide0", code={"detector": {"toy.py": "1"}}, environment={"packages": {"a": "1"}})
     edit(study / "thin0", code={"detector": {"toy.py": "2"}}, environment={"packages": {"a": "2"}})
     compare(a, b, alone=True)

@@ -12,9 +12,7 @@ IOU = "detector.postprocess.iou_threshold"
 def swept(trial: str, iou: float, **more: object) -> Record:
     """Make a trial of a study that sweeps a threshold, which is part of its protocol."""
     protocol = {"postprocess.iou_threshold": iou, "input.resize": "letterbox", **more}
-    return make_record(
-        trial, overrides={IOU: iou}, protocol=protocol, protocol_hash=repr(protocol)
-    )
+    return make_record(trial, overrides={IOU: iou}, protocol=protocol, protocol_hash=repr(protocol))
 
 
 def test_a_swept_threshold_is_no_mixture_and_needs_no_letter() -> None:
