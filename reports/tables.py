@@ -124,9 +124,9 @@ def trial_rows(
 
     Keys: number, trial, name, detector, seed, protocol (a letter, the same for rows that were
     measured alike but for what the study sweeps), protocol_hash, state, cause, message; the dotted
-    path of each swept knob; the metrics by their names in `Record`; candidates_before_nms, candidates_after_nms;
-    against the reference trial: mAP_delta (points), params_delta, macs_delta (%),
-    latency_ratio with _low and _high, and latency_tie (the interval contains 1);
+    path of each swept knob; the metrics by their names in `Record`; candidates_before_nms,
+    candidates_after_nms; against the reference trial: mAP_delta (points), params_delta, macs_delta
+    (%), latency_ratio with _low and _high, and latency_tie (the interval contains 1);
     latency_rough and other_code (why a latency is not ranked, and by what a result is out of date);
     learnt_nothing (how it shows, and what to try).
 

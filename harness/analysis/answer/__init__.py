@@ -2,8 +2,8 @@
 
 What is called better, worse, faster or slower is so by an interval over repeated seeds, all
 intervals of an answer together at 95 %; a latency of single trainings by the rounds in which they
-were timed in turns. All else is no significant difference, or is said not to be known. Where a study has
-one seed, the scatter may be that of other studies, see `borrowed`, which are then named.
+were timed in turns. All else is no significant difference, or is said not to be known. Where a
+study has one seed, the scatter may be that of other studies, see `borrowed`, which are then named.
 """
 
 from __future__ import annotations

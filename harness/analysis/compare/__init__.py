@@ -51,8 +51,8 @@ class Comparison:
     """What differs between A and B, and how sure that is."""
 
     verdict: str
-    """better, worse, or no significant difference: B against A; "unknown: one seed" where
-    each side was trained once: the interval over images is about these weights, not the detectors."""
+    """better, worse, or no significant difference: B against A; "unknown: one seed" where each side
+    was trained once: the interval over images is about these weights, not about the detectors."""
     words: str
     accuracy: Difference
     figures: list[Difference]
