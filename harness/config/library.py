@@ -66,4 +66,4 @@ def find(name: str) -> Path:
         return path
     if os.path.isfile(shipped):
         return shipped
-    raise StudyError(f"no study or file {name!r}{offer(name, names(), 'detbench list studies')}")
+    raise StudyError(f"no study {name!r}{offer(name, names(), 'detbench list studies')}")

@@ -256,7 +256,7 @@ def _known(name: str) -> str:
     """Return the name of a recipe, or its file, that there is."""
     if name not in recipe.names() and not os.path.isfile(name):
         offered = offer(name, recipe.names(), "detbench list recipes")
-        raise RecipeError(f"no recipe or file {name!r}{offered}")
+        raise RecipeError(f"no recipe {name!r}{offered}")
     return name
 
 

@@ -79,7 +79,7 @@ def named(name: str) -> list[Table]:
     found = [table for table in every if table.id == name]
     if not found:
         known = [*papers(), *(table.id for table in every)]
-        raise StudyError(f"no paper or published table {name!r}{offer(name, known, LIST)}")
+        raise StudyError(f"no published table {name!r}{offer(name, known, LIST)}")
     return found
 
 

@@ -164,8 +164,8 @@ def test_released_weights_are_evaluated_on_selected_photographs(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["toy/widht"], "no paper or published table 'toy/widht'; did you mean toy/width?"),
-        (["toys"], "no paper or published table 'toys'; did you mean toy?"),
+        (["toy/widht"], "no published table 'toy/widht'; did you mean toy/width?"),
+        (["toys"], "no published table 'toys'; did you mean toy?"),
         (["toy/width", "--runs", "nowhere"], "--runs nowhere: no such folder"),
         (["toy/width", "--data", "nowhere"], "nowhere: no such folder"),
         (["toy/width", "--set", "detector.widht=3"], "detector.widht"),
