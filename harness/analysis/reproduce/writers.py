@@ -44,10 +44,11 @@ def key(results: Sequence[Result]) -> dict[str, str]:
     Returns:
         Word: meaning.
     """
-    told = [item for result in results for item in (*result.cells, *result.comparisons)]
-    there = {item.verdict for item in told}
-    if any(item.reason.startswith(UNEXPLAINED) for item in told):
-        there.add(UNEXPLAINED)
+    there: set[str] = set()
+    for result in results:
+        there |= {cell.verdict for cell in result.cells} | {p.verdict for p in result.comparisons}
+        if any(cell.reason.startswith(UNEXPLAINED) for cell in result.cells):
+            there.add(UNEXPLAINED)
     return {word: meaning for word, meaning in MEANING.items() if word in there}
 
 
