@@ -74,10 +74,11 @@ def resolve(name: str) -> DetectorConfig:
     if colon:
         return _elsewhere(name, module, attribute)
     nearest = difflib.get_close_matches(name, CONFIGS, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ";"
+    few = ", ".join(list(CONFIGS)[:6])
+    hint = f"; did you mean {nearest[0]}?" if nearest else f". There is {few} and others;"
     raise KnobError(
-        f"detector: no {name!r}{hint} Choose from {', '.join(CONFIGS)},"
-        " or name a config of your own as package.module:ATTRIBUTE."
+        f"detector: no {name!r}{hint} `detbench list detectors` names all {len(CONFIGS)}, and a"
+        " config of your own is named as package.module:ATTRIBUTE."
     )
 
 

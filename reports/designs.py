@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from harness.records import Record
+from harness.records.cells import ONE_SEED, UNTOLD
 from harness.records.effects import LEVEL, Effect, Effects, by_metric
 from harness.records.ranking import rank
 from reports import theme
@@ -107,7 +108,7 @@ def effect_caption(found: Effects) -> str:
 
 
 WHY = {
-    "one seed": "every setting was trained with one seed, which says {what}",
+    "one seed": f"{ONE_SEED}; one training of each setting says {{what}}",
     "few seeds": "too few settings were trained with several seeds to tell their scatter",
     "equal seeds": "repeated seeds gave equal values, which do not tell how much others scatter",
 }
@@ -121,7 +122,7 @@ def _what(found: Effects) -> str:
 def verdict(effect: Effect, among: Effects) -> str:
     """Say whether an effect is told from nothing: by repeated seeds alone."""
     if among.scatter == "one seed":
-        return "unknown: one seed"
+        return UNTOLD
     if among.scatter == "equal seeds":
         return "unknown: seeds gave equal values"
     if among.scatter == "few seeds" or effect.low is None or effect.high is None:

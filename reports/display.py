@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from harness.records import Record
-from reports import notes, protocols, tables
+from harness.records.protocols import unexplained
+from reports import notes, tables
 from reports.against import Verdicts, no_ratio
 from reports.canvas import shorten
 from reports.columns import COLUMNS, INTERVALS, OVER_SEEDS, SOURCE, UNSAID, Column
@@ -71,13 +72,14 @@ def trial_table(
     columns, hidden = _filled(records, rows)
     formats = {column.key: _format(column, rows) for column in columns}
     first = None if alone else tables.reference(records)
+    own = next((row["protocol"] for row in rows if first and row["trial"] == first.trial), None)
     lead = _lead(records)
     remarks: list[Remark] = []
     for number, (row, record) in enumerate(zip(rows, records, strict=True)):
         if row["other_code"] is not None:
             remarks.append(Remark(number, "number", "", f"of other code: {row['other_code']}"))
         for column in columns:
-            remarks += _remarks(number, column, row, record, first)
+            remarks += _remarks(number, column, row, record, first, own)
     done = [number for number, record in enumerate(records) if record.state == "done"]
     found = notes.gather(remarks, done, "number")
     hints = _hints(remarks)
@@ -116,7 +118,7 @@ def _lead(records: Sequence[Record]) -> list[Column]:
         Column("number", "trial", "#", "number in order of start", kind="text"),
         Column("seed", "trial", "seed", "seed of every random draw", kind="text"),
     ]
-    if len(protocols.letters(records)) > 1:
+    if unexplained(records):
         meaning = "rows of different letters were measured differently"
         lead.append(Column("protocol", "trial", "protocol", meaning, kind="text"))
     if any(record.state != "done" for record in records):
@@ -209,9 +211,23 @@ def _cell(
 
 
 def _remarks(
-    number: int, column: Column, row: dict[str, Any], record: Record, first: Record | None
+    number: int,
+    column: Column,
+    row: dict[str, Any],
+    record: Record,
+    first: Record | None,
+    own: str | None,
 ) -> list[Remark]:
-    """Collect what a reader of a value must know: why it is missing, its caveat, its interval."""
+    """Collect what a reader of a value must know: why it is missing, its caveat, its interval.
+
+    Args:
+        number: of the row, from 0.
+        column: the value's.
+        row: as from `tables.trial_rows`.
+        record: the row's.
+        first: the baseline.
+        own: letter of the baseline's protocol.
+    """
     compared = column.kind in ("signed", "ratio")
     if row[column.key] is None:
         if record.state != "done" or (record is first and compared):
@@ -223,7 +239,7 @@ def _remarks(
     low, _ = INTERVALS.get(column.key, (None, None))
     if low is not None and row.get(low) is None:
         texts.append(f"no interval: {tables.missing(record, low)}")
-    if compared and first and first.protocol_hash != record.protocol_hash:
+    if compared and row["protocol"] != own:
         texts.append("the baseline was measured by another protocol")
     return [Remark(number, column.key, column.label, text) for text in texts if text]
 

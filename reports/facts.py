@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 from harness.records import Record, origins
-from harness.records.protocols import differing
-from reports import protocols, tables
+from harness.records.protocols import letters, unexplained
+from reports import tables
 
 RECIPE = ("epochs", "batch_size", "lr", "schedule", "ema_decay", "precision")
 LATENCY = ("batch_size", "precision", "threads")
@@ -158,9 +158,8 @@ def warnings(records: Sequence[Record]) -> list[str]:
     """Say in what way trials on this page cannot be compared as they stand."""
     found = []
     done = [record for record in records if record.state == "done"]
-    count = len(protocols.letters(records))
-    if count > 1:
-        keys = ", ".join(differing(records)) or "unknown parts"
+    if keys := ", ".join(unexplained(records)):
+        count = len(set(letters(records).values()))
         found.append(
             f"Trials of {count} protocols share this page; they differ in {keys}. "
             "Figures that depend on it mean different things; a letter marks the rows of each."

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from reports import naming, theme
 from reports.canvas import View, axis, categories, figure, legend, safe, shorten, tall
@@ -37,6 +38,7 @@ WIDE, NARROW = (480.0, 290.0), (210.0, 210.0)  # least plots that names are plac
 BELOW = 565  # narrower figures than this, pixels, have the names of `NARROW`
 ROOM = 0.1  # above the dots, for the name of the best, as a share of the axis
 TICK = 16  # letters of a setting along an axis
+CLOSE = 0.08  # of an axis, below which the names of two settings would touch
 STAGE_NAMES = {"backbone_ms": "backbone", "neck_ms": "neck", "head_ms": "head", "nms_ms": "NMS"}
 
 
@@ -232,14 +234,32 @@ def sweep_figure(sweeps: Mapping[str, Sweep]) -> go.Figure:
         views.append(View(METRICS[key].label, [len(traces), len(traces) + 1], change))
         traces += _swept(sweep, visible=len(views) == 1)
     key, first = next(iter(sweeps.items()))
-    kind = {"type": "category"} if first.numbers is None else {"tickvals": first.numbers}
     return figure(
         traces,
-        axis(safe(first.knob), **kind),
+        axis(safe(first.knob), **_along(first.numbers)),
         axis(METRICS[key].axis, range=views[0].layout["yaxis.range"]),
         views=views,
         showlegend=False,
     )
+
+
+def _along(numbers: Sequence[float] | None) -> dict[str, Any]:
+    """Say what axis the settings of a knob lie along, so that none stands on another.
+
+    Numbers that would touch on a linear axis, but not on a logarithmic one, are put on that.
+    """
+    if numbers is None:
+        return {"type": "category"}
+    places = sorted(numbers)
+    if places[0] > 0 and _closest(np.log(places)) > CLOSE > _closest(places):
+        return {"type": "log", "tickvals": places, "ticktext": [f"{x:g}" for x in places]}
+    return {"tickvals": numbers}
+
+
+def _closest(places: Sequence[float] | NDArray[np.float64]) -> float:
+    """Return the least distance between neighbours as a share of the whole; 1 of less than two."""
+    steps = np.diff(places)
+    return float(steps.min() / steps.sum()) if len(steps) else 1.0
 
 
 def _swept(sweep: Sweep, visible: bool) -> list[go.Scatter]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from harness.records import Record, effects
-from harness.records.protocols import differing
+from harness.records.cells import ONE_SEED
+from harness.records.protocols import brought_along
 from harness.records.ranking import Ranking, rank
 from reports import (
     breakdowns,
@@ -62,7 +63,6 @@ EFFECTS = (
     "A filled dot is significant: repeated seeds say so, all effects on the page allowed for. The "
     "table above holds the numbers."
 )
-ONE_SEED = " Each setting was trained once, so a small lead in mAP may be its seed's."
 UNRANKED = " A hollow square is shown and not ranked; the reason stands above the figures."
 ORDER = "A drift that both series share comes from the machine, not from the trial."
 
@@ -171,7 +171,7 @@ def _trade_offs(records: Sequence[Record], ranking: Ranking, goal: Goal | None) 
             note = _bars_note(
                 metric, several, any(dot.ranked for dot in dots), beside=ranking.beside
             )
-            note += "" if several else ONE_SEED
+            note += "" if several else f" {ONE_SEED.capitalize()}: a lead in mAP may be its seed's."
             note += "" if all(dot.ranked for dot in dots) else UNRANKED
             note += _across(ranking.records) if any(dot.ranked for dot in dots) else ""
             figure = figures.trade_off_figure(dots, cost, gain)
@@ -180,9 +180,9 @@ def _trade_offs(records: Sequence[Record], ranking: Ranking, goal: Goal | None) 
 
 
 def _across(records: Sequence[Record]) -> str:
-    """Say so where a front is drawn over trials of several protocols."""
+    """Say what differs between the protocols of trials on a front beside what their labels name."""
     done = [record for record in records if record.state == "done"]
-    keys = ", ".join(differing(done))
+    keys = ", ".join(brought_along(done))
     if not keys:
         return ""
     return f" The trials differ in {keys}, which goes with what the study sweeps."

@@ -83,11 +83,13 @@ class Shown(NamedTuple):
     counts: str
     cells: Table
     pairs: Table
+    words: Mapping[str, str]  # of the verdicts that stand there: what each means
 
 
 def shown(result: Mapping[str, Any]) -> Shown:
     """Lay out all that a page shows of a published table."""
-    return Shown(title(result), counts(result), cell_table(result), pair_table(result))
+    cells, words = cell_table(result), result.get("words", {})
+    return Shown(title(result), counts(result), cells, pair_table(result), words)
 
 
 def title(result: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.records import Record, escaping, latencies, learning, origins
+from harness.records.protocols import letters
 from harness.records.ranking import rank
 from harness.records.turns import timed_against
 from harness.records.variants import has_seeds as has_seeds
@@ -19,7 +20,6 @@ from harness.records.variants import value as value
 from harness.records.variants import variant as variant
 from harness.records.variants import variants as variants
 from harness.records.variants import worded as worded
-from reports import protocols
 from reports.against import RATIO, Verdicts, as_shown, differences
 from reports.significance import Difference, Seeds
 
@@ -123,10 +123,10 @@ def trial_rows(
     """Make one flat row of plain values a trial, all with the same keys.
 
     Keys: number, trial, name, detector, seed, protocol (a letter, the same for rows that were
-    measured alike), protocol_hash, state, cause, message; the dotted path of each swept
-    knob; the metrics by their names in `Record`; candidates_before_nms, candidates_after_nms;
-    against the reference trial: mAP_delta (points), params_delta, macs_delta (%),
-    latency_ratio with _low and _high, and latency_tie (the interval contains 1);
+    measured alike but for what the study sweeps), protocol_hash, state, cause, message; the dotted
+    path of each swept knob; the metrics by their names in `Record`; candidates_before_nms,
+    candidates_after_nms; against the reference trial: mAP_delta (points), params_delta, macs_delta
+    (%), latency_ratio with _low and _high, and latency_tie (the interval contains 1);
     latency_rough and other_code (why a latency is not ranked, and by what a result is out of date);
     learnt_nothing (how it shows, and what to try).
 
@@ -141,13 +141,13 @@ def trial_rows(
     """
     first = None if alone else reference(records)
     paths = knobs(records)
-    letters = protocols.letters(records)
+    marks = letters(records)
     shown = [as_shown(record, first, verdicts) for record in records]
     metrics = _metrics(shown)
     return [
         {"number": number}
         | _identity(record)
-        | {"protocol": letters[record.protocol_hash]}
+        | {"protocol": marks[record.protocol_hash]}
         | {path: value(record, path) for path in paths}
         | {metric: record.metrics.get(metric) for metric in metrics}
         | {key: candidates(record).get(key) for key in CANDIDATES}

@@ -1,7 +1,8 @@
 """Make the pictures of pages from records that are committed: `python -m tests.pictures`.
 
 Each folder `reports/measured/DEVICE/STUDY` with records, and without a page of its own, becomes
-`STUDY.png` beside it: the top of the page that `detbench report` writes, as Chromium draws it.
+`STUDY.png` beside it: the top of the page that `detbench report` writes, as Chromium draws it. So
+does each of `FIGURES`: the first figures of its page.
 """
 
 from __future__ import annotations
@@ -17,13 +18,20 @@ from tests.rooms import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH, HEIGHT = 1400, 960  # px; the table, and what stands above it
+FIGURES = {"rehearsal_nms_score_threshold": 590}
+"""Study with a page of its own, of which its figures are drawn alone; height in px."""
+ALONE = """<style>
+main > :not(.panels), body > header, body > footer, .panel .note { display: none }
+main > .panels { margin-top: 0 }
+</style>"""
+"""Leaves a page its figures."""
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 MILLISECONDS_TO_DRAW = 8000
 
 
 def folders() -> list[Path]:
-    """Return the folders of records that have a picture: those without a page of their own."""
-    return [folder for folder in studies() if not page_of(folder).is_file()]
+    """Return the folders of records that have a picture."""
+    return [f for f in studies() if f.name in FIGURES or not page_of(f).is_file()]
 
 
 def studies() -> list[Path]:
@@ -47,11 +55,14 @@ def make(folder: Path, place: Path, browser: str) -> Path:
     Returns:
         The picture.
     """
-    if cli.main(["report", str(folder), "--out", str(place)]) != 0:
+    if cli.main(["report", str(folder), "--keep-stale", "--out", str(place)]) != 0:
         raise SystemExit(f"{folder}: no page")
     picture = folder.with_suffix(".png")
     page = place / f"{folder.name}.html"
-    size, time = f"--window-size={WIDTH},{HEIGHT}", f"--virtual-time-budget={MILLISECONDS_TO_DRAW}"
+    if folder.name in FIGURES:
+        page.write_text(page.read_text("utf-8") + ALONE, "utf-8")
+    height = FIGURES.get(folder.name, HEIGHT)
+    size, time = f"--window-size={WIDTH},{height}", f"--virtual-time-budget={MILLISECONDS_TO_DRAW}"
     own = (f"--user-data-dir={place / 'profile'}", f"--screenshot={picture}")
     subprocess.run([browser, *OPTIONS, *own, size, time, page.as_uri()], check=True)
     return picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, cast
 
@@ -16,6 +17,8 @@ from harness.cli.streams import Careless
 from harness.cli.text import visible
 
 DASH = "-"
+INDENT = 4  # columns, of what is said of a name
+WIDEST = 100  # columns, of a line that is easy to read
 
 
 def stdout() -> PlainConsole:
@@ -73,6 +76,20 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], title: 
     for row in rows:
         result.add_row(*(plain_text(_cell(key, row.get(key))) for key in columns))
     return result
+
+
+def entry(name: str, *texts: str) -> None:
+    """Print a name on a line of its own and what is to be said of it below, for narrow screens.
+
+    Args:
+        name: is bold on a terminal.
+        texts: a paragraph each; empty ones are left out.
+    """
+    out = stdout()
+    out.print(Text(name, style="bold"))
+    for text in filter(None, texts):
+        lines = textwrap.wrap(text, min(out.width, WIDEST) - INDENT, break_on_hyphens=False)
+        out.print(textwrap.indent("\n".join(lines), " " * INDENT), soft_wrap=True)
 
 
 def plain_text(text: str) -> Text:

@@ -11,6 +11,7 @@ from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
 from harness.config import knobs
+from harness.data.check import Size
 
 
 def check(path: str, split: str | None = None, *, as_json: bool) -> int:
@@ -28,8 +29,20 @@ def check(path: str, split: str | None = None, *, as_json: bool) -> int:
     if rows:
         out.print(console.table({key: key for key in keys}, rows, path))
     refused = f"{'a study' if split is None else 'an evaluation'} would refuse it"
-    out.print("usable" if found.ok else refused, markup=False)
+    sizes = "; ".join(map(_counted, found.sizes))
+    verdict = "usable" if found.ok else refused
+    out.print(f"{verdict}: {sizes}" if sizes else verdict, markup=False)
     return 0 if found.ok else 1
+
+
+def _counted(size: Size) -> str:
+    """Write how much there is in a split."""
+    numbers = {"image": size.images, "box": size.boxes, "class": size.classes}
+    plural = {"image": "images", "box": "boxes", "class": "classes"}
+    parts = [
+        f"{number:,} {word if number == 1 else plural[word]}" for word, number in numbers.items()
+    ]
+    return f"{size.split} has {', '.join(parts)}"
 
 
 def show(name: str, sets: Sequence[str], split: str | None = None, *, as_json: bool) -> int:

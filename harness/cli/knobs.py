@@ -10,8 +10,9 @@ from detectors import config as detector_config
 from harness.cli import console
 from harness.cli.console import print_json
 from harness.config.data import DataConfig
-from harness.config.knobs import describe, nearest
+from harness.config.knobs import describe
 from harness.config.latency import LatencyConfig
+from harness.config.offers import offer
 from harness.config.recipe import Recipe
 from harness.config.yaml_source import StudyError
 
@@ -30,8 +31,9 @@ def knobs(name: str, part: str = "", *, as_json: bool) -> int:
     rows = _rows(name)
     found = [row for row in rows if part.lower() in row["knob"].lower()]
     if not found:
-        names = [word for row in rows for word in row["knob"].split(".")]
-        raise StudyError(f"no knob of {name} has {part!r} in its path{nearest(part, names)}")
+        words = [word for row in rows for word in row["knob"].split(".")]
+        every = f"detbench list knobs {name}"
+        raise StudyError(f"no knob of {name} has {part!r} in its path{offer(part, words, every)}")
     return _show(found, as_json=as_json)
 
 

@@ -20,6 +20,7 @@ from harness.analysis.reproduce.schema import Table
 from harness.config import knobs, library, places
 from harness.config.data import COCO2017, SHAPES, DataError
 from harness.config.knobs import Setup
+from harness.config.offers import offer
 from harness.config.runtime import Name, RuntimeConfig
 from harness.records import FILE
 from harness.study import Study, StudyError
@@ -221,10 +222,7 @@ def named_runtimes(names: Sequence[str]) -> list[Name | None]:
     known = get_args(Name)
     for name in names:
         if name not in known:
-            raise StudyError(
-                f"--runtimes: there is no runtime {name!r}{knobs.nearest(name, known)} "
-                f"There is {', '.join(known)}."
-            )
+            raise StudyError(f"--runtimes: there is no runtime {name!r}{offer(name, known)}")
     found = [RuntimeConfig.model_validate({"runtime": name}).runtime for name in names]
     return [*dict.fromkeys(found)] or [None]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from harness.analysis.reproduce import tables
 from harness.analysis.reproduce.schema import Table
 from harness.cli import console
 from harness.cli.console import print_json
-
-COLUMNS = {"id": "table", "title": "title", "rows": "rows", "repeated": "repeated", "by": "by"}
 
 
 def show(paper: str | None, *, as_json: bool) -> int:
@@ -26,8 +25,8 @@ def show(paper: str | None, *, as_json: bool) -> int:
     if as_json:
         print_json({"tables": [_row(table) for table in found]})
     else:
-        rows = [{**_row(table), "by": _by(table)} for table in found]
-        console.stdout().print(console.table(COLUMNS, rows, "published tables"))
+        for table in found:
+            console.entry(table.id, table.title, _by(_row(table)))
     return 0
 
 
@@ -37,6 +36,8 @@ def _row(table: Table) -> dict[str, Any]:
     return {**own, "rows": len(table.rows), "repeated": repeated}
 
 
-def _by(table: Table) -> str:
+def _by(row: Mapping[str, Any]) -> str:
     """Say what repeats a table, or why nothing does."""
-    return table.study or table.outside or "its detectors"
+    if row["outside"]:
+        return f"Rows: {row['rows']}, not repeated: {row['outside']}"
+    return f"Rows: {row['rows']}, {row['repeated']} repeated by {row['study'] or 'its detectors'}"

@@ -75,13 +75,14 @@ def report(
             raise StudyError(f"{folder}: {file} was just written from another folder of that study")
         study, goal = asked.snapshot, answers.goal_of(asked.snapshot, shown)
         beside = findings.of(study, shown, folder, _warn)
+        answer = answers.of(study, shown, folder)
         page = site.write(
             shown,
             file,
             title=records[0].study,
             question=study.question if study else "",
             source=study.source if study else "",
-            answer=answers.of(study, shown),
+            answer=answer,
             goal=goal,
             mixed=mixed,
             verdicts=verdicts.on_latency(shown),
@@ -92,7 +93,7 @@ def report(
         )
         written = [page, *_for_papers(shown, page, goal, beside, extras or Extras())]
         pages += map(str, written)
-        lines += [*map(str, written), *designs.summary(shown, goal)]
+        lines += [*map(str, written), *designs.summary(shown, goal), f"answer: {answer}"]
         told = [] if keep_stale or earlier else [item.told() for item in asked.out_of_date]
         notes = [asked.unsure, versions.left_out(0 if earlier else len(others)), *stale.lines(told)]
         for text in filter(None, notes):

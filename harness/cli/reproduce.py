@@ -163,7 +163,7 @@ def _show(results: Sequence[Result], notes: Sequence[str], counts: Mapping[str, 
             _print(out, writers.CELLS, writers.cells(result))
         if result.comparisons:
             _print(out, writers.PAIRS, writers.pairs(result), "comparisons between rows")
-        _say(out, [""])
+        _say(out, [*(f"{word}: {told}" for word, told in writers.key([result]).items()), ""])
     _say(out, [f"note: {text}" for text in notes])
     if len(results) > 1:
         told = ", ".join(f"{count} {word}" for word, count in counts.items())

@@ -217,7 +217,8 @@ def _tracked(
 def _answer(todo: Agenda, summary: Summary, options: Options) -> str:
     """Say what the study came to, or so far where trials are missing."""
     missing = summary.halted or summary.elsewhere or options.only
-    return answers.of(todo.snapshot, summary.records, total=todo.total if missing else None)
+    total = todo.total if missing else None
+    return answers.of(todo.snapshot, summary.records, options.out / todo.study, total=total)
 
 
 def _command() -> str:

@@ -13,20 +13,20 @@ from harness.config import library, recipe
 def studies(*, as_json: bool) -> int:
     """List the studies that come with the package."""
     files = {name: library.find(name) for name in library.names()}
-    return _show(files, "study", as_json=as_json)
+    return _show(files, as_json=as_json)
 
 
 def recipes(*, as_json: bool) -> int:
     """List the recipes that come with the package."""
     files = {name: recipe.FOLDER / f"{name}.yaml" for name in recipe.names()}
-    return _show(files, "recipe", as_json=as_json)
+    return _show(files, as_json=as_json)
 
 
-def _show(files: Mapping[str, Path], thing: str, *, as_json: bool) -> int:
+def _show(files: Mapping[str, Path], *, as_json: bool) -> int:
     rows = [{"name": name, **library.about(file)._asdict()} for name, file in files.items()]
     if as_json:
         print_json(rows)
         return 0
-    columns = {"name": thing, "purpose": "what it is for", "cost": "what it costs"}
-    console.stdout().print(console.table(columns, rows))
+    for row in rows:
+        console.entry(row["name"], row["purpose"], row["cost"] and f"Cost: {row['cost']}")
     return 0

@@ -44,7 +44,7 @@ def status(
     found["earlier"] -= len(asked.out_of_date)
     records = [one for one in record.read_all(folder) if asked.holds(one)]
     found["finished"] = [_finished(one) for one in records if one.state == "done"]
-    found["answer"] = _answer(asked, records, found["counts"])
+    found["answer"] = _answer(asked, records, folder, found["counts"])
     notes = [asked.unsure, versions.left_out(found["earlier"])]
     print_json({"study": title, **found}) if as_json else _show(title, found, notes)
     return 0
@@ -58,10 +58,12 @@ def _finished(one: Record) -> dict[str, Any]:
     }
 
 
-def _answer(asked: Asked, records: Sequence[Record], counts: Mapping[str, int]) -> str:
+def _answer(
+    asked: Asked, records: Sequence[Record], folder: Path, counts: Mapping[str, int]
+) -> str:
     """Say what the study came to, or so far where trials are missing."""
     total = sum(counts.values()) if counts["running"] or counts["waiting"] else None
-    return answers.of(asked.snapshot, records, total=total)
+    return answers.of(asked.snapshot, records, folder, total=total)
 
 
 def _show(name: str, found: Mapping[str, Any], notes: Sequence[str]) -> None:

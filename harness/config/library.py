@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.config.offers import offer
 from harness.config.yaml_source import StudyError
 
 FOLDER = Path(__file__).parents[2] / "studies"
@@ -66,6 +66,4 @@ def find(name: str) -> Path:
         return path
     if os.path.isfile(shipped):
         return shipped
-    nearest = difflib.get_close_matches(name, names(), n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ";"
-    raise StudyError(f"no study {name!r}{hint} There is {', '.join(names())}, or name a file.")
+    raise StudyError(f"no study {name!r}{offer(name, names(), 'detbench list studies')}")

@@ -48,11 +48,23 @@ class Finding(BaseModel):
     """Up to three of them."""
 
 
+class Size(BaseModel):
+    """How much there is in a split that can be read."""
+
+    split: str
+    images: int
+    boxes: int
+    """Of single objects: none that marks a crowd."""
+    classes: int
+
+
 class Report(BaseModel):
     """Everything that was found."""
 
     path: str
     findings: list[Finding] = []
+    sizes: list[Size] = []
+    """Of each split that could be read."""
 
     @property
     def ok(self) -> bool:
@@ -86,7 +98,8 @@ def check(path: str | os.PathLike[str], split: str | None = None) -> Report:
     """
     folder = Path(os.path.expanduser(path))
     if split is not None:
-        return _report(path, _check_split(folder, split).findings)
+        checked = _check_split(folder, split)
+        return _report(path, checked.findings, checked.split)
     train, val = (_check_split(folder, name) for name in ("train", "val"))
     findings = train.findings + val.findings
     if train.findings and train.findings == [
@@ -96,12 +109,22 @@ def check(path: str | os.PathLike[str], split: str | None = None) -> Report:
     findings += _leaks(train.contents, val.contents)
     if train.split is not None and val.split is not None:
         findings += _classes(train.split, val.split)
-    return _report(path, findings)
+    return _report(path, findings, train.split, val.split)
 
 
-def _report(path: str | os.PathLike[str], findings: list[Finding]) -> Report:
+def _report(path: str | os.PathLike[str], findings: list[Finding], *splits: Split | None) -> Report:
     order: dict[str, int] = {"error": 0, "warning": 1, "info": 2}
-    return Report(path=str(path), findings=sorted(findings, key=lambda item: order[item.severity]))
+    return Report(
+        path=str(path),
+        findings=sorted(findings, key=lambda item: order[item.severity]),
+        sizes=[_size(split) for split in splits if split is not None],
+    )
+
+
+def _size(split: Split) -> Size:
+    boxes = int((~split.annotations.crowd).sum())
+    classes = len(split.categories)
+    return Size(split=split.name, images=len(split), boxes=boxes, classes=classes)
 
 
 def _check_split(folder: Path, name: str) -> _Checked:

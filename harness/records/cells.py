@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from harness.records import least_squares, variants
 from harness.records.least_squares import Fit
-from harness.records.record import Record
+from harness.records.record import Record, digest
 
 Floats = NDArray[np.float64]
 Scatter = Literal["seeds", "equal seeds", "few seeds", "one seed"]
 """What is known of the scatter: that of repeated seeds, or nothing, as these gave equal values or
 there were too few of them."""
+ONE_SEED = "with one seed the scatter is unknown"
+"""How a page, an answer, `run` and `compare` say what single trainings do not tell."""
+UNTOLD = "unknown: one seed"
+"""Their verdict, in place of better or worse."""
 
 
 class Cells(NamedTuple):
@@ -41,7 +45,13 @@ class Cells(NamedTuple):
         return [float(self.mean(cell) @ self.fit.coefficients) for cell in every]
 
 
-def cells(records: Sequence[Record], values: Floats, *, blocks: bool = True) -> Cells:
+def cells(
+    records: Sequence[Record],
+    values: Floats,
+    *,
+    blocks: bool = True,
+    cell: Callable[[Record], tuple[str, ...]] | None = None,
+) -> Cells:
     """Fit a mean a cell and a block a seed; what is left over is the scatter of repeated seeds.
 
     The same seed twice in a cell is no repetition, and counts by its mean.
@@ -50,27 +60,41 @@ def cells(records: Sequence[Record], values: Floats, *, blocks: bool = True) -> 
         records: [N].
         values: [N].
         blocks: whether a seed moves all cells alike.
+        cell: names the cell of a trial; None for its variant in a study.
     """
-    paths = variants.knobs(records)
+    named = cell or _in_study(records)
     found: dict[tuple[tuple[str, ...], int], list[float]] = {}
     firsts: dict[tuple[str, ...], Record] = {}
     for record, value in zip(records, values, strict=True):
-        cell = (*variants.variant(record, paths), record.protocol_hash)
-        firsts.setdefault(cell, record)
-        found.setdefault((cell, record.seed), []).append(float(value))
+        name = named(record)
+        firsts.setdefault(name, record)
+        found.setdefault((name, record.seed), []).append(float(value))
     names = list(firsts)
     seeds = list(dict.fromkeys(seed for _, seed in found)) if blocks else []
     design = np.zeros((len(found), len(names) + len(seeds)))
-    for row, (cell, seed) in zip(design, found, strict=True):
-        row[names.index(cell)] = 1
+    for row, (name, seed) in zip(design, found, strict=True):
+        row[names.index(name)] = 1
         if blocks:
             row[len(names) + seeds.index(seed)] = 1
     fit = least_squares.fit(design, np.array([np.mean(each) for each in found.values()]))
     scatter: Scatter = "seeds" if fit.variance is not None else "equal seeds"
     if not fit.freedom:
         scatter = "one seed" if len(found) == len(names) else "few seeds"
-    counts = [sum(cell == name for cell, _ in found) for name in names]
+    counts = [sum(other == name for other, _ in found) for name in names]
     return Cells(list(firsts.values()), counts, seeds, fit, scatter)
+
+
+def _in_study(records: Sequence[Record]) -> Callable[[Record], tuple[str, ...]]:
+    """Tell trials apart by what their study sweeps, and by their protocols."""
+    paths = variants.knobs(records)
+    return lambda record: (*variants.variant(record, paths), record.protocol_hash)
+
+
+def configured(record: Record) -> tuple[str, ...]:
+    """Tell trials of any studies apart by their detector, whatever was swept; not by their seed."""
+    every = record.config | record.overrides
+    knobs = {path: value for path, value in every.items() if path.startswith("detector.")}
+    return record.detector, digest(knobs)
 
 
 def comparable(records: Sequence[Record], values: Floats) -> Cells:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, cast
 
-from harness.config import knobs
+from harness.config.offers import offer
 from harness.records import METRICS, Record
 
 NAMES = (
@@ -53,10 +53,7 @@ def parse(metric: str, text: object) -> Constraint:
         ConstraintError: no such metric, or a text of another form.
     """
     if metric not in NAMES:
-        hint = knobs.nearest(metric, NAMES)
-        raise ConstraintError(
-            f"constraints.{metric}: no such metric{hint} There is {', '.join(NAMES)}."
-        )
+        raise ConstraintError(f"constraints.{metric}: no such metric{offer(metric, NAMES)}")
     found = _FORM.fullmatch(text) if isinstance(text, str) else None
     try:
         limit = float(found[2]) if found else math.nan

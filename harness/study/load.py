@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from harness.config import knobs, library, yaml_source
 from harness.config.axes import Axis, Swept
 from harness.config.data import COCO2017
+from harness.config.offers import offer
 from harness.config.search import Racing, Search
 from harness.config.settings import Settings, first_of
 from harness.config.weights import Weights
@@ -143,9 +144,8 @@ def _explain(source: Source, error: ValidationError) -> str:
     place, *within = source.place(*path), path[:-1]
     if first["type"] == "extra_forbidden":
         keys = _keys(path[:-1])
-        hint = knobs.nearest(path[-1], keys)
         owner = f"`{'.'.join(path[:-1])}`" if within[0] else "A study"
-        return f"{place}: unknown key {path[-1]!r}{hint} {owner} has {', '.join(keys)}."
+        return f"{place}: unknown key {path[-1]!r}{offer(path[-1], keys, lead=f'{owner} has')}"
     if first["type"] == "missing":
         return f"{place}: {'.'.join(path)} is missing"
     if path[0] == "sweep" and len(path) == 2:
@@ -172,11 +172,9 @@ def _check_table(study: Study) -> None:
         return
     ids = _table_ids(file)
     if study.source not in ids:
-        hint = knobs.nearest(study.source, ids)
-        raise StudyError(
-            f"{study.place('source')}: no published table {study.source!r}{hint} "
-            f"There is {', '.join(ids)}."
-        )
+        offered = offer(study.source, ids, "detbench list tables")
+        place = study.place("source")
+        raise StudyError(f"{place}: no published table {study.source!r}{offered}")
 
 
 @cache

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.config import knobs, yaml_source
+from harness.config import yaml_source
+from harness.config.offers import offer
 from harness.config.yaml_source import Source, StudyError
 
 PARTS = ("search", "racing")  # keys of a study that hold keys of their own
@@ -28,8 +29,7 @@ def with_set(source: Source, text: str) -> Source:
     if root == "sweep" and rest:
         if rest not in swept:
             raise StudyError(
-                f"{place}: {rest} is not swept{knobs.nearest(rest, list(swept))}"
-                f" The axes are {', '.join(swept)}."
+                f"{place}: {rest} is not swept{offer(rest, swept, lead='The axes are')}"
             )
         return replaced(source, ("sweep", rest), value, place)
     if root in PARTS and rest:

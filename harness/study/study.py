@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from harness.config import knobs, recipe
 from harness.config.axes import Axis, Swept, short
 from harness.config.knobs import Setup
 from harness.config.latency import PRESETS
+from harness.config.offers import offer
 from harness.config.recipe import RecipeError
 from harness.config.search import Racing, Search
 from harness.config.settings import Settings, first_of
@@ -152,7 +154,7 @@ class Study(Settings):
             raise KnobError(f"recipe: expected a name, a file or null, got {recipe_name!r}")
         config = detectors.resolve(detector)
         try:
-            read = None if recipe_name is None else recipe.load(recipe_name)
+            read = None if recipe_name is None else recipe.load(_known(recipe_name))
         except RecipeError as error:
             raise KnobError(f"recipe: {error}") from error
         start = knobs.start(config, read, self.data)._replace(weights=as_weights(weights))
@@ -249,12 +251,20 @@ def as_weights(given: Any) -> Weights | None:
         path = ".".join(["weights", *map(str, first["loc"])])
         if first["type"] == "extra_forbidden":
             keys = [field.alias or name for name, field in Weights.model_fields.items()]
-            hint = knobs.nearest(str(first["loc"][-1]), keys)
-            raise KnobError(f"{path}: no such key{hint} There is {', '.join(keys)}.") from error
+            offered = offer(str(first["loc"][-1]), keys)
+            raise KnobError(f"{path}: no such key{offered}") from error
         if first["type"] == "missing":
             raise KnobError(f"{path} is missing") from error
         message = first["msg"].removeprefix("Value error, ")
         raise KnobError(f"{path}: {message}, got {first['input']!r}") from error
+
+
+def _known(name: str) -> str:
+    """Return the name of a recipe, or its file, that there is."""
+    if name not in recipe.names() and not os.path.isfile(name):
+        offered = offer(name, recipe.names(), "detbench list recipes")
+        raise RecipeError(f"no recipe {name!r}{offered}")
+    return name
 
 
 @contextmanager

@@ -256,7 +256,7 @@ def test_names_resolve_to_configs() -> None:
     ("name", "expected"),
     [
         ("rtmdet_xs", "did you mean rtmdet_"),
-        ("yolo", "detector: no 'yolo'; Choose from rtmdet_nano, "),
+        ("yolo", "detector: no 'yolo'. There is rtmdet_nano, "),
         ("tests.toy:NOTHING", "detector: cannot load 'tests.toy:NOTHING'"),
         ("no.such.module:TOY", "detector: cannot load 'no.such.module:TOY'"),
         ("tests.toy:STRIDE", "no detector config"),

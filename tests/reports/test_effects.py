@@ -196,7 +196,7 @@ def test_one_training_a_cell_tells_nothing_of_seeds_whatever_the_interval(make: 
     assert first.low > 0
     assert {designs.verdict(effect, found) for effect in found.effects} == {"unknown: one seed"}
     caption = designs.effect_caption(found)
-    assert "None is called significant: every setting was trained with one seed" in caption
+    assert "None is called significant: with one seed the scatter is unknown; one train" in caption
     lines = designs.summary(untimed(study(make, rows, values)))
     assert not [line for line in lines if line.endswith(", significant")]
 

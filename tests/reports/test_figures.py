@@ -140,3 +140,22 @@ def test_every_colour_of_a_figure_has_one_for_the_dark(make: Make) -> None:
 def test_long_labels_keep_both_ends() -> None:
     assert shorten("#1: " + "x" * 60 + " seed 3", 21) == "#1: xxxxxx…xxx seed 3"
     assert shorten("short") == "short"
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ([0.001, 0.01, 0.05, 0.25], "log"),  # the first two would touch on a linear axis
+        ([0.25, 0.5, 0.75], None),
+        ([0.0, 0.001, 0.5], None),  # nothing has no logarithm
+        ([1.0, 1.01, 100.0], None),  # which a logarithmic axis does not pull apart either
+    ],
+)
+def test_names_of_settings_do_not_touch_along_an_axis(
+    make: Make, settings: list[float], kind: str | None
+) -> None:
+    path = "detector.postprocess.score_threshold"
+    records = [make(f"t{place}", overrides={path: each}) for place, each in enumerate(settings)]
+    sweep = next(panel for panel in panels.panels(records) if panel.key == "sweep")
+    assert sweep.figure.layout.xaxis.type == kind
+    assert list(sweep.figure.layout.xaxis.tickvals) == settings

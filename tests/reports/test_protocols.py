@@ -32,8 +32,9 @@ def test_what_a_study_sweeps_may_differ(make: Make) -> None:
         make("b", protocol=HALF, protocol_hash="p2", overrides=swept),
     ]
     protocols.refuse(records)
-    other = make("c", protocol={**HALF, "evaluator": "another"}, protocol_hash="p3")
-    with pytest.raises(MixedProtocols, match="3 protocols, which differ in evaluator;"):
+    unlike = {**HALF, "evaluator": "another"}
+    other = make("c", protocol=unlike, protocol_hash="p3", overrides=swept)
+    with pytest.raises(MixedProtocols, match="2 protocols, which differ in evaluator;"):
         protocols.refuse([*records, other])
 
 
@@ -78,15 +79,29 @@ def test_a_page_refuses_and_marks_once_it_is_told_to(make: Make, tmp_path: Path)
     assert {cell.text for cell in other} == {"0.0"}
 
 
+def test_a_page_of_a_swept_threshold_compares_its_rows_without_a_warning(
+    make: Make, tmp_path: Path
+) -> None:
+    """The study asks for it: no letter, no note on differences, no warning; the effect is told."""
+    path, rows = "detector.postprocess.iou_threshold", []
+    for place, (seed, iou) in enumerate((s, i) for s in (0, 1, 2) for i in (0.5, 0.8)):
+        protocol = {**LATENCY, "postprocess.iou_threshold": iou}
+        changes = {"seed": seed, "overrides": {path: iou}, "protocol": protocol}
+        metrics = {"mAP": 0.6 - 0.1 * (iou > 0.5) + 0.001 * (place % 3)}
+        rows.append(make(f"t{place}", protocol_hash=f"p{iou}", metrics=metrics, **changes))
+    page = site.write(rows, tmp_path, title="thresholds").read_text(encoding="utf-8")
+    assert "protocols share this page" not in page
+    assert "another protocol" not in page
+    table = display.trial_table(rows)
+    assert "protocol" not in [column.key for column in table.columns]
+    assert {row["mAP_delta"] is None for row in tables.trial_rows(rows)[1:]} == {False}
+    (_, other) = tables.variant_rows(rows)
+    assert other["mAP_delta_high"] < -9
+    assert "Effects on mAP" in page
+
+
 def test_unlike_trials_are_no_seeds_of_one_variant(make: Make) -> None:
     alike = [make("a"), make("b", seed=1)]
     assert [len(group) for group in tables.variants(alike)] == [2]
     unlike = [make("a"), make("b", seed=1, protocol_hash="p2", protocol=HALF)]
     assert [len(group) for group in tables.variants(unlike)] == [1, 1]
-
-
-def test_many_protocols_have_names(make: Make) -> None:
-    records = [make(str(number), protocol_hash=f"h{number}") for number in range(28)]
-    names = list(protocols.letters(records).values())
-    assert names[0] == "A"
-    assert names[-1] == "P28"

@@ -64,6 +64,7 @@ def result() -> dict[str, Any]:
             {**pair, "column": "time", "published": 1.5, "measured": 1.6, "low": None,
              "high": None, "verdict": "not settled", "unit": "ratio", "reason": "one seed"},
         ],
+        "words": {"other setting": "another device <b>"},
         "tables": [{"id": "toy/width", "title": "Width", "paper_table": "Table 5 (a)"}],
     }  # fmt: skip
 

@@ -2,7 +2,8 @@
 
 What is called better, worse, faster or slower is so by an interval over repeated seeds, all
 intervals of an answer together at 95 %; a latency of single trainings by the rounds in which they
-were timed in turns. All else is no significant difference, or is said not to be known.
+were timed in turns. All else is no significant difference, or is said not to be known. Where a
+study has one seed, the scatter may be that of other studies, see `borrowed`, which are then named.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.analysis.answer import contest, words
+from harness.analysis.answer import borrowed, contest, words
 from harness.analysis.answer.power import Scale, of_one_of
 from harness.records import Record, cells, effects, goals, learning, ranking, variants
 from harness.records.cells import Cells
@@ -30,26 +31,39 @@ class Finding(NamedTuple):
 
     text: str
     scale: Scale | None = None  # where more seeds may tell more
+    lead: str = ""  # of which metric, among which variants
+    named_by: str = ""  # knobs, where the text names variants by their settings of several
 
 
-def answer(records: Sequence[Record], goal: Goal | None = None, *, total: int | None = None) -> str:
+def answer(
+    records: Sequence[Record],
+    goal: Goal | None = None,
+    *,
+    total: int | None = None,
+    others: Sequence[Record] = (),
+) -> str:
     """Say what a study came to.
 
     Args:
         records: of one study as its file is now, in the order they were started.
         goal: of a search.
         total: number of its trials, if some may be under way.
+        others: of any studies; where this one has one seed, they may tell how much one scatters.
 
     Returns:
         Plain text on one line, for a reader; names in it are those of the study.
     """
     under_way = total is not None and len(records) < total
     lead = f"so far, with {len(records)} of {total} trials over, " if under_way else ""
-    claims = [lead + _claim(records, goal), _not_finished(records), _learnt_nothing(records)]
+    claims = [
+        lead + _claim(records, goal, others),
+        _not_finished(records),
+        _learnt_nothing(records),
+    ]
     return " ".join(words.sentence(claim) for claim in claims if claim)
 
 
-def _claim(records: Sequence[Record], goal: Goal | None) -> str:
+def _claim(records: Sequence[Record], goal: Goal | None, others: Sequence[Record]) -> str:
     """Say what the finished trials tell; the last full stop is left out."""
     done = [record for record in records if record.state == "done"]
     if not done:
@@ -58,7 +72,7 @@ def _claim(records: Sequence[Record], goal: Goal | None) -> str:
         return _single(done[0])
     if (why := ranking.unlike(records)) is not None:
         return f"the trials cannot be compared: {why}"
-    return _sweep(records) if goal is None else _search(records, goal)
+    return _sweep(records, others) if goal is None else _search(records, goal)
 
 
 def _single(record: Record) -> str:
@@ -72,7 +86,7 @@ def _single(record: Record) -> str:
     return f"there is nothing to compare, as one trial has finished{has}"
 
 
-def _sweep(records: Sequence[Record]) -> str:
+def _sweep(records: Sequence[Record], others: Sequence[Record]) -> str:
     """Say what differs between the variants of a study, and what more seeds would tell."""
     ranked = ranking.rank(records)
     tables = {key: found for key in KEYS if (found := _cells(ranked, key)) is not None}
@@ -80,15 +94,26 @@ def _sweep(records: Sequence[Record]) -> str:
     level = 1 - (1 - LEVEL) / max(repeated, 1)  # all intervals hold together
     modelled = effects.by_metric(ranked)
     findings = {
-        key: _finding(records, tables[key], key, modelled.get(key), level)
+        key: _finding(records, tables[key], key, modelled.get(key), level, others)
         if key in tables
         else Finding(_lacking(records, ranked, key))
         for key in KEYS
     }
-    told = "; ".join(found.text for found in findings.values()) + _change_together(tables)
+    told = _joined(list(findings.values())) + _change_together(tables)
     scales = [(key, found.scale) for key, found in findings.items() if found.scale is not None]
     more = [words.sentence(words.power(key, scale)) for key, scale in scales if scale.error]
     return ". ".join([told, *more[:1]])
+
+
+def _joined(findings: Sequence[Finding]) -> str:
+    """Join what metrics tell; the knobs whose settings name variants are named once."""
+    clauses: list[str] = []
+    named: set[str] = set()
+    for one in findings:
+        knobs = f"of {one.named_by}, " if one.named_by and one.named_by not in named else ""
+        named.add(one.named_by)
+        clauses.append(f"{one.lead}{knobs}{one.text}")
+    return "; ".join(clauses)
 
 
 def _cells(ranked: Ranking, key: str) -> Cells | None:
@@ -108,28 +133,35 @@ def _lacking(records: Sequence[Record], ranked: Ranking, key: str) -> str:
 
 
 def _finding(
-    records: Sequence[Record], table: Cells, key: str, modelled: Effects | None, level: float
+    records: Sequence[Record],
+    table: Cells,
+    key: str,
+    modelled: Effects | None,
+    level: float,
+    others: Sequence[Record],
 ) -> Finding:
     """Say what a metric tells: by effects of knobs, by a contest of variants, or by order alone."""
     firsts = table.firsts
     every = len(variants.variants(records))
-    among = f"in {words.NAME[key]}, "
+    lead, by = f"in {words.NAME[key]}, ", contest.named_by(firsts)
     if len(firsts) == 1:
         mean = table.mean(0)
         half = table.fit.half(mean, level) if table.scatter == "seeds" else None
         name = contest.settings([*firsts, *records], variants.swept(records))[0]
         label = "the only variant" if every == 1 else f"of {every} variants only {name}"
-        return Finding(among + words.alone(key, table.values[0], half, table.counts[0], label))
-    among += f"among {len(firsts)} of {every} variants, " if len(firsts) < every else ""
+        return Finding(lead + words.alone(key, table.values[0], half, table.counts[0], label))
+    lead += f"among {len(firsts)} of {every} variants, " if len(firsts) < every else ""
+    if key == "mAP" and (found := _by_others(table, others)) is not None:
+        return found._replace(lead=lead, named_by=by)
     if table.scatter != "seeds":
-        return Finding(among + _unrepeated(records, table, key))
+        return Finding(_unrepeated(records, table, key), None, lead, by)
     if modelled is not None and modelled.scatter == "seeds" and not _one_way(firsts):
         mean_of_all = float(np.mean(table.values))
         text = words.effects(key, modelled.effects, mean_of_all)
         unsure = [one for one in modelled.effects if not words.significant(one)]
-        return Finding(among + text, _scale(table, modelled) if unsure else None)
-    found = contest.over_seeds(table, level, least=key != "mAP")
-    return Finding(among + words.winner(key, found), found.scale if found.ties else None)
+        return Finding(text, _scale(table, modelled) if unsure else None, lead)
+    best = contest.over_seeds(table, level, least=key != "mAP")
+    return Finding(words.winner(key, best), best.scale if best.ties else None, lead, by)
 
 
 def _one_way(firsts: Sequence[Record]) -> bool:
@@ -156,8 +188,19 @@ def _unrepeated(records: Sequence[Record], table: Cells, key: str) -> str:
             return f"of these trainings, {words.winner(key, found)}"
     values = np.array(table.values)
     order = np.argsort(-values if key == "mAP" else values, kind="stable").tolist()
-    labels = contest.names(table.firsts, order[0])
+    labels = contest.names(table.firsts)
     return words.unknown(key, [(labels[n], table.values[n]) for n in order], table.scatter)
+
+
+def _by_others(table: Cells, others: Sequence[Record]) -> Finding | None:
+    """Compare the mAP of single trainings by the scatter of other studies; None without one."""
+    known = borrowed.scatter(table.firsts, others) if table.scatter == "one seed" else None
+    if known is None:
+        return None
+    fit = table.fit._replace(variance=known.variance, freedom=known.freedom)
+    best = contest.over_seeds(table._replace(fit=fit), LEVEL, least=False)
+    text = f"{words.by_others(known)}, {words.winner('mAP', best)}"
+    return Finding(text, best.scale if best.ties else None)
 
 
 def _scale(table: Cells, modelled: Effects) -> Scale:

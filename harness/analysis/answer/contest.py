@@ -17,8 +17,8 @@ from harness.records.effects import LEVEL
 from harness.records.turns import Ratio
 
 LONGEST = 80  # letters of a variant's name
-SAME_WITH = "the same with"
-"""How the name of a variant begins that tells only what it has otherwise than the best one."""
+BETWEEN = " / "
+"""What stands between the settings of several knobs that name a variant."""
 NOTHING = 1e-9  # what rounding leaves of a difference of equal numbers
 
 
@@ -68,7 +68,7 @@ def over_seeds(found: Cells, level: float, *, least: bool) -> Contest:
     order = [int(cell) for cell in np.argsort(values if least else -values, kind="stable")]
     critical = of_any_pair(len(means), level)(found.fit.freedom)
     best, others = order[0], []
-    labels = names(found.firsts, best)
+    labels = names(found.firsts)
     for cell in order[1:]:
         error = found.fit.error(means[best] - means[cell])
         assert error is not None  # it has a scatter
@@ -106,7 +106,7 @@ def in_turns(firsts: Sequence[Record]) -> Contest | None:
         pairs[a, b] = found
     to_first = [1.0, *(pairs[0, place].ratio for place in range(1, len(firsts)))]
     fastest = int(np.argmin(to_first))
-    labels, others = names(firsts, fastest), []
+    labels, others = names(firsts), []
     for place in range(len(firsts)):
         if place != fastest:
             wider = _wider(pairs[fastest, place], len(firsts))
@@ -129,26 +129,27 @@ def _wider(found: Ratio, count: int) -> Ratio:
     return Ratio(found.ratio, math.exp(ends[0]), math.exp(ends[1]))
 
 
-def names(firsts: Sequence[Record], best: int | None = None) -> list[str]:
-    """Name variants by the one knob that tells them apart, or by all that they differ in.
+def names(firsts: Sequence[Record]) -> list[str]:
+    """Name variants by the one knob that tells them apart, or by their settings of several.
+
+    Where there are several, only the settings stand, in the order of `named_by`.
 
     Args:
         firsts: one trial of each.
-        best: which of them is named in full, the others only by what they have otherwise, where
-            that is shorter.
     """
     paths = telling(firsts) or variants.swept(firsts)
-    full = settings(firsts, paths)
-    if best is None or len(paths) == 1:
-        return full
-    own = variants.variant(firsts[best], paths)
-    found = []
-    for first, label in zip(firsts, full, strict=True):
-        pairs = zip(paths, own, variants.variant(first, paths), strict=True)
-        apart = [path for path, mine, its in pairs if mine != its]
-        differs = clean(f"{SAME_WITH} {_written(first, apart, variants.knobs(firsts))}")
-        found.append(differs if 0 < len(apart) < len(paths) else label)
-    return found
+    if len(paths) < 2:
+        return settings(firsts, paths)
+    rows = ([variants.worded(variants.value(one, path)) for path in paths] for one in firsts)
+    return [clean(BETWEEN.join(row)) for row in rows]
+
+
+def named_by(firsts: Sequence[Record]) -> str:
+    """Name the knobs whose settings are the names of variants; nothing where one knob does it."""
+    paths, short = variants.swept(firsts), variants.knobs(firsts)
+    if telling(firsts) or len(paths) < 2:
+        return ""
+    return BETWEEN.join(clean(short[path]) for path in paths)
 
 
 def telling(firsts: Sequence[Record]) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from harness.analysis.answer.borrowed import Borrowed
 from harness.analysis.answer.contest import NOTHING, Against, Contest, clean
 from harness.analysis.answer.power import Scale
-from harness.records.cells import Scatter
+from harness.records.cells import ONE_SEED, Scatter
 from harness.records.effects import LEVEL, Effect
 from harness.records.units import METRICS
 
@@ -56,7 +57,7 @@ def _gap(other: Against, metric: str) -> str:
 
 
 UNKNOWN: dict[Scatter, str] = {
-    "one seed": "with one seed the scatter is unknown",
+    "one seed": ONE_SEED,
     "few seeds": "with too few variants repeated with other seeds, the scatter is unknown",
     "equal seeds": "repeated seeds gave equal values, which do not tell how much others scatter,",
 }
@@ -80,6 +81,12 @@ def unknown(metric: str, ranked: Sequence[tuple[str, float]], scatter: Scatter) 
         each = "is ahead with {}" if len(level) == 1 else "are ahead with {} each"
         lead = f"{listed(level)} {each.format(most)}, next is {second} with {value(metric, after)}"
     return f"{lead}, but {UNKNOWN[scatter]} and no difference is significant"
+
+
+def by_others(known: Borrowed) -> str:
+    """Say whose scatter it is that differences of single trainings are judged by."""
+    studies = listed([clean(name) for name in known.studies])
+    return f"with one seed each, by the scatter of {known.trainings} trainings of {studies}"
 
 
 def alone(metric: str, mean: float, half: float | None, seeds: int, label: str) -> str:

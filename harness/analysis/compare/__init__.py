@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.compare import differences, matches
+from harness.analysis.compare import differences, matches, words
 from harness.analysis.compare.differences import Difference, Measured
-from harness.analysis.compare.latency import NO_DIFFERENCE, compare_latency
+from harness.analysis.compare.latency import compare_latency
 from harness.analysis.compare.matches import ERRORS, Matches
 from harness.analysis.compare.runs import CompareError, Run, same_trainings
 from harness.data import Split
@@ -22,8 +22,6 @@ from harness.records.turns import Latency
 
 FIGURES = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 IMAGES_SHOWN = 10
-ONE_SEED = "one seed: images only"
-"""What a verdict rests on where each side was trained once."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -53,7 +51,8 @@ class Comparison:
     """What differs between A and B, and how sure that is."""
 
     verdict: str
-    """better, worse, or no significant difference: B against A."""
+    """better, worse, or no significant difference: B against A; "unknown: one seed" where each side
+    was trained once: the interval over images is about these weights, not about the detectors."""
     words: str
     accuracy: Difference
     figures: list[Difference]
@@ -122,10 +121,11 @@ def compare(
     first, places = seen[: len(a)], same_trainings([r.record for r in a], [r.record for r in b])
     second, paired = [seen[len(a) + n] for n in places or range(len(b))], places is not None
     accuracy, figures, classes = _accuracy(first, second, paired=paired)
-    verdict = _verdict(accuracy)
+    told = words.of_weights if len(a) == len(b) == 1 else words.of_detectors
+    verdict, sentence = told(accuracy, paired=paired)
     return Comparison(
         verdict,
-        _words(verdict, accuracy, one_seed=len(a) == len(b) == 1),
+        sentence,
         accuracy,
         figures,
         sorted(classes, key=lambda item: -abs(item.difference)),
@@ -301,26 +301,6 @@ def _moved(a: Sequence[_Seen], b: Sequence[_Seen], split: Split) -> list[Moved]:
     return sorted(moved, key=lambda item: -abs(item.difference))[:IMAGES_SHOWN]
 
 
-def _verdict(accuracy: Difference) -> str:
-    if not accuracy.told_apart:
-        return NO_DIFFERENCE
-    return "better" if accuracy.difference > 0 else "worse"
-
-
-def _words(verdict: str, found: Difference, *, one_seed: bool) -> str:
-    """Say in a sentence what came out, and whether it is about these two trainings only."""
-    rest = f"; {ONE_SEED}" if one_seed else ""
-    if found.low is None or found.high is None:
-        few = f"{found.images} images with objects are too few for an interval"
-        lead = f"{NO_DIFFERENCE} between A and B: {100 * found.difference:+.2f} points of mAP"
-        return f"{lead}, but {few}{rest}"
-    lead = f"B is {verdict} than A" if found.told_apart else f"{NO_DIFFERENCE} between A and B"
-    return (
-        f"{lead}: {100 * found.difference:+.2f} points of mAP"
-        f" (95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f}{rest})"
-    )
-
-
 def _name(run: Run) -> dict[str, Any]:
     item = run.record
     return {"study": item.study, "trial": item.trial, "name": item.name, "seed": item.seed}
@@ -340,7 +320,7 @@ def _method(seeds_a: int, seeds_b: int, images: int, draws: int, *, paired: bool
 
 def _remarks(seeds_a: int, seeds_b: int, *, paired: bool) -> list[str]:
     if seeds_a == seeds_b == 1:
-        return ["one training a side: the interval is of the images; other seeds may differ more"]
+        return []  # the words say it
     if paired:
         return ["both sides are the same trainings: what scatters is how they differ"]
     if 1 in (seeds_a, seeds_b):

@@ -106,9 +106,8 @@ def check(a: Sequence[Run], b: Sequence[Run], *, mixed: bool) -> list[str]:
 def _origins(records: Sequence[Record]) -> list[str]:
     """Say in what the runs differ beside their knobs: protocol that is swept, code, libraries."""
     found = []
-    swept = protocols.differing(records)
-    if swept and not protocols.unexplained(records):
-        found.append(f"the study sweeps part of the protocol: {', '.join(swept)}")
+    if swept := protocols.brought_along(records):
+        found.append(f"what is swept changes the protocol, too: {', '.join(swept)}")
     stale = {record.trial: why for record in records if (why := origins.stale(record)) is not None}
     found += [f"trial {trial} is of other code: {why}" for trial, why in stale.items()]
     if files := origins.other_code(records):

@@ -33,6 +33,7 @@ from harness.analysis.frontier.timing import Ready, Times, time_settings, undist
 from harness.config import knobs
 from harness.config.frontier import FrontierConfig
 from harness.config.latency import LatencyConfig
+from harness.config.offers import offer
 from harness.data import Split
 from harness.machine import conditions, locks
 from harness.machine.locks import sharing
@@ -140,8 +141,8 @@ def _axis(name: str, values: Any, known: list[str]) -> list[Any]:
     if name not in known:
         own = [*known, *FrontierConfig.model_fields]
         raise FrontierError(
-            f"frontier.{name}: the postprocess stage has no such knob{knobs.nearest(name, own)} "
-            f"There is {', '.join(f'frontier.{each}' for each in own)}."
+            f"frontier.{name}: the postprocess stage has no such knob"
+            f"{offer(f'frontier.{name}', [f'frontier.{each}' for each in own])}"
         )
     listed = list(values) if isinstance(values, list | tuple) else [values]
     if not listed or any(listed.count(value) > 1 for value in listed):

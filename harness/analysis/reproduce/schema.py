@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from harness.config import knobs
+from harness.config.offers import offer
 from harness.config.settings import Settings
 
 Counted = Literal["params", "flops", "backbone_share", "neck_share"]
@@ -208,7 +208,7 @@ class Table(Settings):
         """Yield what is wrong with a row."""
         for name in row.cells:
             if name not in names:
-                yield f"no column {name!r}{knobs.nearest(name, names)} There is {', '.join(names)}."
+                yield f"no column {name!r}{offer(name, names)}"
         for name in names:
             if name not in row.cells:
                 yield f"column {name} is missing; write null where nothing is printed"

@@ -23,10 +23,12 @@ from harness.analysis.reproduce.schema import (
     Setting,
     Table,
 )
-from harness.config import knobs, library, yaml_source
+from harness.config import library, yaml_source
+from harness.config.offers import offer
 from harness.config.settings import Settings, first_of
 from harness.config.yaml_source import Source, StudyError
 
+LIST = "detbench list tables"
 FOLDER = library.FOLDER / "papers"
 EXPECTED = "a paper: `meta:` and `tables:`"
 
@@ -43,8 +45,7 @@ def tables(paper: str | None = None) -> list[Table]:
         StudyError: there is no such paper, or its file is not what it should be.
     """
     if paper is not None and paper not in papers():
-        hint = knobs.nearest(paper, papers())
-        raise StudyError(f"no paper {paper!r}{hint} There is {', '.join(papers())}.")
+        raise StudyError(f"no paper {paper!r}{offer(paper, papers())}")
     names = papers() if paper is None else [paper]
     return [table for name in names for table in read(FOLDER / f"{name}.yaml").tables]
 
@@ -61,8 +62,7 @@ def load(name: str) -> Table:
         if table.id == name:
             return table
     ids = [table.id for table in found]
-    hint = knobs.nearest(name, ids)
-    raise StudyError(f"no published table {name!r}{hint} There is {', '.join(ids)}.")
+    raise StudyError(f"no published table {name!r}{offer(name, ids, LIST)}")
 
 
 def named(name: str) -> list[Table]:
@@ -78,11 +78,8 @@ def named(name: str) -> list[Table]:
     every = tables()
     found = [table for table in every if table.id == name]
     if not found:
-        hint = knobs.nearest(name, [*papers(), *(table.id for table in every)])
-        raise StudyError(
-            f"no published table {name!r}{hint} `detbench list tables` names them; the papers are"
-            f" {', '.join(papers())}"
-        )
+        known = [*papers(), *(table.id for table in every)]
+        raise StudyError(f"no published table {name!r}{offer(name, known, LIST)}")
     return found
 
 
@@ -133,8 +130,7 @@ def _explain(source: Source, error: ValidationError) -> str:
     place, within = source.place(*path), _named(source.value, path)
     if first["type"] == "extra_forbidden":
         known = list(_kind(path[:-1]).model_fields)
-        hint = knobs.nearest(path[-1], known)
-        return f"{place}: {within}: unknown key {path[-1]!r}{hint} There is {', '.join(known)}."
+        return f"{place}: {within}: unknown key {path[-1]!r}{offer(path[-1], known)}"
     if first["type"] == "missing":
         return f"{place}: {within}: {path[-1]} is missing"
     if first["type"] == "value_error":

@@ -7,8 +7,9 @@ from functools import cache
 from typing import Any, NamedTuple, get_args
 
 from harness.analysis.reproduce.schema import Repeat, Table, Timed
-from harness.config import knobs, library
+from harness.config import library
 from harness.config.data import COCO2017
+from harness.config.offers import offer
 from harness.config.yaml_source import StudyError
 from harness.released import resolve_auto
 from harness.study import Study, load, of_detectors
@@ -64,11 +65,8 @@ def asked(table: Table, repeat: Repeat, given: Given = AS_PUBLISHED) -> Asked:
     sets = (*scoring(table), *repeat.sets, *given.sets)
     found = variants(_loaded(table.study, given.data, sets))
     if repeat.trial not in found:
-        hint = knobs.nearest(str(repeat.trial), list(found))
-        raise StudyError(
-            f"{table.id}: study {table.study} has no trial {repeat.trial!r}{hint} "
-            f"There is {'; '.join(found)}."
-        )
+        offered = offer(str(repeat.trial), found)
+        raise StudyError(f"{table.id}: study {table.study} has no trial {repeat.trial!r}{offered}")
     return found[repeat.trial]
 
 

@@ -22,6 +22,18 @@ Verdict = Literal["reproduced", "not settled", "differs", "other setting", "not 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Order = Literal["appears", "contradicts", "not settled"]
 UNEXPLAINED = "unexplained"
+MEANING = {
+    "reproduced": "equal to the digits printed, or within a narrow 95 % interval",
+    "not settled": "the 95 % interval is too wide to tell, or one seed has none",
+    "differs": "more than chance, or than the digits printed",
+    "other setting": "other data, schedule or device than printed: shown, never judged",
+    "not run": "no finished trial of it is among the records",
+    "outside": "nothing here repeats it",
+    "appears": "the rows differ here in the published direction, by their 95 % interval",
+    "contradicts": "they differ the other way",
+    UNEXPLAINED: "nobody has found out yet why",
+}
+"""Verdicts, and words of their reasons, for a key under a table."""
 EQUAL = "equal values, which do not tell how much others scatter"
 SAME_IMAGES = 0.0  # variance over images, where both sides are judged by the same ones
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from harness.analysis.reproduce.cells import Cell, Result
 from harness.analysis.reproduce.order import RATIO, Comparison
-from harness.analysis.reproduce.verdicts import VERDICTS, decimals
+from harness.analysis.reproduce.verdicts import MEANING, UNEXPLAINED, VERDICTS, decimals
 from harness.records.escaping import in_csv, in_latex, in_markdown
 
 CELLS = {"row": "row", "column": "column", "published": "published", "measured": "measured"}
@@ -38,6 +38,20 @@ def pairs(result: Result) -> Noted:
     return _noted([{**_pair(pair), "reason": pair.reason} for pair in result.comparisons])
 
 
+def key(results: Sequence[Result]) -> dict[str, str]:
+    """Return what the verdicts of tables mean, and a word of their reasons; those that stand there.
+
+    Returns:
+        Word: meaning.
+    """
+    there: set[str] = set()
+    for result in results:
+        there |= {cell.verdict for cell in result.cells} | {p.verdict for p in result.comparisons}
+        if any(cell.reason.startswith(UNEXPLAINED) for cell in result.cells):
+            there.add(UNEXPLAINED)
+    return {word: meaning for word, meaning in MEANING.items() if word in there}
+
+
 def plain(name: str, results: Sequence[Result], commit: str | None) -> dict[str, Any]:
     """Return JSON values: all cells and comparisons, and what is to be known of each table.
 
@@ -52,6 +66,7 @@ def plain(name: str, results: Sequence[Result], commit: str | None) -> dict[str,
         "setting": _settings(results),
         "commit": commit,
         "counts": counts,
+        "words": key(results),
         "cells": [
             {"table": result.table.id, **cell._asdict()}
             for result in results
@@ -88,6 +103,7 @@ def markdown(result: Result) -> str:
         compared = pairs(result)
         lines += ["", "## Comparisons between rows", ""]
         lines += [*markdown_table(PAIRS, compared.rows), "", *_numbered(compared.notes)]
+    lines += ["", *(f"- {in_markdown(word)}: {told}" for word, told in key([result]).items())]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -106,6 +122,7 @@ def latex(result: Result) -> str:
         r"\bottomrule",
         r"\end{tabular}",
         *(rf"\par {number}: {in_latex(text)}" for number, text in enumerate(found.notes, 1)),
+        *(rf"\par {in_latex(word)}: {in_latex(told)}" for word, told in key([result]).items()),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"

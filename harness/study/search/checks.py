@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.config import knobs
+from harness.config.offers import offer
 from harness.config.search import Search
 from harness.config.yaml_source import StudyError
 from harness.records import METRICS
@@ -85,9 +85,8 @@ def _check_race(study: Study) -> None:
 def _check_metric(study: Study, metric: str, *where: str) -> None:
     place = study.place(*where)
     if metric not in constraints.NAMES:
-        hint = knobs.nearest(metric, constraints.NAMES)
-        known = ", ".join(constraints.NAMES)
-        raise StudyError(f"{place}: no such metric as {metric}{hint} There is {known}.")
+        offered = offer(metric, constraints.NAMES)
+        raise StudyError(f"{place}: no such metric as {metric}{offered}")
     _check_measured(study, metric, place)
 
 

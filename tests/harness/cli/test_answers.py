@@ -160,6 +160,36 @@ def test_a_page_escapes_the_answer(detbench: Run) -> None:
     assert on_page(page) == text
 
 
+def test_the_scatter_comes_from_studies_beside_a_folder_and_from_what_is_committed(
+    detbench: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same wherever the answer stands; a record that cannot be read is passed over."""
+    data = {"fingerprint": "d1"}
+    for one in study(["width"], {(1,): (40.0, None), (2,): (60.0, None)}, seeds=1, data=data):
+        one.write(Path("runs/study", one.trial))
+    text = answers.of_folder(Path("runs/study"))[0]
+    assert "with one seed the scatter is unknown" in text
+    other = {"study": "repeated", "data": data}
+    for one in study(["width"], {(8,): (50.0, None), (9,): (51.0, None)}, seeds=3, **other):
+        named = one.model_copy(update={"trial": f"r-{one.trial}"})
+        named.write(Path("runs/repeated", named.trial))
+    Path("runs/repeated/broken").mkdir()
+    Path("runs/repeated/broken", record.FILE).write_text('{"fingerprint": "d1"', "utf-8")
+    text = answers.of_folder(Path("runs/study"))[0]
+    assert "by the scatter of 6 trainings of repeated, width 2 is better than width 1" in text
+    assert json.loads(detbench("status", "runs/study", "--json"))["answer"] == text
+    (page,) = json.loads(detbench("report", "runs/study", "--out", "site", "--json"))
+    assert on_page(page) == text
+    told = detbench("report", "runs/study", "--out", "site")
+    assert told.splitlines()[-1] == f"answer: {text}"
+
+    Path("kept/machine").mkdir(parents=True)
+    Path("runs/repeated").rename("kept/machine/repeated")
+    assert "scatter is unknown" in answers.of_folder(Path("runs/study"))[0]
+    monkeypatch.setattr(answers, "COMMITTED", Path("kept").resolve())
+    assert answers.of_folder(Path("runs/study"))[0] == text
+
+
 def test_the_answer_is_of_the_trials_that_the_study_asks_for(detbench: Run) -> None:
     folder = Path("runs/study")
     for one in study(["width"], {(1,): (40.0, None), (2,): (50.0, None), (3,): (60.0, None)}):

@@ -192,7 +192,7 @@ def test_notes_say_where_results_come_from(study: Path, capsys: pytest.CaptureFi
     compare(a, b, alone=True)
     text = capsys.readouterr().out
     assert text.count("code unknown: all runs were recorded before the source was kept") == 1
-    assert "one seed: images only" in text
+    assert text.count("with one seed the scatter is unknown") == 1
     edit(study / "wide0", code={"detector": {"toy.py": "1"}}, environment={"packages": {"a": "1"}})
     edit(study / "thin0", code={"detector": {"toy.py": "2"}}, environment={"packages": {"a": "2"}})
     compare(a, b, alone=True)
@@ -202,13 +202,19 @@ def test_notes_say_where_results_come_from(study: Path, capsys: pytest.CaptureFi
     assert "code unknown" not in text
 
 
-def test_what_a_study_sweeps_of_its_protocol_is_compared_and_said(
+def test_what_a_study_sweeps_of_its_protocol_is_compared(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     swept = {"overrides": {"detector.input.size": [96, 96]}, "protocol_hash": "q"}
     edit(study / "thin0", protocol={"input.size": [96, 96]}, **swept)
     assert compare(str(study / "wide0"), str(study / "thin0"), alone=True) == 0
-    assert "note: the study sweeps part of the protocol: input.size" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "points of mAP (95 % interval" in text
+    assert "protocol" not in text  # it is the question, and the names of the sides tell it
+    other = {"input.size": [96, 96], "input.resize": "stretch"}
+    edit(study / "thin0", protocol=other, **swept)
+    with pytest.raises(CompareError, match=r"by different protocols \(input.resize\)"):
+        compare(str(study / "wide0"), str(study / "thin0"), alone=True)
 
 
 def test_an_interval_that_leaves_out_nothing_says_why_it_is_not_told_apart() -> None:

@@ -71,7 +71,7 @@ TABLE = {
     ),
     "an axis of a table's study": (
         "reproduce rtmdet/table5b_blocks --set sweep.foo=[1]",
-        "foo is not swept; The axes are detector.backbone.blocks",
+        "foo is not swept. The axes are detector.backbone.blocks",
     ),
     "a knob of a table without a study": (
         "reproduce rtmdet/table2 --set detector.head.num_queries=3",

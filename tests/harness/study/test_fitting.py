@@ -137,7 +137,7 @@ def test_a_value_may_need_that_of_another_axis(tmp_path: Path) -> None:
         (
             {"sweep": {**FAMILIES, "recipe.lr": {"choices": [1.0]}}},
             "choices:",
-            ["unknown key 'choices'; `sweep.recipe.lr` has when, values."],
+            ["unknown key 'choices'. `sweep.recipe.lr` has when, values."],
         ),
         (
             {"sweep": {**FAMILIES, "recipe.lr": {"values": [1, 2], "when": {"detector": THREE}}}},

@@ -41,17 +41,6 @@ def test_variants_are_named_by_the_knob_that_tells_them_apart() -> None:
     records = study(both, {(1, 8): (40.0, None), (1, 9): (40.0, None)}, seeds=1)
     assert contest.names(records) == ["depth 8", "depth 9"]
     every = study(both, {(a, b): (40.0, None) for a in (0, 1) for b in (2, 3)}, seeds=1)
-    assert contest.names(every)[1] == "width 0, depth 3"
-
-
-def test_beside_the_best_variant_others_are_named_by_what_they_have_otherwise() -> None:
-    truth = {(a, b): (40.0 + a + b, None) for a in (0, 1) for b in (2, 3)}
-    records = study(["backbone.width", "neck.width"], truth, seeds=1)
-    assert contest.names(records, 3) == [
-        "backbone.width 0, neck.width 2",
-        "the same with backbone.width 0",
-        "the same with neck.width 2",
-        "backbone.width 1, neck.width 3",
-    ]
-    alone = study(["width"], {(1,): (40.0, None), (2,): (41.0, None)}, seeds=1)
-    assert contest.names(alone, 0) == ["width 1", "width 2"]
+    assert contest.names(every)[1] == "0 / 3"
+    assert contest.named_by(every) == "width / depth"
+    assert contest.named_by(records) == ""

@@ -88,8 +88,8 @@ def test_identical_detections_differ_by_exactly_nothing() -> None:
     split = scenes(rng(), 40)
     found = detect(rng(1), split)
     result = compare([run(found)], [run(copy.deepcopy(found))], split, draws=50)
-    assert result.verdict == "no significant difference"
-    assert result.words.startswith("no significant difference between A and B: +0.00 points of mAP")
+    assert result.verdict == "unknown: one seed"
+    assert result.words.startswith("no significant difference between A's weights and B's: +0.0")
     everything = (result.accuracy, *result.figures, *result.classes, *result.errors)
     assert {item.difference for item in everything} == {0.0}
     assert {(item.low, item.high) for item in everything} <= {(0.0, 0.0), (None, None)}
@@ -118,7 +118,7 @@ def test_a_loss_of_two_points_is_told_apart(shared: Path) -> None:
     fewer = [item for item in found if draw.random() > 0.097]
     result = compare([run(found)], [run(fewer)], split, draws=50)
     assert result.accuracy.difference == pytest.approx(-0.02, abs=0.002)
-    assert result.verdict == "worse"
+    assert result.accuracy.told_apart
     missed = next(item for item in result.errors if item.name == "Miss")
     assert missed.difference > 0
     assert missed.told_apart
@@ -128,9 +128,11 @@ def test_sides_may_change_places() -> None:
     split = scenes(rng(), 30)
     a, b = (run(detect(rng(seed), split, recall)) for seed, recall in ((1, 0.9), (2, 0.5)))
     there, back = compare([a], [b], split, draws=40), compare([b], [a], split, draws=40)
-    assert (there.verdict, back.verdict) == ("worse", "better")
+    assert there.verdict == back.verdict == "unknown: one seed"
+    assert back.words.startswith("B's weights score higher than A's: +")
     assert back.accuracy.low == pytest.approx(-(there.accuracy.high or 0), abs=1e-12)
-    assert there.words.startswith("B is worse than A: -")
+    assert there.words.startswith("B's weights score lower than A's: -")
+    assert there.words.endswith("so this is about these weights, not about the detectors")
 
 
 def sides(seed: int, recalls: Sequence[Sequence[float]], images: int) -> tuple[Any, Any, Split]:
@@ -157,8 +159,10 @@ def test_of_forty_comparisons_of_equals_at_most_four_are_told_apart(seeds: int) 
 def test_a_difference_within_the_noise_of_seeds_is_not_told_apart() -> None:
     a, b, split = sides(0, [(0.66, 0.82, 0.74), (0.80, 0.70, 0.86)], images=150)
     one = compare(a[:1], b[:1], split, draws=60)
-    assert one.verdict == "better"
-    assert "other seeds may differ more" in one.notes[-1]
+    assert one.verdict == "unknown: one seed"  # and so nothing is called better or worse
+    assert re.search(r"95 % interval over images .*\); with one seed the scatter is unk", one.words)
+    assert not re.search("better|worse", one.words)
+    assert one.notes == []
     every = compare(a, b, split, draws=60)
     assert every.accuracy.difference > 0.01
     assert every.verdict == "no significant difference"
@@ -185,6 +189,9 @@ def test_sides_of_the_same_trainings_are_compared_training_by_training() -> None
     assert paired.method["same_trainings"]
     assert "same trainings" in paired.notes[-1]
     assert paired.accuracy.difference == pytest.approx(apart.accuracy.difference)
+    one = compare(a[:1], b[:1], split, draws=60)  # two thresholds on the same weights
+    assert one.verdict == "unknown: one seed"
+    assert "A and B with these weights: " in one.words
     widths = [(item.high or 0) - (item.low or 0) for item in (apart.accuracy, paired.accuracy)]
     assert widths[1] < widths[0] / 3
 
@@ -211,7 +218,7 @@ def test_few_images_give_no_interval() -> None:
     a, b = (run(detect(rng(seed), split)) for seed in (1, 2))
     result = compare([a], [b], split, draws=20)
     assert (result.accuracy.low, result.accuracy.p) == (None, None)
-    assert result.verdict == "no significant difference"
+    assert result.verdict == "unknown: one seed"
     assert "4 images with objects are too few" in result.words
 
 

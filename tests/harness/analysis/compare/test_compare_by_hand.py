@@ -284,6 +284,6 @@ def test_images_and_the_method_are_told() -> None:
     assert found.method["seeds"] == {"A": 1, "B": 1}
     assert (found.method["images"], found.method["draws"]) == (12, 8)
     assert "seeds" not in found.method["interval"]
-    assert found.notes[0] == "a note"
-    assert "one training a side" in found.notes[-1]
+    assert found.notes == ["a note"]
+    assert found.words.count("with one seed the scatter is unknown") == 1  # it is said once
     assert [side["seed"] for side in (*found.sides["A"], *found.sides["B"])] == [0, 1]

@@ -117,7 +117,7 @@ def test_a_table_is_found_by_its_id_and_another_refused_with_the_nearest() -> No
     assert tables.load("rtmdet/table5b_blocks").study == "rtmdet/stage_blocks"
     with pytest.raises(StudyError, match="no published table 'rtmdet/table5b_block'; did you mean"):
         tables.load("rtmdet/table5b_block")
-    with pytest.raises(StudyError, match="no published table 'table5b'.* There is "):
+    with pytest.raises(StudyError, match="'table5b'.* `detbench list tables` names"):
         tables.load("table5b")
     with pytest.raises(StudyError, match="no paper 'rtmdt'; did you mean rtmdet?"):
         tables.tables("rtmdt")

@@ -98,7 +98,21 @@ def test_json_holds_every_cell_and_what_it_is_about(result: Result) -> None:
     assert found["cells"][0]["table"] == "toy/width"
     assert found["cells"][2]["measured"] is None
     assert found["comparisons"][0]["verdict"] == "contradicts"
+    assert list(found["words"]) == ["differs", "other setting", "not run", "contradicts"]
     assert found["tables"][0]["rehearsed_by"] == "toys/width"
+
+
+def test_words_of_verdicts_are_explained_below_a_table_and_only_those_that_stand_there(
+    result: Result,
+) -> None:
+    told = "other data, schedule or device than printed: shown, never judged"
+    assert f"- other setting: {told}\n" in writers.markdown(result)
+    assert rf"\par other setting: {told}" in writers.latex(result)
+    assert "- not settled: " not in writers.markdown(result)
+    cells = [result.cells[0]._replace(reason="unexplained; 95 % interval")]
+    assert list(writers.key([result._replace(cells=cells, comparisons=[])])) == [
+        "differs", "unexplained",
+    ]  # fmt: skip
 
 
 def test_the_status_adds_up_and_says_what_is_missing(result: Result) -> None:
