@@ -1,8 +1,8 @@
 """Make the pictures of pages from records that are committed: `python -m tests.pictures`.
 
-Each folder `reports/measured/DEVICE/STUDY` with records, and without a page of its own, becomes
-`STUDY.png` beside it: the top of the page that `detbench report` writes, as Chromium draws it. So
-does each of `FIGURES`: the first figures of its page.
+Of the folders `reports/measured/DEVICE/STUDY` with records, those of `TOPS` and `FIGURES` become
+`STUDY.png` beside them: the top of the page that `detbench report` writes, as Chromium draws it, or
+the first figures of it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from tests.rooms import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH, HEIGHT = 1400, 960  # px; the table, and what stands above it
+TOPS = ("quickstart",)
+"""Studies of whose page the top is drawn."""
 FIGURES = {"rehearsal_nms_score_threshold": 590}
-"""Study with a page of its own, of which its figures are drawn alone; height in px."""
+"""Studies of which the figures are drawn alone; height in px."""
 ALONE = """<style>
 main > :not(.panels), body > header, body > footer, .panel .note { display: none }
 main > .panels { margin-top: 0 }
@@ -31,17 +33,12 @@ MILLISECONDS_TO_DRAW = 8000
 
 def folders() -> list[Path]:
     """Return the folders of records that have a picture."""
-    return [f for f in studies() if f.name in FIGURES or not page_of(f).is_file()]
+    return [folder for folder in studies() if folder.name in (*TOPS, *FIGURES)]
 
 
 def studies() -> list[Path]:
     """Return the folders of records that are committed."""
     return sorted(file.parent for file in (ROOT / "reports" / "measured").glob("*/*/study.json"))
-
-
-def page_of(folder: Path) -> Path:
-    """Return where a study's page is, if it is committed beside its records."""
-    return folder / f"{folder.name}.html"
 
 
 def make(folder: Path, place: Path, browser: str) -> Path:
