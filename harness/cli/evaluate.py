@@ -64,8 +64,9 @@ def evaluate(
             }
         )
     else:
-        height, width = found.detector.config.input.size
-        images = f"{len(dataset.split)} images at {width} x {height}"
+        sizes = result.details.get("input_sizes") or {"": found.detector.config.input.size}
+        at = " to ".join(dict.fromkeys(f"{width} x {height}" for height, width in sizes.values()))
+        images = f"{len(dataset.split)} images at {at}"
         show_metrics(result.metrics, f"{model} on {place(dataset.name, split)}, {images}")
         note(console.stdout(), found.notes)
     return 0

@@ -35,7 +35,7 @@ def export(
     record.make_folder(path.parent)
     source = weights_of(model, weights, setup.detector)
     detector = created(model, setup, source)
-    done = exporter.export(detector, detector.config.input.size, path, opset, name=model)
+    done = exporter.export(detector, detector.config.input.largest, path, opset, name=model)
     counted = count_macs(done.path)
     found = {
         "path": str(done.path),

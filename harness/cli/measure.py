@@ -69,7 +69,7 @@ def measure(
     dataset = data.load_split(where, split)
     with locks.working(device):
         counted = {
-            name: complexity.count(item.detector, item.detector.config.input.size)
+            name: complexity.count(item.detector, item.detector.config.input.largest)
             for name, item in subjects.items()
         }
     about = {_by(name, runtime): name for name in subjects for runtime in by}

@@ -27,7 +27,7 @@ from harness.data.loader import (
     train_loader,
     val_loader,
 )
-from harness.data.resize import normalize, to_original
+from harness.data.resize import normalize, span, to_original
 
 __all__ = [
     "Batch",
@@ -52,6 +52,7 @@ __all__ = [
     "loading_processes",
     "normalize",
     "open_split",
+    "span",
     "to_original",
     "train_loader",
     "val_loader",

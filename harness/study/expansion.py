@@ -14,6 +14,7 @@ from harness.config.knobs import Setup
 from harness.config.yaml_source import StudyError
 from harness.data import DataSet
 from harness.data.classes import Choice, ClassError
+from harness.data.loader import NO_TRAINING
 from harness.released import resolve_auto
 from harness.study import fitting
 from harness.study.code import Fingerprints
@@ -134,6 +135,8 @@ def _with_classes(
         )
     with at(study.where("detector.input.size")):
         check_size(setup.detector)
+    if setup.detector.input.varies and setup.recipe is not None and "accuracy" in study.measure:
+        raise StudyError(f"{study.where('detector.input.resize')}: {NO_TRAINING}")
     return setup
 
 

@@ -71,6 +71,13 @@ def check_size(config: Any) -> None:
         StudyError: naming the nearest sizes that they do.
     """
     divisor = config.size_divisor
+    if config.input.varies:
+        if config.input.pad_to % divisor:
+            raise StudyError(
+                f"detector.input.pad_to: {config.input.pad_to} is no multiple of {divisor}, as this"
+                f" detector needs; use {divisor}"
+            )
+        return
     for side in config.input.size:
         if side <= 0 or side % divisor:
             lower = max(side // divisor * divisor, divisor)

@@ -144,13 +144,14 @@ def specify(
     """Write down one trial of a study."""
     flat = flatten(setup.detector)
     trained = "accuracy" in study.measure
-    protocol = _protocol(study.measure, setup, flat, dataset.fingerprint)
+    knobs = of_result(setup.detector)
+    protocol = _protocol(study.measure, setup, knobs, dataset.fingerprint)
     if start is not None and start.shared is not None:
         protocol["classes"] = list(start.shared)
     result = {
         "schema": SCHEMA,
         "detector": kind_of(setup.detector),
-        "knobs": of_result(setup.detector),
+        "knobs": knobs,
         "data": dataset.fingerprint,
         "recipe": _of_result(setup.recipe) if trained else None,
         "seed": seed,
@@ -191,15 +192,18 @@ def describe(overrides: Mapping[str, Any]) -> str:
 
 
 def _protocol(
-    measure: tuple[str, ...], setup: Setup, flat: Mapping[str, Any], fingerprint: str
+    measure: tuple[str, ...], setup: Setup, knobs: Mapping[str, Any], fingerprint: str
 ) -> dict[str, Any]:
-    """Say what the figures mean: figures of different protocols are not comparable."""
+    """Say what the figures mean: figures of different protocols are not comparable.
+
+    A knob that was added later is not in it at its default, so that it stays what it was.
+    """
     parts = ("input.", "postprocess.")
     protocol: dict[str, Any] = {
         "schema": SCHEMA,
         "measure": sorted(measure),
         "data": fingerprint,
-        **{path: value for path, value in flat.items() if path.startswith(parts)},
+        **{path: value for path, value in knobs.items() if path.startswith(parts)},
     }
     if "accuracy" in measure:
         protocol |= {

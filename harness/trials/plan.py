@@ -219,7 +219,7 @@ def _build(spec: TrialSpec, config: Any, built: dict[str, _Built]) -> _Built:
         try:
             with torch.device("meta"):
                 detector = config.build()
-            metrics = products.count(detector, config.input.size)
+            metrics = products.count(detector, config.input.largest)
         except KnobError:
             raise
         except (ValueError, RuntimeError) as error:

@@ -79,7 +79,12 @@ def count(detector: Detector, size: tuple[int, int]) -> Complexity:
         "deployed": deployed,
         "cross_check": check,
     }
-    return Complexity(metrics, details, {}, _caveats(training, deployed, check))
+    caveats = _caveats(training, deployed, check)
+    if detector.config.input.varies:
+        words = f"at {size[1]} x {size[0]}, the largest input; smaller photographs take less"
+        names = (name for name in metrics if not name.startswith("params"))
+        caveats |= {name: "; ".join(filter(None, (caveats.get(name), words))) for name in names}
+    return Complexity(metrics, details, {}, caveats)
 
 
 def count_training(detector: Detector, size: tuple[int, int]) -> dict[str, float]:

@@ -34,7 +34,7 @@ def prepare(
 
     Args:
         detector: the original.
-        inputs: in float32, anywhere; all of one shape, which the runtime is made for.
+        inputs: in float32, anywhere; of one shape, which the runtime is made for, unless eager.
         config: the runtime and its precision.
         device: as torch spells it.
 
@@ -44,6 +44,11 @@ def prepare(
     if config.precision == "tf32" and torch.device(device).type != "cuda":
         raise RuntimeUnavailable(
             f"tf32 is arithmetic of NVIDIA GPUs, {device} has none of it; use precision fp32"
+        )
+    if config.runtime != "eager" and len({item.images.shape for item in inputs}) > 1:
+        raise RuntimeUnavailable(
+            f"runtime {config.runtime} is made for one size, and under detector.input.resize"
+            " shortest_edge photographs have sizes of their own; use runtime eager"
         )
     start = time.perf_counter()
     runtime = _BUILDERS[config.runtime](detector, inputs, config, device)
