@@ -14,7 +14,10 @@ _LINES = {
         "detbench measure runs/mine --nms-frontier --data DATA",
     ),
     "train": ("detbench train rtmdet_tiny --data DATA --recipe short --out runs/mine",),
-    "evaluate": ("detbench evaluate runs/mine --data DATA --split test",),
+    "evaluate": (
+        "detbench evaluate runs/mine --data DATA --split test",
+        "detbench evaluate --detections FILE --data DATA --out runs/theirs",
+    ),
     "predict": ("detbench predict runs/mine photos/ 'more/**/*.jpg' --out boxes",),
     "export": ("detbench export runs/mine --format onnx --out mine.onnx",),
     "compare": ("detbench compare runs/quickstart/A runs/quickstart/B",),

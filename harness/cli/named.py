@@ -17,6 +17,7 @@ from harness import released
 from harness import study as studies
 from harness.analysis.reproduce import tables
 from harness.analysis.reproduce.schema import Table
+from harness.cli.folders import check_folder
 from harness.config import knobs, library, places
 from harness.config.data import COCO2017, SHAPES, DataError
 from harness.config.knobs import Setup
@@ -147,6 +148,28 @@ def check_models(
         detectors.weights_file(os.path.expanduser(weights))
     if data is not None:
         places.check(data, split)
+
+
+def check_results(
+    names: Sequence[str], data: str | None, split: str = "val", out: Path | None = None
+) -> None:
+    """Refuse files of results that are not there, or data that they cannot be scored on.
+
+    Args:
+        names: of the files.
+        data: a data set, whose images need not be there, or an annotation file.
+        split: of the data set.
+        out: a folder for the record; None for none.
+    """
+    if data is None:
+        raise StudyError(
+            f"{names[0]}: name what it was found in with --data, a data set or an annotation file"
+        )
+    for name in names:
+        places.alone(name)
+    places.check_truth(data, split)
+    if out is not None:
+        check_folder(out)
 
 
 def check_data(name: str, sets: Sequence[str] | None, split: str | None) -> None:

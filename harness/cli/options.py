@@ -25,6 +25,14 @@ ModelName = Annotated[
         help="A detector's name, or a folder with weights.", autocompletion=completion.detectors
     ),
 ]
+OptionalModelName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="A detector's name, or a folder with weights.",
+        autocompletion=completion.detectors,
+    ),
+]
 TableName = Annotated[
     str,
     typer.Argument(
@@ -180,6 +188,13 @@ def at_most_one(options: Mapping[str, bool]) -> None:
     given = [name for name, used in options.items() if used]
     if len(given) > 1:
         raise typer.BadParameter(f"{given[0]} does not go with {given[1]}")
+
+
+def required(name: str, value: str | None) -> str:
+    """Return what was given; refuse if it was not."""
+    if value is None:
+        raise typer.BadParameter(f"missing {name}")
+    return value
 
 
 def with_weights(sets: Sequence[str] | None, weights: str | None) -> list[str]:

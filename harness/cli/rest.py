@@ -31,7 +31,9 @@ rest_app = typer.Typer()
 
 @rest_app.command(epilog=EXAMPLES["compare"])
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A trial's folder, or seeds: X,Y,Z.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A trial's folder, seeds: X,Y,Z, or results.")
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="Likewise; judged against A.")],
     data: Data = None,
     alone: Annotated[bool, typer.Option("--alone", help="Leave other seeds out.")] = False,
@@ -39,10 +41,16 @@ def compare(
     as_json: Json = False,
 ) -> int:
     """Say whether B is better than A: over images, seeds, and in time."""
+    from harness.cli import named
+    from harness.config.places import ALONE
     from harness.records import finished
 
-    for folder in (*a.split(","), *b.split(",")):
-        finished.read(Path(os.path.expanduser(folder)))
+    sides = [*a.split(","), *b.split(",")]
+    if files := [side for side in sides if side.endswith(ALONE)]:
+        named.check_results(files, data)
+    for folder in sides:
+        if folder not in files:
+            finished.read(Path(os.path.expanduser(folder)))
     from harness.cli import compare as command
 
     return command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)

@@ -31,6 +31,7 @@ ROOTS: dict[str, list[tuple[str, str | None]]] = {
     "latency": [("trials.timing", None), ("data", "load")],
     "queries": [("measure.accuracy.queries", None), ("data", "load")],
     "complexity": [("measure.complexity", "count")],
+    "scoring": [("measure.accuracy.evaluate", "score")],
 }
 """Where each part of the harness begins: modules of it, and the name that is needed."""
 ROOMS = ("config", "data", "training", "measure")
@@ -82,8 +83,8 @@ class Fingerprints:
         return {part: found for part in sorted(wanted) if (found := self._part(part, config))}
 
     def _part(self, part: str, config: Any) -> dict[str, Path]:
-        classes = tuple(sorted({type(item).__module__ for item in _configs(config)}))
-        key = (part, *(() if part in ROOTS else classes))
+        classes = () if part in ROOTS else {type(item).__module__ for item in _configs(config)}
+        key = (part, *sorted(classes))
         if key not in self.parts:
             self.parts[key] = self._harness(part) if part in ROOTS else self._detector(key)
         return self.parts[key]
@@ -110,6 +111,13 @@ class Fingerprints:
             return model
         found = self.sources.reach(roots, lambda module: _matters(module, ROOMS))
         return {name: file for name, file in found.items() if name not in model}
+
+
+def of_scoring() -> Code:
+    """Return the code that scores detections which others made."""
+    scoring, found = "scoring", Fingerprints("")
+    files = found._part(scoring, None)
+    return {scoring: {name: found.sources.read(file).fingerprint for name, file in files.items()}}
 
 
 def differing(one: Code, other: Code) -> list[str]:
