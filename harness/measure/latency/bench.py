@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from detectors.interface import InputConfig
+from detectors.interface import InputConfig, RunsItself
 from harness.config.latency import LatencyConfig
 from harness.data import Split
 from harness.machine import conditions, energy, locks
@@ -168,7 +168,7 @@ def _deploy(
         return _Deployed(None, str(why), {})
     assert ready.runtime is not None
     details: dict[str, Any] = {"runtime": ready.runtime.details}
-    if _is_gated(settings):
+    if _is_gated(settings) and not isinstance(detector, RunsItself):
         known = detector.config.num_classes == len(split.categories)
         judged_on, trained = split if known else None, subject.trained
         verdict = gate(ready.runtime, detector, inputs, judged_on, device=device, trained=trained)
