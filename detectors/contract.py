@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from detectors.config import added_later
 
 STAGES = ("backbone", "neck", "head", "postprocess")
+PACKAGES = ("detectors", "harness")  # whose configs may have a `kind`
 BACKGROUND = -1  # of a prediction that has to find nothing
 IGNORED = -2  # of a prediction that no loss looks at
 
@@ -148,10 +149,10 @@ class Called:
 def kind_of(config: object) -> str:
     """Return what a detector's class is called in the hash of a result.
 
-    Of this package that is the class's own `kind`, wherever it lies; of another, copies and classes
+    Of this project that is the class's own `kind`, wherever it lies; of another, copies and classes
     that inherit from ours included, its module and name.
     """
     owner = type(config)
-    if owner.__module__.partition(".")[0] == __name__.partition(".")[0] and "kind" in vars(owner):
+    if owner.__module__.partition(".")[0] in PACKAGES and "kind" in vars(owner):
         return str(vars(owner)["kind"])
     return f"{owner.__module__}.{owner.__qualname__}"

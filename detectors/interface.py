@@ -33,6 +33,7 @@ __all__ = [
     "InputConfig",
     "Outputs",
     "QueryOutputs",
+    "RunsItself",
     "SelectsQueries",
     "Target",
     "Tuning",
@@ -158,6 +159,9 @@ class Detector(nn.Module):
     than `forward` returns has its own `losses`.
     """
 
+    stages: ClassVar[tuple[str, ...]] = STAGES
+    """Those of `STAGES` that can be told apart; `apart` says why others cannot."""
+    apart: ClassVar[str] = ""
     config: Any
     backbone: nn.Module
     neck: nn.Module
@@ -280,6 +284,21 @@ class SelectsQueries(Protocol):
 
         Returns:
             A NamedTuple that satisfies `Outputs`, a prediction for each selected feature.
+        """
+
+
+@runtime_checkable
+class RunsItself(Protocol):
+    """A detector whose network is an ONNX graph, no module of torch, and is run by its library."""
+
+    def runtime(self) -> dict[str, Any]:
+        """Return the library and how it runs: `runtime`, its name; version and providers."""
+
+    def graph(self, size: tuple[int, int]) -> Any:
+        """Return the network as an ONNX model for one image.
+
+        Args:
+            size: height and width of the input, pixels.
         """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness import adapters
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
@@ -45,6 +46,7 @@ def evaluate(
     changes = studies.changes(sets)
     found = opened(model, data_name, changes, weights, choice, trust=trust, split=split)
     dataset = found.dataset
+    note(console.stderr(), adapters.notes(found.detector.config))
     with one_line(model, None) as show, sharing(device, show) as on_progress:
         result = evaluation.evaluate(
             found.detector, dataset.split, device=device, on_progress=on_progress

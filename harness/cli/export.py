@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import adapters
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
@@ -14,6 +15,7 @@ from harness.cli.named import configured, trusted_names
 from harness.measure.complexity.exported import count_macs
 from harness.measure.runtimes import export as exporter
 from harness.records import RecordError, record
+from harness.study import StudyError
 
 
 def export(
@@ -28,6 +30,8 @@ def export(
 ) -> int:
     """Write one deployed detector as ONNX."""
     setup = configured(model, studies.changes(sets), trusted_names([model], trust=trust))
+    if adapters.is_foreign(model):
+        raise StudyError(f"export writes detectors of ours; {model} is none")
     studies.check_size(setup.detector)
     path = out or Path(f"{Path(model).resolve().name.replace(':', '_')}.onnx")
     if path.is_dir():

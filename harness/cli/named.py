@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import detectors
 from detectors import RELEASES, WeightsError
-from harness import released
+from harness import adapters, released
 from harness import study as studies
 from harness.analysis.reproduce import tables
 from harness.analysis.reproduce.schema import Table
@@ -219,7 +219,9 @@ def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] =
         trusted: from `trusted_names`.
     """
     if is_saved(name):
-        config = detectors.saved_config(Path(name), trusted)
+        config = adapters.saved_config(Path(name), trusted)
+    elif adapters.is_foreign(name):
+        config = adapters.resolve(name)
     elif os.path.isdir(name) and name not in detectors.names():
         raise StudyError(
             f"{name}: a folder without {detectors.CONFIG_FILE}; name one that train left, or"
@@ -230,7 +232,7 @@ def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] =
         near = knobs.nearest(os.path.normpath(name), beside)
         raise StudyError(f"{name}: no such folder{near} name one that train left")
     else:
-        config = detectors.resolve(name)
+        config = adapters.resolve(name)
     return knobs.turn(knobs.start(config, None, "shapes"), changes)
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from detectors.interface import InputConfig
+from detectors.interface import InputConfig, RunsItself
 from harness.config.latency import LatencyConfig
 from harness.data import Split
 from harness.machine import conditions, energy, locks
@@ -184,7 +184,7 @@ def _deploy(
     if detector.config.input.varies:
         shapes = sorted({tuple(item.images.shape[2:]) for item in inputs}, key=math.prod)
         details["input_sizes"] = {"smallest": shapes[0], "largest": shapes[-1]}
-    if _is_gated(settings):
+    if _is_gated(settings) and not isinstance(detector, RunsItself):
         known = detector.config.num_classes == len(split.categories)
         judged_on, trained = split if known else None, subject.trained
         verdict = gate(ready.runtime, detector, inputs, judged_on, device=device, trained=trained)
