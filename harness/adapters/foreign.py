@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from detectors.config import KnobError
 from detectors.contract import Built, InputConfig
+from detectors.release import Release
 
 
 class Foreign(Built):
@@ -36,6 +38,11 @@ class Foreign(Built):
     def num_classes(self) -> int:
         """Number of object classes; 0 where nothing tells it yet."""
         return len(self.classes)
+
+    @property
+    def releases(self) -> Mapping[str, Release]:
+        """Released weights by what they were trained on, where weights can be named."""
+        return {}
 
     def lacks(self) -> str | None:
         """Say what has to be turned before the model can be run; None where nothing is lacking."""
