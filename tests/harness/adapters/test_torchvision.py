@@ -1,4 +1,4 @@
-"""Torchvision's detectors: equal to themselves behind our resizing, with weights by file or name."""
+"""Torchvision's detectors: equal to themselves; their weights by file or by name."""
 
 import hashlib
 from pathlib import Path
