@@ -15,6 +15,7 @@ from harness.adapters.foreign import Foreign
 KINDS = {
     "onnx": "harness.adapters.onnx.config:read",
     "torchvision": "harness.adapters.torchvision.config:read",
+    "transformers": "harness.adapters.transformers.config:read",
 }
 """What stands before the colon of a foreign name, to the function that makes a config of the rest.
 
