@@ -148,7 +148,7 @@ class OnnxConfig(Foreign):
         if self.prepared_as not in (FROM_FILE, UNSAID):
             found.append(f"{self.name}: images are prepared as {self.prepared_as} wants them")
         if facts.precision != "float32":
-            found.append(f"{self.name}: a {facts.precision} file")
+            found.append(f"{self.name}: its numbers are {facts.precision}")
         return tuple(found)
 
 
