@@ -1,8 +1,8 @@
 """Are a model's images prepared as it was trained? Other ways are tried on a few of them.
 
 A wrong order of channels, another scale or another way to resize costs a part of mAP, and nothing
-else shows it. What tells soonest is how surely the objects are found that are there: the score of
-the surest right detection of each, on the same images.
+else shows it. What tells soonest is how much surer right detections are than wrong ones, on the
+same images.
 """
 
 from __future__ import annotations
@@ -36,20 +36,24 @@ class Tried(NamedTuple):
 
     way: str
     knobs: dict[str, Any]  # that turn it on, dotted path to value
-    difference: Difference  # of how surely objects are found, [0, 1]
+    difference: Difference  # of how much surer right detections are than wrong ones
+    given_map: float  # mAP of these images as they are asked for
+    map: float  # and in this way
 
     @property
     def is_clearly_better(self) -> bool:
         """Whether it scores better than the way that was asked for, and not by chance."""
-        return self.difference.told_apart and self.difference.difference > 0
+        surer = self.difference.told_apart and self.difference.difference > 0
+        return surer and self.map > self.given_map
 
     def __str__(self) -> str:
         """Say in one line how it scores, and how it is turned on."""
         found = self.difference
         sets = " ".join(f"--set detector.{path}={_spelt(v)}" for path, v in self.knobs.items())
         return (
-            f"{self.way}: objects are found with a score of {found.b:.3f} against {found.a:.3f} on"
-            f" {found.images} images ({sets})"
+            f"{self.way}: mAP {self.map:.3f} against {self.given_map:.3f} on {found.images} images,"
+            f" right detections surer than wrong ones by {found.b:.3f} against {found.a:.3f}"
+            f" ({sets})"
         )
 
 
@@ -99,11 +103,14 @@ def try_ways(
     if not len(part):
         return []
     told: list[dict[str, Any]] = [{}, *other.values()]
-    sure = []
+    seen = []
     for number, knobs in enumerate(told):
         on_progress(Progress("prepare", number, len(told), {}))
-        sure.append(_sureness(deployed, knobs, part, device))
-    first, rest = sure[0], np.stack(sure[1:], axis=1)  # [images], [images, ways]
+        seen.append(_look(deployed, knobs, part, device))
+    first, rest = (
+        seen[0][0],
+        np.stack([sure for sure, _ in seen[1:]], axis=1),
+    )  # [images], [images, ways]
     moved = rest - first[:, None]
     measured = Measured(
         list(other),
@@ -113,31 +120,43 @@ def try_ways(
         np.full(len(other), len(moved)),
     )
     found = {item.name: item for item in differences.compare(measured)}
-    return [Tried(name, knobs, found[name]) for name, knobs in other.items()]
+    whole = [value for _, value in seen]
+    return [
+        Tried(name, knobs, found[name], whole[0], value)
+        for (name, knobs), value in zip(other.items(), whole[1:], strict=True)
+    ]
 
 
-def _sureness(
+def _look(
     deployed: Detector, knobs: dict[str, Any], part: Split, device: str
-) -> NDArray[np.float64]:
-    """Return how surely the objects of each image are found, prepared in one way, [images].
+) -> tuple[NDArray[np.float64], float]:
+    """Return how surely the objects of each image are found, [images], and the mAP of all.
 
-    Of each object it is the score of the surest detection of its class that overlaps it by half or
-    more, 0 where there is none; an image's is the mean over its objects.
+    See `_sureness`; images are prepared with some knobs turned.
     """
     variant = copy.copy(deployed)  # with the same network, which is not copied
     variant.config = override(deployed.config, knobs)
+    batches = evaluate.detect(variant, part, device=device, workers=0)
+    rows = [row for batch in batches for row in batch.results]
+    truth = part.ground_truth()
+    objects, found = (_by_image(items) for items in (truth["annotations"], rows))
+    sure = [_sureness(objects[image.id], found[image.id]) for image in part.images]
+    return np.array(sure), evaluate.score(truth, rows).metrics.get("mAP", 0.0)
+
+
+def _by_image(items: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for batch in evaluate.detect(variant, part, device=device, workers=0):
-        for row in batch.results:
-            found[row["image_id"]].append(row)
-    objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for item in part.ground_truth()["annotations"]:
-        objects[item["image_id"]].append(item)
-    return np.array([_found(objects[image.id], found[image.id]) for image in part.images])
+    for item in items:
+        found[item["image_id"]].append(item)
+    return found
 
 
-def _found(objects: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
-    """Return the mean over objects of the score of the surest detection of each."""
+def _sureness(objects: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
+    """Return how much surer right detections of an image are than wrong ones.
+
+    A detection is right that overlaps an object of its class by half or more. It is the mean over
+    the objects of the score of the surest right one, less that of as many surest wrong ones.
+    """
     if not rows or not objects:
         return 0.0
     overlaps = box_iou(_corners(objects), _corners(rows))  # [objects, rows]
@@ -146,7 +165,9 @@ def _found(objects: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
     )
     finds = (overlaps >= OVERLAP) & (kinds[:, None] == guesses)
     scores = torch.tensor([row["score"] for row in rows])
-    return float((scores * finds).amax(dim=1).mean())
+    right = (scores * finds).amax(dim=1).sum()
+    wrong = (scores * ~finds.any(dim=0)).sort(descending=True).values[: len(objects)].sum()
+    return float(right - wrong) / len(objects)
 
 
 def _corners(items: list[dict[str, Any]]) -> Tensor:

@@ -59,11 +59,10 @@ def model(
 
 def _show(name: str, tried: Sequence[Tried], better: Sequence[Tried]) -> None:
     out = console.stdout()
-    columns = {"way": "another way", "b": "score of objects", "moved": "difference, 95 %"}
-    rows = [{"way": item.way, "b": f"{item.difference.b:.3f}", "moved": _moved(item)}
-            for item in tried]  # fmt: skip
-    images, own = tried[0].difference.images, tried[0].difference.a
-    out.print(console.table(columns, rows, f"{name} as it is: {own:.3f} on {images} images"))
+    columns = {"way": "another way", "map": "mAP", "moved": "surer by, 95 %"}
+    rows = [{"way": item.way, "map": f"{item.map:.3f}", "moved": _moved(item)} for item in tried]
+    images, own = tried[0].difference.images, tried[0].given_map
+    out.print(console.table(columns, rows, f"{name} as it is: mAP {own:.3f} on {images} images"))
     for item in better:
         out.print(f"clearly better with {item}", markup=False, highlight=False)
     if not better:
