@@ -59,7 +59,7 @@ def model(
 
 def _show(name: str, tried: Sequence[Tried], better: Sequence[Tried]) -> None:
     out = console.stdout()
-    columns = {"way": "another way", "map": "mAP", "moved": "surer by, 95 %"}
+    columns = {"way": "another way", "map": "mAP", "moved": "score of objects, 95 %"}
     rows = [{"way": item.way, "map": f"{item.map:.3f}", "moved": _moved(item)} for item in tried]
     images, own = tried[0].difference.images, tried[0].given_map
     out.print(console.table(columns, rows, f"{name} as it is: mAP {own:.3f} on {images} images"))

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from detectors import weights
 from harness import cli
+from harness import study as studies
 from harness.machine import locks
 from harness.measure.runtimes import export
+from harness.trials import trial
 from tests.harness import colours
 from tests.harness.cli.refusals import refusal
 
@@ -100,8 +104,9 @@ def test_a_file_without_names_takes_as_many_classes_as_there_are_in_their_order(
     assert found["notes"][0].endswith(
         "names no classes; its 3 are taken for those of own_order, in its order"
     )
-    status = detbench("evaluate", unnamed, "--data", "shapes")
-    assert "such as --set detector.classes=[" in refusal(capsys, status)
+    few = colours.write(tmp_path / "few", {"bolt": 1, "nut": 2})
+    status = detbench("evaluate", unnamed, "--data", few)
+    assert "such as --set detector.classes=[bolt]" in refusal(capsys, status)
     names = "--set", "detector.classes=[bolt,cat,washer]"
     status = detbench("evaluate", unnamed, "--data", made / "pets", *names)
     assert "does not know 1 of the 3 classes of data set pets: nut" in refusal(capsys, status)
@@ -109,22 +114,39 @@ def test_a_file_without_names_takes_as_many_classes_as_there_are_in_their_order(
     assert found["protocol"]["classes"] == ["bolt", "washer"]
 
 
-def test_a_study_holds_two_weights_of_ours_and_a_foreign_model(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(made / "ours", tmp_path / "other")
-    (tmp_path / "s.yaml").write_text(
+def test_a_study_holds_two_weights_of_ours_and_a_foreign_model(made: Path, tmp_path: Path) -> None:
+    """Those that are done are found again by what they are, the foreign one wherever it lies."""
+    surer = colours.finder()
+    with torch.no_grad():
+        surer.head.predict.bias[:3] += 0.5
+    weights.save(surer, tmp_path / "other", "tests.toy:TOY", list(colours.COLOURS))
+    specs = studies.expand(studies.load(study(made, made / "model.onnx", tmp_path)))
+    found = [trial.run(spec, tmp_path / "runs" / spec.trial) for spec in specs]
+    assert [item.state for item in found] == ["done"] * 3
+    assert [item.metrics["mAP"] for item in found] == pytest.approx([found[0].metrics["mAP"]] * 3)
+    assert found[2].details["start"]["brought"]
+    assert "backbone" not in found[2].details["complexity"]["training"]["by_stage"]
+    assert specs[0].protocol["input.size"] == specs[2].protocol["input.size"]
+    shutil.copy(made / "model.onnx", tmp_path / "moved.onnx")
+    again = studies.expand(studies.load(study(made, tmp_path / "moved.onnx", tmp_path)))
+    assert [spec.trial for spec in again] == [spec.trial for spec in specs]
+    assert "adapters/onnx/detector.py" in " ".join(again[2].code["detector"])
+    assert not any("adapters/onnx" in " ".join(part) for part in again[0].code.values())
+
+
+def study(made: Path, file: Path, folder: Path) -> str:
+    """Write a study of two weights of ours and of a file."""
+    path = folder / "s.yaml"
+    path.write_text(
         f"name: s\ndata: {made / 'pets'}\nmeasure: [complexity, accuracy]\n"
         "sweep:\n"
-        f"  detector: ['tests.toy:TOY', 'onnx:{made / 'model.onnx'}']\n"
-        f"  weights: {{values: ['{made / 'ours'}', '{tmp_path / 'other'}'],"
-        " when: {detector: ['tests.toy:TOY']}}\n"
-        "  detector.width: {values: [4], when: {detector: ['tests.toy:TOY']}}\n",
+        f"  detector: ['tests.toy:TOY', 'onnx:{file}']\n"
+        "  detector.width: {values: [4], when: {detector: ['tests.toy:TOY']}}\n"
+        f"  weights: {{values: ['{made / 'ours'}', '{folder / 'other'}'],"
+        " when: {detector: ['tests.toy:TOY']}}\n",
         encoding="utf-8",
     )
-    options = ("s.yaml", "--no-report", "--tracking-uri", "none")
-    assert detbench("run", *options) in (0, 2)
+    return str(path)
 
 
 def test_swapped_channels_are_found(
