@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 from harness import adapters
 from harness import study as studies
+from harness.analysis import preparing
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import note, one_line, opened, over, place, show_metrics
+from harness.cli.models import Opened, note, one_line, opened, over, place, show_metrics
 from harness.data import fingerprint
 from harness.data.classes import read_choice
 from harness.machine.locks import sharing
 from harness.measure.accuracy import evaluate as evaluation
+from harness.records.progress import OnProgress
 
 
 def evaluate(
@@ -51,6 +53,8 @@ def evaluate(
         result = evaluation.evaluate(
             found.detector, dataset.split, device=device, on_progress=on_progress
         )
+        if adapters.is_foreign(model):
+            found = _doubted(found, device, on_progress)
     fingerprint.check_unchanged(dataset)
     if as_json:
         print_json(
@@ -72,3 +76,14 @@ def evaluate(
         show_metrics(result.metrics, f"{model} on {place(dataset.name, split)}, {images}")
         note(console.stdout(), found.notes)
     return 0
+
+
+def _doubted(found: Opened, device: str, on_progress: OnProgress) -> Opened:
+    """Add a note where a foreign model's images are better prepared in another way."""
+    tried = preparing.try_ways(
+        found.detector, found.dataset.split, device=device, on_progress=on_progress
+    )
+    better = [str(item) for item in tried if item.is_clearly_better]
+    said = tuple(f"images may be prepared wrongly: clearly better with {text}" for text in better)
+    note(console.stderr(), said)
+    return found._replace(notes=(*found.notes, *said))

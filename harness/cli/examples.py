@@ -25,7 +25,7 @@ _LINES = {
     "report": ("detbench report quickstart --out pages --tables",),
     "sync": ("detbench sync all --tracking-uri http://HOST:5000",),
     "clean": ("detbench clean --older-than 7 --yes",),
-    "doctor": ("detbench doctor --json",),
+    "doctor": ("detbench doctor --json", "detbench doctor model onnx:mine.onnx --data DATA"),
     "list detectors": ("detbench list detectors",),
     "list studies": ("detbench list studies",),
     "list recipes": ("detbench list recipes",),

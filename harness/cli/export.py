@@ -16,6 +16,7 @@ from harness.measure.complexity.exported import count_macs
 from harness.measure.runtimes import export as exporter
 from harness.records import RecordError, record
 from harness.study import StudyError
+from harness.study.start import known_classes
 
 
 def export(
@@ -39,7 +40,9 @@ def export(
     record.make_folder(path.parent)
     source = weights_of(model, weights, setup.detector)
     detector = created(model, setup, source)
-    done = exporter.export(detector, detector.config.input.largest, path, opset, name=model)
+    names = known_classes(source, detector.config).names if source is not None else None
+    size = detector.config.input.largest
+    done = exporter.export(detector, size, path, opset, name=model, classes=names)
     counted = count_macs(done.path)
     found = {
         "path": str(done.path),

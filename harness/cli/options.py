@@ -22,7 +22,8 @@ StudyName = Annotated[
 ModelName = Annotated[
     str,
     typer.Argument(
-        help="A detector's name, or a folder with weights.", autocompletion=completion.detectors
+        help="A detector's name, onnx:FILE, or a folder with weights.",
+        autocompletion=completion.detectors,
     ),
 ]
 OptionalModelName = Annotated[
@@ -54,7 +55,9 @@ DetectorName = Annotated[
 ModelNames = Annotated[
     list[str],
     typer.Argument(
-        metavar="MODEL...", help="Names of detectors.", autocompletion=completion.detectors
+        metavar="MODEL...",
+        help="Names of detectors, or onnx:FILE.",
+        autocompletion=completion.detectors,
     ),
 ]
 Data = Annotated[

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -148,7 +149,7 @@ class OnnxConfig(Foreign):
         if self.prepared_as not in (FROM_FILE, UNSAID):
             found.append(f"{self.name}: images are prepared as {self.prepared_as} wants them")
         if facts.precision != "float32":
-            found.append(f"{self.name}: a {facts.precision} file")
+            found.append(f"{self.name}: its numbers are {facts.precision}")
         return tuple(found)
 
 
@@ -187,16 +188,25 @@ def _classes(facts: Facts) -> list[str]:
     return []
 
 
+def _told_postprocess(told: Mapping[str, str]) -> dict[str, Any]:
+    """Return the knobs of postprocessing that the file of an export of ours names."""
+    knobs = json.loads(told.get("knobs", "{}"))
+    known = {item.name for kind in (NMSConfig, TopKConfig) for item in fields(kind)}
+    own = {path: value for path, value in knobs.items() if path.startswith("postprocess.")}
+    kind = NMSConfig if "postprocess.iou_threshold" in own else TopKConfig
+    if not {path.removeprefix("postprocess.") for path in own} <= known or not own:
+        return {}
+    return {"postprocess.type": kind.__name__, **own}
+
+
 def _told_input(facts: Facts) -> dict[str, Any]:
     """Return the knobs of the input that a file's metadata gives: ours', or ultralytics'."""
     told = facts.metadata
     if _OURS.keys() <= told.keys():
         plain = {"resize", "channels"}
         knobs = {key: told[key] if key in plain else json.loads(told[key]) for key in _OURS}
-        return {
-            **{f"input.{key}": value for key, value in knobs.items()},
-            "prepared_as": FROM_FILE,
-        }
+        told_knobs = {f"input.{key}": value for key, value in knobs.items()}
+        return {**told_knobs, **_told_postprocess(told), "prepared_as": FROM_FILE}
     if {"names", "stride", "imgsz", "task"} <= told.keys():
         return {**INPUTS["yolov8"], "prepared_as": FROM_FILE}
     return {}

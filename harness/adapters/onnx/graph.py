@@ -17,6 +17,7 @@ LARGEST = 2**31 - 1  # bytes of a message of protobuf
 RUN = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.ms.internal.nhwc")
 """Domains whose operators ONNX Runtime has; its own first one is checked operator by operator."""
 SUPPRESSION = "NonMaxSuppression"
+FIRST = b"\x08"  # byte of a file: of the version of its format, which stands first
 _QUANTISED = {"ConvInteger", "DequantizeLinear", "MatMulInteger", "QLinearConv", "QuantizeLinear"}
 _CHUNK = 1 << 22  # bytes read at once
 
@@ -109,6 +110,9 @@ def _read(file: str, stamp: tuple[int, ...]) -> Facts:
             f"onnx:{file}: over 2 GB, which no ONNX file in one piece can be; save its weights"
             " beside it (onnx.save with save_as_external_data=True)"
         )
+    with Path(file).open("rb") as opened:
+        if opened.read(1) != FIRST:
+            raise KnobError(f"onnx:{file}: no ONNX file, it begins like something else")
     onnx: Any = require("onnx")
     try:
         model = onnx.load(file, load_external_data=False)

@@ -141,8 +141,8 @@ def _parts(name: str, facts: Facts) -> dict[str, Port] | None:
     if name == "dets_labels":
         dets = _only(p for p in outputs if len(p.shape) == 3 and p.shape[2] in (5, None))
         labels = _only(port for port in whole if len(port.shape) == 2)
-        fits = dets and labels and len(outputs) == 2
-        return {"dets": dets, "labels": labels} if dets and labels and fits else None
+        is_pair = dets is not None and labels is not None and len(outputs) == 2
+        return {"dets": dets, "labels": labels} if is_pair and dets and labels else None
     flat = [port for port in outputs if len(port.shape) == 2]
     counts = _only(p for p in flat if p.name.startswith("num_det")) if name == "num_dets" else None
     scores = _only(p for p in flat if p.type.startswith("float") and p is not counts)

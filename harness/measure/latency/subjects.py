@@ -98,8 +98,15 @@ def prepare(
         active=runtime.active,
         runtime=runtime,
         apart=subject.detector.apart,
-        inside=getattr(subject.detector.postprocess, "inside", None),
+        inside=_inside(subject.detector, runtime),
     )
+
+
+def _inside(detector: Detector, runtime: Runtime) -> str | None:
+    """Say why suppression takes no time of its own, and what share it takes; None where it does."""
+    where: str | None = getattr(detector.postprocess, "inside", None)
+    share = runtime.details.get("suppression_share")
+    return where if where is None or share is None else f"{where}, {share:.1%} of its time"
 
 
 def _weight_bytes(deployed: nn.Module, dtype: torch.dtype) -> int:

@@ -56,6 +56,7 @@ def export(
     *,
     name: str | None = None,
     inputs: Sequence[Inputs] = (),
+    classes: Sequence[str] | None = None,
 ) -> Exported:
     """Write a detector as ONNX for batches of one image, once ONNX Runtime was seen to agree.
 
@@ -68,6 +69,7 @@ def export(
         opset: version of ONNX's operators; the exporter's choice unless given.
         name: what the detector is called in the file; its type unless given.
         inputs: real images of this size that it is checked on, beside random ones.
+        classes: their names by label; None where nothing tells them.
 
     Raises:
         ExportError: in one line, what is missing or why it cannot be exported.
@@ -79,6 +81,8 @@ def export(
     if opset not in (None, opset_of(graph)):
         raise ExportError(f"opset {opset}: the exporter made {opset_of(graph)}; name that or none")
     described = _describe(detector, size, name or type(detector).__name__)
+    if classes is not None:
+        described["classes"] = json.dumps(list(classes))
     onnx.helper.set_model_props(graph, described)
     content = graph.SerializeToString()
     found = _check(deployed, content, images)
