@@ -84,7 +84,7 @@ class TorchvisionConfig(Foreign):
     """Torchvision's name of it."""
     model: str = "fcos_resnet50_fpn"
     """Torchvision's name of it."""
-    num_classes: int = COCO_LABELS  # type: ignore[assignment]
+    num_classes: int = COCO_LABELS
     """Labels that it tells apart as torchvision counts them: 0 is the background."""
     classes: tuple[str, ...] = ()
     """Names by label; none where the weights tell them, or nothing does."""
@@ -103,6 +103,15 @@ class TorchvisionConfig(Foreign):
             raise ValueError("num_classes must be at least 2: label 0 is the background")
         if self.classes and len(self.classes) != self.num_classes:
             raise ValueError(f"{len(self.classes)} names for {self.num_classes} labels")
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what the operations of a two-stage detector depend on."""
+        if self.family != "two_stage":
+            return ()
+        return (
+            f"{self.name}: operations of its second stage follow the number of proposals, at most"
+            f" {self.inside.proposals} of an image; published counts are of few",
+        )
 
     @property
     def family(self) -> str:

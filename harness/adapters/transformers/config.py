@@ -39,7 +39,7 @@ class TransformersConfig(Foreign):
     """The library's `model_type`."""
     sha256: str = ""
     """Of config, image processor and weights in a folder; empty for an architecture alone."""
-    num_classes: int = COCO_LABELS  # type: ignore[assignment]
+    num_classes: int = COCO_LABELS
     """Labels that it tells apart."""
     classes: tuple[str, ...] = ()
     """Names of the classes by label; none where nothing tells them."""

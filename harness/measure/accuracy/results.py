@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,19 @@ def read(file: Path, split: Split) -> list[dict[str, Any]]:
     if not rows:
         raise DataError(f"{file}: an empty list; there is nothing to score")
     for key in KEYS:
-        _check(file, rows, lambda row, key=key: isinstance(row, dict) and key in row,
-               f"has no {key!r}; COCO's results are {SHAPE}")  # fmt: skip
-    _check(file, rows, lambda row: _is_box(row["bbox"]),
-           "has a bbox that is not [x, y, width, height], four numbers, no side below 0",
-           "bbox")  # fmt: skip
-    _check(file, rows, lambda row: _is_number(row["score"]),
-           "has a score that is no number", "score")  # fmt: skip
-    known = {"image_id": {image.id for image in split.images},
-             "category_id": set(split.label_to_category_id)}  # fmt: skip
-    for key, ids in known.items():
-        words = f"has {key} {{}}, which none of the {len(ids)} in {split.annotation_file.name} has"
-        _check(file, rows, lambda row, key=key, ids=ids: type(row[key]) is int and row[key] in ids,
-               f"{words}; name the data that it was made for", key)  # fmt: skip
+        _check(file, rows, partial(_has, key), f"has no {key!r}; COCO's results are {SHAPE}")
+    words = "has a bbox that is not [x, y, width, height], four numbers, no side below 0"
+    _check(file, rows, lambda row: _is_box(row["bbox"]), words, "bbox")
+    _check(
+        file, rows, lambda row: _is_number(row["score"]), "has a score that is no number", "score"
+    )
+    images = {image.id for image in split.images}
+    for key, ids in (("image_id", images), ("category_id", set(split.label_to_category_id))):
+        words = (
+            f"has {key} {{}}, which none of the {len(ids)} in {split.annotation_file.name} has;"
+            " name the data that it was made for"
+        )
+        _check(file, rows, partial(_knows, key, ids), words, key)
     return [{key: row[key] for key in KEYS} for row in rows]
 
 
@@ -62,6 +63,14 @@ def _check(
     value = repr(rows[wrong[0]][key]) if key else ""
     said = words.format(value) if "{}" in words else words + (f": {value}" if value else "")
     raise DataError(f"{file}: entry {wrong[0]}{more} {said}")
+
+
+def _has(key: str, row: Any) -> bool:
+    return isinstance(row, dict) and key in row
+
+
+def _knows(key: str, ids: Collection[int], row: Any) -> bool:
+    return type(row[key]) is int and row[key] in ids
 
 
 def _is_number(value: Any) -> bool:
