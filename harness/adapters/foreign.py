@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from detectors import Release
 from detectors.config import KnobError
 from detectors.contract import Built, InputConfig
-from detectors.release import Release
 
 
 class Foreign(Built):

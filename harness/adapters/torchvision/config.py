@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from detectors import Release
 from detectors.config import KnobError, out_of_result
 from detectors.contract import InputConfig
-from detectors.release import Release
 from harness.adapters.foreign import Foreign
 from harness.adapters.ready_config import ReadyConfig
 from harness.adapters.torchvision.suppression_config import InsideConfig, PartedNMSConfig

@@ -103,7 +103,8 @@ def build(config: TransformersConfig) -> nn.Module:
 
 def _download_no_backbone(settings: Any) -> None:
     """Leave a backbone's weights to the folder, or to chance."""
-    for part in (settings, getattr(settings, "backbone_config", None)):
+    parts: list[Any] = [settings, getattr(settings, "backbone_config", None)]
+    for part in parts:
         if getattr(part, "use_pretrained_backbone", False):
             part.use_pretrained_backbone = False
 
@@ -111,8 +112,9 @@ def _download_no_backbone(settings: Any) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the library from printing while it loads."""
-    from transformers.utils import logging  # an extra, and slow to import
+    from transformers.utils import logging as library  # an extra, and slow to import
 
+    logging: Any = library  # it has no types
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
