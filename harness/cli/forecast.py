@@ -110,8 +110,12 @@ class Forecast:
         self.specs[spec.trial] = spec
 
     def _work(self, trial: str) -> float:
-        """Return what a trial's training costs, in images or in operations."""
-        return self.images[trial] * self.macs.get(trial, 1.0)
+        """Return what a trial's training costs, in images or in operations.
+
+        A trial that a search finds after they were counted is taken for one like the others.
+        """
+        usual = mean(self.macs.values()) if self.macs else 1.0
+        return self.images[trial] * self.macs.get(trial, usual)
 
     def _pace(self) -> float | None:
         """Return seconds per image of the trainings that are over, or of those under way."""

@@ -124,6 +124,21 @@ def test_trials_that_a_search_is_to_find_are_like_those_it_found(tmp_path: Path)
     assert when == course.now
 
 
+def test_trials_that_are_found_after_operations_were_counted_are_like_the_counted(
+    tmp_path: Path,
+) -> None:
+    specs = specs_of(tmp_path)
+    course = Course(specs, [200.0] * 4)
+    course.forecast = Forecast(
+        [],
+        len(specs),
+        operations=lambda known: {spec.trial: 5e9 for spec in known},
+        clock=lambda: course.now,
+    )
+    course.run(latency=9.0, reference=9.0, together=18.0)
+    assert max(course.factors(since=1030.0)) < 1.5
+
+
 def test_a_search_says_nothing_before_its_first_trial(tmp_path: Path) -> None:
     forecast = Forecast([], 5)
     assert forecast.left() is None
