@@ -6,7 +6,7 @@ open-mmlab/mmdetection v3.3.0 configs/rtmdet/rtmdet_l_8xb32-300e_coco.py (mean, 
 lyuwenyu/RT-DETR@068dfde rtdetrv2_pytorch/configs/rtdetrv2/include/dataloader.yml and
 Peterande/D-FINE@1062403 configs/dfine/include/dataloader.yml (stretched, 0 to 1); roboflow/rf-detr
 rfdetr/datasets/coco.py `make_coco_transforms_square_div_64` (stretched, ImageNet's mean and
-deviation). Exports of ultralytics: ONNX-YOLO samples' letterbox, RGB, 0 to 1, 114.
+deviation). Exports of ultralytics: as runtimes of others feed them, RGB, 0 to 1, padded with 114.
 """
 
 from __future__ import annotations
