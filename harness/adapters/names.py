@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import yaml
+
 import detectors
-from detectors.config import KnobError
+from detectors.config import KnobError, override
 from harness.adapters.foreign import Foreign
 
 KINDS = {
@@ -23,6 +26,9 @@ A kind wins over a module of the user's own that is called the same: no such mod
 """
 
 
+_KNOBS = re.compile(r"(@[a-z_]+(\.[a-z_]+)*=[^@]*)+$")
+
+
 def is_foreign(name: str) -> bool:
     """Say whether a name is that of a foreign model, such as `onnx:FILE`."""
     kind, colon, _ = name.partition(":")
@@ -33,8 +39,8 @@ def resolve(name: str) -> Any:
     """Return the config that goes by a name.
 
     Args:
-        name: what `detectors.resolve` knows, or a foreign one: a kind of `KINDS`, a colon, and
-            which model of that kind is meant.
+        name: what `detectors.resolve` knows, or a foreign one: a kind of `KINDS`, a colon, which
+            model of that kind is meant, and knobs of it alone, such as `@input=yolox`.
 
     Raises:
         KnobError: there is none of that name, or it cannot be read; in one line.
@@ -42,10 +48,23 @@ def resolve(name: str) -> Any:
     if not is_foreign(name):
         return detectors.resolve(name)
     kind, _, rest = name.partition(":")
-    if not rest:
+    model, changes = _parted(rest)
+    if not model:
         raise KnobError(f"detector: {name!r} names no model; expected {kind}:NAME")
-    config: Foreign = resolve_name(KINDS[kind])(os.path.expanduser(rest))
-    return config
+    config: Foreign = resolve_name(KINDS[kind])(os.path.expanduser(model))
+    return override(config, changes)
+
+
+def _parted(text: str) -> tuple[str, dict[str, Any]]:
+    """Part the name of a model from the knobs after it, which are read as `--set` reads them."""
+    found = _KNOBS.search(text)
+    if found is None:
+        return text, {}
+    pairs = (part.partition("=") for part in found[0].split("@")[1:])
+    try:
+        return text[: found.start()], {path: yaml.safe_load(value) for path, _, value in pairs}
+    except yaml.YAMLError as error:
+        raise KnobError(f"detector: {found[0]}: a value cannot be read") from error
 
 
 def is_trusted(name: str, trusted: Collection[str]) -> bool:

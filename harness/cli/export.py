@@ -26,6 +26,7 @@ def export(
     out: Path | None,
     opset: int | None,
     *,
+    any_batch: bool = False,
     trust: bool = False,
     as_json: bool,
 ) -> int:
@@ -42,7 +43,9 @@ def export(
     detector = created(model, setup, source)
     names = known_classes(source, detector.config).names if source is not None else None
     size = detector.config.input.largest
-    done = exporter.export(detector, size, path, opset, name=model, classes=names)
+    done = exporter.export(
+        detector, size, path, opset, name=model, classes=names, any_batch=any_batch
+    )
     counted = count_macs(done.path)
     found = {
         "path": str(done.path),

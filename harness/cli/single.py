@@ -255,6 +255,9 @@ def export(
     opset: Annotated[
         int | None, typer.Option(min=1, help="Of ONNX's operators; else the exporter's choice.")
     ] = None,
+    any_batch: Annotated[
+        bool, typer.Option("--any-batch", help="Take batches of any size, not one image alone.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="The file; else MODEL.onnx, here.", show_default=False)
     ] = None,
@@ -271,4 +274,6 @@ def export(
         folders.check_file(out)
     from harness.cli import export as command
 
-    return command.export(model, weights, sets, out, opset, trust=trust, as_json=as_json)
+    return command.export(
+        model, weights, sets, out, opset, any_batch=any_batch, trust=trust, as_json=as_json
+    )

@@ -166,14 +166,9 @@ def read(file: str) -> OnnxConfig:
     if len(found) == 1:
         changes |= {"outputs": found[0], "labels": layouts.labels(found[0], facts)}
         families = LAYOUTS[found[0]].families
-        if len(families) == 1 and len(INPUTS_OF.get(found[0], families)) == 1:
-            changes |= {"input": families[0]}
+        changes |= {"input": families[0]} if len(families) == 1 else {}
     changes |= _told_input(facts)
     return override(config, changes)
-
-
-INPUTS_OF = {"yolox": ("yolox", "its release 0.1.0, in RGB with ImageNet's mean")}
-"""Layouts of one family whose releases want different inputs."""
 
 
 def _classes(facts: Facts) -> list[str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
+
+import numpy as np
 
 from detectors.config import KnobError
 from harness.adapters.onnx import graph
 from harness.adapters.onnx.config import InsideConfig, OnnxConfig
+from harness.machine.sessions import CPU, SessionError, open_session
 
+COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # whose shapes have to be known
 _PLACES = {"iou_threshold": 3, "score_threshold": 4}  # among the inputs of suppression
 
 
@@ -29,7 +34,50 @@ def fixed(config: OnnxConfig, size: tuple[int, int]) -> Any:
     for port in model.graph.output:
         port.type.tensor_type.ClearField("shape")  # which may be of any batch
     del model.graph.value_info[:]
-    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    return _with_shapes(onnx, onnx.shape_inference.infer_shapes(model, data_prop=True))
+
+
+def _with_shapes(onnx: Any, model: Any) -> Any:
+    """Add the shapes that only a call shows, such as those that a graph calculates."""
+    known = {
+        item.name
+        for item in model.graph.value_info
+        if all(side.dim_value for side in item.type.tensor_type.shape.dim)
+    }
+    known |= {item.name for item in (*model.graph.initializer, *model.graph.input)}
+    lacking = {
+        name
+        for node in model.graph.node
+        if node.op_type in COUNTED
+        for name in (*node.input, node.output[0])
+        if name and name not in known
+    }
+    if not lacking:
+        return model
+    asked, names = copy.deepcopy(model), sorted(lacking)
+    del asked.graph.output[:]
+    asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    feeds = {port.name: _zeros(onnx, port) for port in model.graph.input}
+    try:
+        library = graph.require("onnxruntime")
+        session = open_session(library, asked.SerializeToString(), [(CPU, {})])
+        found = session.run(names, feeds)
+    except (SessionError, ValueError):  # it stays unknown, and is named so
+        return model
+    kept = [item for item in model.graph.value_info if item.name not in lacking]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    for name, array in zip(names, found, strict=True):
+        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
+    return model
+
+
+def _zeros(onnx: Any, port: Any) -> Any:
+    """Return an input of zeros."""
+    kind = port.type.tensor_type
+    sides = [side.dim_value for side in kind.shape.dim]
+    return np.zeros(sides, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
 
 
 def with_suppression(config: OnnxConfig) -> bytes | str:

@@ -43,7 +43,9 @@ LAYOUTS = {
         "labels [B, K], boxes [B, K, 4] corners, scores [B, K]", ("rtdetr",), READY
     ),
     "yolox": Layout(
-        "[B, N, 5 + C] in strides: centre, log of the size, objectness, classes", ("yolox",), NMS
+        "[B, N, 5 + C] in strides: centre, log of the size, objectness, classes",
+        ("yolox", "yolox_legacy"),
+        NMS,
     ),
     "yolov5": Layout(
         "[B, N, 5 + C] in pixels: centre, size, objectness, classes",

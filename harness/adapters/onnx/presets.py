@@ -1,11 +1,12 @@
 """How families of detectors want their images: what a file without metadata does not say.
 
-Sources: Megvii-BaseDetection/YOLOX yolox/data/data_augment.py `preproc` (BGR, 0 to 255, at the top
-left, 114); open-mmlab/mmdetection v3.3.0 configs/rtmdet/rtmdet_l_8xb32-300e_coco.py (mean, std,
-padding); lyuwenyu/RT-DETR rtdetrv2_pytorch/configs/rtdetrv2/include/dataloader.yml and
-Peterande/D-FINE configs/dfine/include/dataloader.yml (stretched, 0 to 1); roboflow/rf-detr
-rfdetr/datasets/transforms.py (ImageNet's mean and deviation, stretched); the metadata and the
-documentation of ultralytics/ultralytics (RGB, 0 to 1, 114 around).
+Sources: Megvii-BaseDetection/YOLOX@05b20c8 yolox/data/data_augment.py `preproc` (BGR, 0 to 255, at
+the top left, 114) and `ValTransform` (its `legacy` models: RGB, ImageNet's mean and deviation);
+open-mmlab/mmdetection v3.3.0 configs/rtmdet/rtmdet_l_8xb32-300e_coco.py (mean, deviation, 114);
+lyuwenyu/RT-DETR@068dfde rtdetrv2_pytorch/configs/rtdetrv2/include/dataloader.yml and
+Peterande/D-FINE@1062403 configs/dfine/include/dataloader.yml (stretched, 0 to 1); roboflow/rf-detr
+rfdetr/datasets/coco.py `make_coco_transforms_square_div_64` (stretched, ImageNet's mean and
+deviation). Exports of ultralytics: as runtimes of others feed them, RGB, 0 to 1, padded with 114.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _PADDED = {**_TO_ONE, "input.resize": "letterbox"}
 _IMAGENET = {"input.mean": [123.675, 116.28, 103.53], "input.std": [58.395, 57.12, 57.375]}
 _KNOBS: dict[str, dict[str, Any]] = {
     "yolox": {**_PADDED, "input.std": [1.0, 1.0, 1.0], "input.channels": "bgr"},
+    "yolox_legacy": {**_PADDED, **_IMAGENET},
     "rtmdet": {
         **_PADDED,
         "input.mean": [103.53, 116.28, 123.675],

@@ -36,12 +36,23 @@ def count_macs(path: Path) -> GraphMacs:
         ExportError: ONNX is not installed, or the shape of a product is not known.
     """
     onnx: Any = require("onnx")
-    model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+    model = onnx.shape_inference.infer_shapes(_of_one(onnx.load(path)), data_prop=True)
     found = count_graph(model)
     lost = [name for name in found.not_counted if name.endswith(UNKNOWN)]
     if lost:
         raise ExportError(f"{lost[0]}; export for a fixed input size")
     return found._replace(params=_parameters(model.graph))
+
+
+def _of_one(model: Any) -> Any:
+    """Fix a batch that is left open at one image, in place."""
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    if not sides[0].HasField("dim_value"):
+        sides[0].dim_value = 1
+        del model.graph.value_info[:]
+        for port in model.graph.output:
+            port.type.tensor_type.ClearField("shape")
+    return model
 
 
 def count_graph(model: Any) -> GraphMacs:

@@ -148,6 +148,17 @@ def test_a_preset_turns_several_knobs_and_those_turned_by_themselves_win(file: P
         override(TOY, {"input": "small"})
 
 
+def test_a_name_may_turn_knobs_of_its_model_alone(file: Path) -> None:
+    """So that models which want different inputs stand side by side."""
+    named = adapters.resolve(f"toy:{file}@input=small@classes=[a, b]")
+    plain = adapters.resolve(f"toy:{file}")
+    assert named == override(plain, {"input": "small", "classes": ["a", "b"]})
+    odd = file.rename(file.with_name("a@b.toy"))
+    assert adapters.resolve(f"toy:{odd}").input == plain.input
+    with pytest.raises(KnobError, match="has no knob 'size'"):
+        adapters.resolve(f"toy:{odd}@size=3")
+
+
 def test_a_preset_may_stand_for_a_value(file: Path) -> None:
     @dataclass(frozen=True)
     class Layout:

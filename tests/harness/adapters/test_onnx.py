@@ -191,7 +191,7 @@ def test_the_input_is_never_guessed_where_several_fit(tmp_path: Path) -> None:
     outputs = CASES["yolox"][0]
     config = adapters.resolve(graphs.write(tmp_path / "a.onnx", outputs))
     assert "a wrong guess halves mAP" in str(config.lacks())
-    assert "--set detector.input=NAME: yolox lay" in str(config.lacks())
+    assert "--set detector.input=NAME: yolox, yolox_legacy lay" in str(config.lacks())
     assert override(config, {"input": "own", "input.channels": "bgr"}).lacks() is None
 
 

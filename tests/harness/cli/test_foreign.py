@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from detectors import weights
-from harness import cli
+from harness import adapters, cli
 from harness import study as studies
 from harness.machine import locks
+from harness.measure.complexity.exported import count_macs
 from harness.measure.runtimes import export
 from harness.trials import trial
 from tests.harness import colours
@@ -33,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = list(colours.COLOURS)
     model = colours.finder()
     export.export(model, (64, 64), folder / "model.onnx", name="finder", classes=names)
-    export.export(model, (64, 64), folder / "unnamed.onnx", name="finder")
+    export.export(model, (64, 64), folder / "unnamed.onnx", name="finder", any_batch=True)
     return folder
 
 
@@ -64,6 +65,19 @@ def test_an_export_of_ours_comes_back_as_what_it_was(
     assert after["notes"] == before["notes"] == [
         "classes are in another order in pets: matched by name"
     ]  # fmt: skip
+
+
+def test_an_export_for_any_batch_takes_several_images_at_once(made: Path) -> None:
+    """And is counted as one image."""
+    several = adapters.resolve(f"onnx:{made / 'unnamed.onnx'}")
+    single = adapters.resolve(f"onnx:{made / 'model.onnx'}")
+    assert (several.facts.images.shape, several.facts.size) == ((None, 3, 64, 64), (64, 64))
+    assert single.facts.images.shape[0] == 1
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = [config.build().deploy()(images) for config in (several, single)]
+    torch.testing.assert_close(*found)
+    counts = [count_macs(made / name).macs for name in ("unnamed.onnx", "model.onnx")]
+    assert counts[0] == counts[1] > 0
 
 
 def test_it_predicts_what_ours_does(made: Path, tmp_path: Path) -> None:
