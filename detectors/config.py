@@ -40,6 +40,22 @@ def added_later(default: Any) -> Any:
     return field(default=default, metadata={"added_later": True})
 
 
+def out_of_result(default: Any) -> Any:
+    """Declare a field that hashes of results always leave out, such as the place of a file."""
+    return field(default=default, metadata={"out_of_result": True})
+
+
+def with_presets(default: Any, presets: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Declare a field some of whose values, by name, turn further knobs along.
+
+    Args:
+        default: of the field.
+        presets: by name, the knobs of the whole config that it turns, dotted path to value, unless
+            they are turned by themselves. One for a field that is a config itself stands for them.
+    """
+    return field(default=default, metadata={"presets": presets})
+
+
 def of_result(config: Any) -> dict[str, Any]:
     """Return the knobs that the hash of a result contains, by dotted path."""
     return {knob.path: knob.value for knob in describe(config) if not knob.unsaid}
@@ -92,8 +108,28 @@ def override(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
     Raises:
         KnobError: a path that does not exist, or a value of the wrong type.
     """
-    changed: ConfigT = _apply(config, _tree(changes), "")
+    changed: ConfigT = _apply(config, _tree(_with_presets(config, changes)), "")
     return changed
+
+
+def _with_presets(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what presets turn beside the changes, which win."""
+    found, own = dict[str, Any](), dict(changes)
+    for item in fields(config):
+        presets, name = item.metadata.get("presets"), own.get(item.name)
+        if presets is None or not isinstance(name, str):
+            continue
+        is_config = is_dataclass(getattr(config, item.name))
+        if is_config and name not in presets:
+            nearest = difflib.get_close_matches(name, presets, n=1)
+            hint = f"did you mean {nearest[0]}? " if nearest else ""
+            raise KnobError(
+                f"{item.name}: no preset {name!r}; {hint}There is {', '.join(presets)}."
+            )
+        found |= presets.get(name, {})
+        if is_config:
+            del own[item.name]
+    return found | own
 
 
 def _walk(config: Any, prefix: str, *, inference: bool) -> Iterator[Knob]:
@@ -109,7 +145,9 @@ def _walk(config: Any, prefix: str, *, inference: bool) -> Iterator[Knob]:
                 yield Knob(f"{path}.type", type(value).__name__, names, doc, only)
             yield from _walk(value, path + ".", inference=only)
         else:
-            unsaid = "added_later" in item.metadata and value == item.default
+            unsaid = "out_of_result" in item.metadata or (
+                "added_later" in item.metadata and value == item.default
+            )
             doc = docs.get(item.name, "")
             yield Knob(path, value, _spell(hints[item.name]), doc, only, unsaid)
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from detectors import coco
 from detectors.contract import (
     BACKGROUND,
     IGNORED,
@@ -33,6 +34,7 @@ __all__ = [
     "InputConfig",
     "Outputs",
     "QueryOutputs",
+    "RunsItself",
     "SelectsQueries",
     "Target",
     "Tuning",
@@ -158,6 +160,9 @@ class Detector(nn.Module):
     than `forward` returns has its own `losses`.
     """
 
+    stages: ClassVar[tuple[str, ...]] = STAGES
+    """Those of `STAGES` that can be told apart; `apart` says why others cannot."""
+    apart: ClassVar[str] = ""
     config: Any
     backbone: nn.Module
     neck: nn.Module
@@ -238,11 +243,22 @@ class Detector(nn.Module):
             f"no exported graph of a {type(self).__name__} is known; take its .pth or .safetensors"
         )
 
-    def class_tensors(self) -> dict[str, int]:
-        """Return the tensors whose shape follows the number of classes: key to dimension.
+    def upstream_classes(self, count: int | None) -> tuple[str, ...] | None:
+        """Return what so many labels under upstream's keys mean, where the file does not say it.
 
-        They are found by building the detector, without memory, for one class more. There are none
-        where the number of classes is no knob.
+        80 are COCO's, in the order of their ids.
+        """
+        return coco.CLASSES if count == len(coco.CLASSES) else None
+
+    def class_tensors(self) -> dict[str, int]:
+        """Return the tensors whose shape follows the number of classes: key to dimension."""
+        return {key: dim for key, (dim, _) in self.class_rows().items()}
+
+    def class_rows(self) -> dict[str, tuple[int, int]]:
+        """Return the tensors whose shape follows the number of classes: key to dimension and step.
+
+        They are found by building the detector, without memory, for one class more; the step is by
+        how many rows they grow. There are none where the number of classes is no knob.
         """
         try:
             config = replace(self.config, num_classes=self.config.num_classes + 1)
@@ -254,7 +270,7 @@ class Detector(nn.Module):
             sides = zip(tensor.shape, more[key].shape if key in more else (), strict=False)
             grown = [dim for dim, (before, after) in enumerate(sides) if before != after]
             if grown:
-                found[key] = grown[0]
+                found[key] = (grown[0], more[key].shape[grown[0]] - tensor.shape[grown[0]])
         return found
 
     def deploy(self) -> Detector:
@@ -280,6 +296,21 @@ class SelectsQueries(Protocol):
 
         Returns:
             A NamedTuple that satisfies `Outputs`, a prediction for each selected feature.
+        """
+
+
+@runtime_checkable
+class RunsItself(Protocol):
+    """A detector whose network is an ONNX graph, no module of torch, and is run by its library."""
+
+    def runtime(self) -> dict[str, Any]:
+        """Return the library and how it runs: `runtime`, its name; version and providers."""
+
+    def graph(self, size: tuple[int, int]) -> Any:
+        """Return the network as an ONNX model for one image.
+
+        Args:
+            size: height and width of the input, pixels.
         """
 
 

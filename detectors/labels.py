@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detectors import coco, rows
+from detectors import rows
 from detectors.interface import DetectorConfig, WeightsError, build_without_memory
 from detectors.unwrap import unwrap
 from detectors.weights import CONFIG_FILE, read
@@ -27,8 +27,7 @@ def class_names(weights: str | Path, config: DetectorConfig) -> ClassNames | Non
     """Return what the labels of weights mean; None where nothing tells.
 
     Ours say it in the config beside them, mmengine's checkpoints in their `meta`, Hugging Face's in
-    the config beside them. Upstream's releases say nothing: 80 classes under upstream's keys are
-    COCO's, in the order of their ids.
+    the config beside them. Upstream's releases say nothing: see `Detector.upstream_classes`.
 
     Args:
         weights: a path that `read` knows.
@@ -49,7 +48,8 @@ def class_names(weights: str | Path, config: DetectorConfig) -> ClassNames | Non
             return ClassNames(tuple(names), assumed=False)
     renamed = (key for key in model.translate(found.raw) if not key.endswith(COUNTER))
     is_upstream = any(key not in found.raw for key in renamed)
-    return ClassNames(coco.CLASSES, assumed=True) if is_upstream and count == 80 else None
+    assumed = model.upstream_classes(count) if is_upstream else None
+    return None if assumed is None else ClassNames(assumed, assumed=True)
 
 
 def count_classes(weights: str | Path, config: DetectorConfig) -> int | None:

@@ -23,11 +23,11 @@ def count_labels(detector: Detector, state: Mapping[str, Tensor]) -> int | None:
         state: the weights under its keys.
     """
     own = detector.state_dict()
-    for key, dim in detector.class_tensors().items():
+    for key, (dim, step) in detector.class_rows().items():
         given = state.get(key)
         if isinstance(given, Tensor) and given.dim() == own[key].dim():
-            more: int = own[key].shape[dim] - detector.config.num_classes
-            return given.shape[dim] - more
+            more = given.shape[dim] - own[key].shape[dim]
+            return int(detector.config.num_classes) + more // step if more % step == 0 else None
     return None
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from detectors.config import override
 from detectors.configs import is_trusted, resolve
@@ -18,12 +18,19 @@ WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
 
 
-def saved_config(folder: Path, trusted: Collection[str] = ()) -> DetectorConfig:
+Resolve: TypeAlias = Callable[[str], Any]
+"""Finds a config by name, as `detectors.resolve` does."""
+
+
+def saved_config(
+    folder: Path, trusted: Collection[str] = (), resolve: Resolve = resolve
+) -> DetectorConfig:
     """Return the config of the detector in a folder; its weights are not looked at.
 
     Args:
         folder: that `detectors.weights.save` wrote.
         trusted: names of detectors that are not built in, whose code may run.
+        resolve: finds a config by name; `detectors.resolve` or one that knows more.
 
     Raises:
         WeightsError: the config is missing or damaged, or names a detector that is neither built in
@@ -36,7 +43,8 @@ def saved_config(folder: Path, trusted: Collection[str] = ()) -> DetectorConfig:
             f"{Path(folder) / CONFIG_FILE}: names the detector {name}, which is code that is not"
             " built in; if you trust it, add --trust"
         )
-    return override(resolve(name), knobs)
+    config: DetectorConfig = override(resolve(name), knobs)
+    return config
 
 
 def weights_file(path: str | Path) -> Path:

@@ -14,8 +14,16 @@ from typing import Any, Literal, NamedTuple
 
 from detectors import containers, misfit, rows
 from detectors.config import flatten
+from detectors.configs import resolve
 from detectors.interface import Detector, WeightsError
-from detectors.saved import CONFIG_FILE, WEIGHTS_FILE, saved_config, saved_name, weights_file
+from detectors.saved import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Resolve,
+    saved_config,
+    saved_name,
+    weights_file,
+)
 from detectors.unwrap import unwrap
 
 __all__ = [
@@ -69,19 +77,20 @@ def save_config(config: Any, folder: Path, name: str, classes: Sequence[str] | N
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
-def load(folder: Path, trusted: Collection[str] = ()) -> Detector:
+def load(folder: Path, trusted: Collection[str] = (), resolve: Resolve = resolve) -> Detector:
     """Rebuild the detector that `save` wrote.
 
     Args:
         folder: with weights and config.
         trusted: names of detectors that are not built in, whose code may run.
+        resolve: finds a config by name; `detectors.resolve` or one that knows more.
 
     Raises:
         WeightsError: a file of the two is missing or damaged, they do not fit together, or the
             config names a detector that is neither built in nor trusted.
         KnobError: the config names a detector or a knob that does not exist.
     """
-    config = saved_config(folder, trusted)
+    config = saved_config(folder, trusted, resolve)
     try:
         model = config.build()
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:

@@ -12,6 +12,7 @@ from harness.records.protocols import letters, unexplained
 from reports import tables
 
 RECIPE = ("epochs", "batch_size", "lr", "schedule", "ema_decay", "precision")
+LINEAR = "linear"  # how pixels are resized unless it is said
 LATENCY = ("batch_size", "precision", "threads")
 PACKAGES = ("detbench", "torch", "torchvision", "opencv-python-headless", "hotcoco")
 
@@ -85,8 +86,10 @@ def input_size(record: Record) -> str:
     size = record.config.get("detector.input.size")
     if not isinstance(size, list | tuple):
         return ""
-    resize = record.config.get("detector.input.resize", "")
-    return " × ".join(map(str, size)) + f" pixels {resize}".rstrip()
+    resize = str(record.config.get("detector.input.resize", ""))
+    how = str(record.config.get("detector.input.interpolation", LINEAR))
+    words = filter(None, (resize, "" if how == LINEAR else how))
+    return " × ".join(map(str, size)) + f" pixels {', '.join(words)}".rstrip()
 
 
 def _settings(record: Record, root: str, names: Sequence[str]) -> str:

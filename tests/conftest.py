@@ -27,7 +27,7 @@ UNIT = {
         augment check classes coco colour fingerprint paint photographs resize shapes store
     """,
     "harness/machine": "conditions quiet",
-    "harness/measure/accuracy": "detections precision queries",
+    "harness/measure/accuracy": "detections precision queries results",
     "harness/measure/complexity": "coverage",
     "harness/measure/latency": "limits statistics timer",
     "harness/released": "auto unpacking",

@@ -32,6 +32,7 @@ ROOMS = (
     Room("tracking", 3, "MLflow and its outbox"),
     Room("released", 3, "released files: which there are, where they lie, how they come here"),
     Room("training", 4, "the loop, optimiser, average of weights, checkpoints, processes"),
+    Room("adapters", 5, "foreign models as detectors: their names, configs, networks"),
     Room("measure", 5, "accuracy, complexity, latency, runtimes: as a study's `measure:`"),
     Room("study", 6, "from a study's file to its trials: sweeps, designs, searches"),
     Room("analysis", 7, "is the difference real: comparisons, NMS frontiers, published tables"),
@@ -41,6 +42,11 @@ ROOMS = (
 )
 DOORS = {"detectors", "detectors.interface", "detectors.config", "detectors.weights"}
 """What the harness may import of `detectors`."""
+ADAPTERS_DOORS = {
+    *("detectors.boxes", "detectors.coco", "detectors.contract"),
+    *("detectors.postprocess", "detectors.postprocess_config"),
+}
+"""What the room `adapters` may import of `detectors` besides: it makes detectors, too."""
 
 
 class Import(NamedTuple):

@@ -12,11 +12,11 @@ from harness.analysis import compare as comparing
 from harness.analysis.compare import Comparison, classes, runs
 from harness.analysis.compare.differences import Difference
 from harness.analysis.compare.runs import CompareError, Run
-from harness.cli import answers, console
+from harness.cli import answers, console, results
 from harness.cli.board import Board
 from harness.cli.console import print_json
 from harness.config import knobs
-from harness.data import DataSet, Split
+from harness.data import Split
 from harness.records import Record, snapshot
 
 CLASSES_SHOWN = 10
@@ -41,13 +41,17 @@ def compare(
         mixed: whether protocols and data may differ.
         as_json: whether to print JSON.
     """
-    first, second = _sides(a, b, alone=alone)
-    notes = runs.check(first, second, mixed=mixed)
-    dataset, other = _dataset(first[0].record, second[0].record, data_name)
-    if set(other.categories) != set(dataset.val.categories):
-        second = classes.with_ids_of(second, other, dataset.val)
+    if results.is_file(a) or results.is_file(b):
+        first, second, own, other = _with_results(a, b, data_name, alone=alone)
+        notes = runs.check(first, second, mixed=mixed)
+    else:
+        first, second = _sides(a, b, alone=alone)
+        notes = runs.check(first, second, mixed=mixed)
+        own, other = _truths(first[0].record, second[0].record, data_name)
+    if set(other.categories) != set(own.categories):
+        second = classes.with_ids_of(second, other, own)
         notes = [*notes, classes.REORDERED]
-    split, every = classes.shared(dataset.val, [*first, *second])
+    split, every = classes.shared(own, [*first, *second])
     with Board(console.stderr()) as board:
         board.begin("compare", "compare", None)
         found = comparing.compare(
@@ -66,6 +70,34 @@ def compare(
             line = f"the whole study {first[0].record.study}: {answer}"
             console.stdout().print(line, markup=False, highlight=False)
     return 0
+
+
+def _with_results(
+    a: str, b: str, data_name: str | None, *, alone: bool
+) -> tuple[list[Run], list[Run], Split, Split]:
+    """Read sides of which at least one is a file of results, and what each was evaluated on.
+
+    Raises:
+        CompareError: a trial was evaluated on something else than what is named.
+    """
+    assert data_name is not None  # or it is refused before
+    truth = data.load_truth(data_name)
+    sides, splits = [], []
+    for name in (a, b):
+        if results.is_file(name):
+            sides.append([results.run(name, truth)])
+            splits.append(truth.split)
+            continue
+        folders = [Path(os.path.expanduser(part)) for part in name.split(",")]
+        side = [runs.read(folder) for folder in folders]
+        split = data.load(_config(side[0].record, None)).val
+        if not classes.same_truth(split, truth.split):
+            raise CompareError(
+                f"{name} was evaluated on other images or objects than those of {data_name}"
+            )
+        sides.append(side if alone else _with_seeds(side))
+        splits.append(split)
+    return sides[0], sides[1], splits[0], splits[1]
 
 
 def _answer(every: Sequence[Run]) -> str | None:
@@ -93,7 +125,7 @@ def _with_seeds(side: list[Run]) -> list[Run]:
     return [*side, *(runs.read(folder) for folder in others)]
 
 
-def _dataset(a: Record, b: Record, name: str | None) -> tuple[DataSet, Split]:
+def _truths(a: Record, b: Record, name: str | None) -> tuple[Split, Split]:
     """Load what both were evaluated on: A's, and B's images, whose classes may have other ids.
 
     Raises:
@@ -113,8 +145,8 @@ def _dataset(a: Record, b: Record, name: str | None) -> tuple[DataSet, Split]:
                 "A and B were evaluated on other images or other ground truth, so no image can be"
                 " compared with itself; evaluate both on one data set"
             )
-        return dataset, other.val
-    return dataset, dataset.val
+        return dataset.val, other.val
+    return dataset.val, dataset.val
 
 
 def _config(item: Record, name: str | None) -> data.DataConfig:

@@ -51,8 +51,7 @@ def knobs(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _knobs(context: typer.Context) -> list[str]:
-    import detectors as known  # not for --help
-    from harness import study  # not for --help
+    from harness import adapters, study  # not for --help
     from harness.config import knobs, recipe  # not for --help
 
     given = context.params
@@ -68,4 +67,4 @@ def _knobs(context: typer.Context) -> list[str]:
         return list(study.load(words[0]).setup().flat())
     named = given.get("recipe")
     read = recipe.load(named) if named else None
-    return list(knobs.start(known.resolve(words[0]), read, "shapes").flat())
+    return list(knobs.start(adapters.resolve(words[0]), read, "shapes").flat())

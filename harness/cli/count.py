@@ -89,7 +89,7 @@ def _count(
     setup = configured(name, changes, trusted)
     studies.check_size(setup.detector)
     detector = detectors.create(setup.detector)
-    size = detector.config.input.size
+    size = detector.config.input.largest
     with locks.working("cpu"):
         counted = complexity.count(detector, size)
         graph = _exported(detector, size) if exported else None

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness import adapters
 from harness import study as studies
+from harness.analysis import preparing
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import note, one_line, opened, over, place, show_metrics
+from harness.cli.models import Opened, note, one_line, opened, over, place, show_metrics
 from harness.data import fingerprint
 from harness.data.classes import read_choice
 from harness.machine.locks import sharing
 from harness.measure.accuracy import evaluate as evaluation
+from harness.records.progress import OnProgress
 
 
 def evaluate(
@@ -45,10 +48,13 @@ def evaluate(
     changes = studies.changes(sets)
     found = opened(model, data_name, changes, weights, choice, trust=trust, split=split)
     dataset = found.dataset
+    note(console.stderr(), adapters.notes(found.detector.config))
     with one_line(model, None) as show, sharing(device, show) as on_progress:
         result = evaluation.evaluate(
             found.detector, dataset.split, device=device, on_progress=on_progress
         )
+        if adapters.is_foreign(model):
+            found = _doubted(found, device, on_progress)
     fingerprint.check_unchanged(dataset)
     if as_json:
         print_json(
@@ -64,8 +70,20 @@ def evaluate(
             }
         )
     else:
-        height, width = found.detector.config.input.size
-        images = f"{len(dataset.split)} images at {width} x {height}"
+        sizes = result.details.get("input_sizes") or {"": found.detector.config.input.size}
+        at = " to ".join(dict.fromkeys(f"{width} x {height}" for height, width in sizes.values()))
+        images = f"{len(dataset.split)} images at {at}"
         show_metrics(result.metrics, f"{model} on {place(dataset.name, split)}, {images}")
         note(console.stdout(), found.notes)
     return 0
+
+
+def _doubted(found: Opened, device: str, on_progress: OnProgress) -> Opened:
+    """Add a note where a foreign model's images are better prepared in another way."""
+    tried = preparing.try_ways(
+        found.detector, found.dataset.split, device=device, on_progress=on_progress
+    )
+    better = [str(item) for item in tried if item.is_clearly_better]
+    said = tuple(f"images may be prepared wrongly: clearly better with {text}" for text in better)
+    note(console.stderr(), said)
+    return found._replace(notes=(*found.notes, *said))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import adapters
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
@@ -14,6 +15,8 @@ from harness.cli.named import configured, trusted_names
 from harness.measure.complexity.exported import count_macs
 from harness.measure.runtimes import export as exporter
 from harness.records import RecordError, record
+from harness.study import StudyError
+from harness.study.start import known_classes
 
 
 def export(
@@ -23,11 +26,14 @@ def export(
     out: Path | None,
     opset: int | None,
     *,
+    any_batch: bool = False,
     trust: bool = False,
     as_json: bool,
 ) -> int:
     """Write one deployed detector as ONNX."""
     setup = configured(model, studies.changes(sets), trusted_names([model], trust=trust))
+    if adapters.is_foreign(model):
+        raise StudyError(f"export writes detectors of ours; {model} is none")
     studies.check_size(setup.detector)
     path = out or Path(f"{Path(model).resolve().name.replace(':', '_')}.onnx")
     if path.is_dir():
@@ -35,7 +41,11 @@ def export(
     record.make_folder(path.parent)
     source = weights_of(model, weights, setup.detector)
     detector = created(model, setup, source)
-    done = exporter.export(detector, detector.config.input.size, path, opset, name=model)
+    names = known_classes(source, detector.config).names if source is not None else None
+    size = detector.config.input.largest
+    done = exporter.export(
+        detector, size, path, opset, name=model, classes=names, any_batch=any_batch
+    )
     counted = count_macs(done.path)
     found = {
         "path": str(done.path),

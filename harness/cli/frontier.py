@@ -64,7 +64,7 @@ def frontier(
     detector, dataset, setup, remarks, known = opened(
         name, data_name, others, weights, choice, trust=trust, split=split
     )
-    subject = Subject(detector, is_trained(name, weights))
+    subject = Subject(detector, is_trained(name, weights, detector.config))
     tried = plan(subject.detector, own)
     with Board(console.stderr()) as board:
         board.begin(name, name, None)

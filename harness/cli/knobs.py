@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import detectors
 from detectors import config as detector_config
+from harness import adapters
 from harness.cli import console
 from harness.cli.console import print_json
 from harness.config.data import DataConfig
@@ -38,7 +38,7 @@ def knobs(name: str, part: str = "", *, as_json: bool) -> int:
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
-    config = detectors.resolve(name)
+    config = adapters.resolve(name)
     rows = [_knob_row(knob) for knob in detector_config.describe(config)]
     for choice, others in detector_config.alternatives(config).items():
         rows += [{**_knob_row(knob), "when": f"detector.{choice}"} for knob in others]

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import data
+from harness import adapters, data
 from harness import study as studies
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import created, note, one_line, place, weights_of
+from harness.cli.models import created, is_trained, note, one_line, place, weights_of
 from harness.cli.named import configured, named_runtimes, trusted_names
 from harness.config.knobs import Setup
 from harness.machine import arithmetic, environment, locks
@@ -69,7 +69,7 @@ def measure(
     dataset = data.load_split(where, split)
     with locks.working(device):
         counted = {
-            name: complexity.count(item.detector, item.detector.config.input.size)
+            name: complexity.count(item.detector, item.detector.config.input.largest)
             for name, item in subjects.items()
         }
     about = {_by(name, runtime): name for name in subjects for runtime in by}
@@ -81,7 +81,8 @@ def measure(
         for runtime in by
     }
     told = arithmetic.warning("latency.precision", setups[0].latency.precision, device)
-    note(console.stderr(), [*([told] if told else []), *_of_other_images(models, data_name)])
+    said = [text for setup in setups for text in adapters.notes(setup.detector)]
+    note(console.stderr(), [*([told] if told else []), *_of_other_images(models, data_name), *said])
     with one_line("measure", None) as on_progress:
         timings = latency.measure(
             subjects, dataset.split, setups[0].latency, device=device, on_progress=on_progress
@@ -141,7 +142,9 @@ def _subjects(
     for index, (model, setup) in enumerate(zip(models, setups, strict=True)):
         source = weights_of(model, weights, setup.detector)
         made = created(model, setup, source)
-        found[_unlike(models, index)] = Subject(made, trained=source is not None)
+        found[_unlike(models, index)] = Subject(
+            made, trained=is_trained(model, source, setup.detector)
+        )
     return found
 
 

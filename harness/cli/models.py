@@ -13,8 +13,9 @@ from rich.console import Console
 import detectors
 from detectors import RELEASES
 from detectors.interface import Detector, WeightsError
-from harness import data, released
+from harness import adapters, data, released
 from harness import study as studies
+from harness.adapters import classes as adapters_classes
 from harness.cli import console
 from harness.cli.board import Board
 from harness.cli.named import configured, is_saved, trusted_names
@@ -22,7 +23,7 @@ from harness.config import knobs
 from harness.config.knobs import Setup
 from harness.config.recipe import Recipe
 from harness.data import OneSplit, classes
-from harness.data.classes import Choice
+from harness.data.classes import Choice, Matched
 from harness.records.progress import OnProgress
 from harness.study import Study, StudyError
 from harness.study.start import fetch, known_classes
@@ -30,9 +31,9 @@ from harness.study.start import fetch, known_classes
 NUM_CLASSES = "detector.num_classes"
 
 
-def is_trained(name: str, weights: str | None) -> bool:
-    """Say whether a model has weights: named ones, or those of its folder."""
-    return weights is not None or is_saved(name)
+def is_trained(name: str, weights: str | None, config: Any) -> bool:
+    """Say whether a model has weights: named ones, those of its folder, or those it brings."""
+    return weights is not None or is_saved(name) or adapters.brings_weights(config)
 
 
 def weights_of(name: str, weights: str | None, config: Any) -> str | None:
@@ -48,6 +49,8 @@ def weights_of(name: str, weights: str | None, config: Any) -> str | None:
         StudyError: the release has some stages alone.
         WeightsError: there is no such release, or it cannot be had.
     """
+    if weights is not None and adapters.brings_weights(config):
+        raise StudyError(f"--weights {weights}: {name} brings its own; leave --weights out")
     if weights is None or weights not in RELEASES:
         if weights is not None:
             return os.path.expanduser(weights)
@@ -104,9 +107,8 @@ def opened(
     setup = counted(name, setup, changes, source, len(names))
     studies.check_size(setup.detector)
     detector = created(name, setup, source)
-    if source is not None:
-        known = known_classes(source, detector.config)
-        matched = classes.match(known, dataset.name, names, choice)
+    if source is not None or adapters.brings_weights(detector.config):
+        matched = _matched(source, detector.config, dataset.name, names, choice)
         dataset = replace(dataset, split=classes.seen_by(dataset.split, matched))
         shared = tuple(category.name for category in dataset.categories)
         whole = len(shared) == len(names)
@@ -119,6 +121,17 @@ def opened(
             f" {len(names)}; name weights that were trained on it, or --set {NUM_CLASSES}"
         )
     return Opened(detector, dataset, setup, (), None)
+
+
+def _matched(
+    source: str | None, config: Any, data_name: str, names: Sequence[str], choice: Choice
+) -> Matched:
+    """Find the label of each class of a data set."""
+    brought = adapters_classes.known(config)
+    if brought is not None:
+        return adapters_classes.matched(brought, data_name, names, choice)
+    assert source is not None
+    return classes.match(known_classes(source, config), data_name, names, choice)
 
 
 def created(name: str, setup: Setup, source: str | None) -> Detector:
@@ -151,7 +164,8 @@ def counted(
         source: of its weights; None for an untrained one.
         count: where weights say nothing.
     """
-    if is_saved(name) or NUM_CLASSES in changes:
+    is_told = adapters.brings_weights(setup.detector)
+    if is_told or is_saved(name) or NUM_CLASSES in changes:
         return setup
     known = None if source is None else detectors.count_classes(source, setup.detector)
     return knobs.turn(setup, {NUM_CLASSES: known or count})

@@ -13,10 +13,11 @@ from typing import Any, get_args
 
 import detectors
 from detectors import RELEASES, WeightsError
-from harness import released
+from harness import adapters, released
 from harness import study as studies
 from harness.analysis.reproduce import tables
 from harness.analysis.reproduce.schema import Table
+from harness.cli.folders import check_folder
 from harness.config import knobs, library, places
 from harness.config.data import COCO2017, SHAPES, DataError
 from harness.config.knobs import Setup
@@ -150,6 +151,28 @@ def check_models(
         places.check(data, split)
 
 
+def check_results(
+    names: Sequence[str], data: str | None, split: str = "val", out: Path | None = None
+) -> None:
+    """Refuse files of results that are not there, or data that they cannot be scored on.
+
+    Args:
+        names: of the files.
+        data: a data set, whose images need not be there, or an annotation file.
+        split: of the data set.
+        out: a folder for the record; None for none.
+    """
+    if data is None:
+        raise StudyError(
+            f"{names[0]}: name what it was found in with --data, a data set or an annotation file"
+        )
+    for name in names:
+        places.alone(name)
+    places.check_truth(data, split)
+    if out is not None:
+        check_folder(out)
+
+
 def check_data(name: str, sets: Sequence[str] | None, split: str | None) -> None:
     """Refuse a data set that is not there, or knobs that it lacks.
 
@@ -197,7 +220,9 @@ def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] =
         trusted: from `trusted_names`.
     """
     if is_saved(name):
-        config = detectors.saved_config(Path(name), trusted)
+        config = adapters.saved_config(Path(name), trusted)
+    elif adapters.is_foreign(name):
+        config = adapters.resolve(name)
     elif os.path.isdir(name) and name not in detectors.names():
         raise StudyError(
             f"{name}: a folder without {detectors.CONFIG_FILE}; name one that train left, or"
@@ -208,7 +233,7 @@ def configured(name: str, changes: Mapping[str, Any], trusted: Collection[str] =
         near = knobs.nearest(os.path.normpath(name), beside)
         raise StudyError(f"{name}: no such folder{near} name one that train left")
     else:
-        config = detectors.resolve(name)
+        config = adapters.resolve(name)
     return knobs.turn(knobs.start(config, None, "shapes"), changes)
 
 

@@ -22,7 +22,16 @@ StudyName = Annotated[
 ModelName = Annotated[
     str,
     typer.Argument(
-        help="A detector's name, or a folder with weights.", autocompletion=completion.detectors
+        help="A detector's name, onnx:FILE, or a folder with weights.",
+        autocompletion=completion.detectors,
+    ),
+]
+OptionalModelName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="A detector's name, or a folder with weights.",
+        autocompletion=completion.detectors,
     ),
 ]
 TableName = Annotated[
@@ -46,7 +55,9 @@ DetectorName = Annotated[
 ModelNames = Annotated[
     list[str],
     typer.Argument(
-        metavar="MODEL...", help="Names of detectors.", autocompletion=completion.detectors
+        metavar="MODEL...",
+        help="Names of detectors, or onnx:FILE.",
+        autocompletion=completion.detectors,
     ),
 ]
 Data = Annotated[
@@ -180,6 +191,13 @@ def at_most_one(options: Mapping[str, bool]) -> None:
     given = [name for name, used in options.items() if used]
     if len(given) > 1:
         raise typer.BadParameter(f"{given[0]} does not go with {given[1]}")
+
+
+def required(name: str, value: str | None) -> str:
+    """Return what was given; refuse if it was not."""
+    if value is None:
+        raise typer.BadParameter(f"missing {name}")
+    return value
 
 
 def with_weights(sets: Sequence[str] | None, weights: str | None) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from detectors.interface import Detector
 from harness import data
 from harness import study as studies
+from harness.adapters import classes as adapters_classes
 from harness.cli import console
 from harness.cli.album import PICTURES, Album
 from harness.cli.console import print_json
@@ -147,7 +148,8 @@ def _open(model: Named, models: Sequence[Named], options: Options) -> Model:
     changes = studies.changes(options.sets)
     setup = configured(model.name, changes, trusted)
     source = weights_of(*model, setup.detector)
-    if source is None:
+    brought = adapters_classes.known(setup.detector)
+    if source is None and brought is None:
         option = "--weights" if model is models[0] else "--against-weights"
         raise StudyError(
             f"{model.name} is untrained, so its boxes would say nothing; name weights with"
@@ -157,7 +159,8 @@ def _open(model: Named, models: Sequence[Named], options: Options) -> Model:
     studies.check_size(setup.detector)
     detector = created(model.name, setup, source)
     deployed = detector.deploy().to(options.device)
-    return Model(model.title, deployed, setup, known_classes(source, detector.config))
+    known = brought or known_classes(str(source), detector.config)
+    return Model(model.title, deployed, setup, known)
 
 
 def _of_files(files: Sequence[Path], models: Sequence[Model]) -> Plan:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from harness.cli import completion
 from harness.cli.examples import EXAMPLES
 from harness.cli.options import (
+    Classes,
     Data,
     Device,
     Json,
@@ -22,8 +23,11 @@ from harness.cli.options import (
     Out,
     Scale,
     Sets,
+    Split,
     TableName,
     TrackingUri,
+    Trust,
+    Weights,
 )
 
 rest_app = typer.Typer()
@@ -31,7 +35,9 @@ rest_app = typer.Typer()
 
 @rest_app.command(epilog=EXAMPLES["compare"])
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A trial's folder, or seeds: X,Y,Z.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A trial's folder, seeds: X,Y,Z, or results.")
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="Likewise; judged against A.")],
     data: Data = None,
     alone: Annotated[bool, typer.Option("--alone", help="Leave other seeds out.")] = False,
@@ -39,10 +45,16 @@ def compare(
     as_json: Json = False,
 ) -> int:
     """Say whether B is better than A: over images, seeds, and in time."""
+    from harness.cli import named
+    from harness.config.places import ALONE
     from harness.records import finished
 
-    for folder in (*a.split(","), *b.split(",")):
-        finished.read(Path(os.path.expanduser(folder)))
+    sides = [*a.split(","), *b.split(",")]
+    if files := [side for side in sides if side.endswith(ALONE)]:
+        named.check_results(files, data)
+    for folder in sides:
+        if folder not in files:
+            finished.read(Path(os.path.expanduser(folder)))
     from harness.cli import compare as command
 
     return command.compare(a, b, data_name=data, alone=alone, mixed=mixed, as_json=as_json)
@@ -208,8 +220,39 @@ def clean(
 
 
 @rest_app.command(epilog=EXAMPLES["doctor"])
-def doctor(as_json: Json = False) -> int:
-    """Say what this machine can and cannot support, and which claims follow."""
-    from harness.cli import doctor as command
+def doctor(
+    what: Annotated[
+        Literal["model"] | None, typer.Argument(help="Look at a model, not at the machine.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Its name.", autocompletion=completion.detectors),
+    ] = None,
+    data: Data = None,
+    split: Split = "val",
+    weights: Weights = None,
+    set_: Sets = None,
+    classes: Classes = None,
+    device: Device = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Say what this machine supports, and which claims follow; or how a model wants its images."""
+    if what is None:
+        from harness.cli import doctor as command
 
-    return command.doctor(as_json=as_json)
+        return command.doctor(as_json=as_json)
+    if model is None or data is None:
+        raise typer.BadParameter("doctor model needs MODEL and --data D, whose images it looks at")
+    from harness.cli import named
+    from harness.engine import devices
+
+    devices.check(device)
+    named.check_models([model], set_, weights=weights, data=data, split=split, trust=trust)
+    from harness.cli.doctor import model as of_model
+
+    where, sets = devices.device(device), set_ or []
+    return of_model.model(
+        model, data, sets, weights, where,
+        classes=classes or [], split=split, trust=trust, as_json=as_json,
+    )  # fmt: skip

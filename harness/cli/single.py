@@ -20,12 +20,15 @@ from harness.cli.options import (
     Format,
     Json,
     ModelName,
+    OptionalModelName,
     Sets,
     SharedClasses,
     Size,
     Split,
     Trust,
     Weights,
+    at_most_one,
+    required,
     sized,
 )
 
@@ -178,9 +181,27 @@ def predict(
 
 @single_app.command(epilog=EXAMPLES["evaluate"])
 def evaluate(
-    model: ModelName,
-    data: Annotated[str, typer.Option(help="shapes, coco2017 or a folder.", metavar="D")],
+    model: OptionalModelName = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="shapes, coco2017, a folder, or for --detections an annotation file.", metavar="D"
+        ),
+    ] = None,
     split: Split = "val",
+    detections: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Score a file of COCO results in place of a model; no pictures."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of --detections: a folder for the record, which report and compare read.",
+            show_default=False,
+        ),
+    ] = None,
     weights: Weights = None,
     set_: Sets = None,
     classes: Classes = None,
@@ -189,10 +210,23 @@ def evaluate(
     trust: Trust = False,
     as_json: Json = False,
 ) -> int:
-    """Evaluate one detector on a split of a data set, such as val."""
+    """Evaluate one detector, or a file of results, on a split of a data set, such as val."""
     from harness.cli import named
     from harness.engine import devices
 
+    data = required("--data", data)
+    if detections is not None:
+        others = {"--weights": weights, "--set": set_, "--classes": classes}
+        flags = {"--shared-classes": shared_classes, "--trust": trust}
+        of_model = {"MODEL": model, **others, "--device": device, **flags}
+        at_most_one({"--detections": True, **{key: True for key, v in of_model.items() if v}})
+        named.check_results([detections], data, split, out)
+        from harness.cli import results
+
+        return results.evaluate(detections, data, split, out=out, as_json=as_json)
+    if out is not None:
+        raise typer.BadParameter("--out goes with --detections")
+    model = required("MODEL, or --detections", model)
     devices.check(device)
     named.check_models([model], set_, weights=weights, data=data, split=split, trust=trust)
     from harness.cli import evaluate as command
@@ -221,6 +255,9 @@ def export(
     opset: Annotated[
         int | None, typer.Option(min=1, help="Of ONNX's operators; else the exporter's choice.")
     ] = None,
+    any_batch: Annotated[
+        bool, typer.Option("--any-batch", help="Take batches of any size, not one image alone.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="The file; else MODEL.onnx, here.", show_default=False)
     ] = None,
@@ -237,4 +274,6 @@ def export(
         folders.check_file(out)
     from harness.cli import export as command
 
-    return command.export(model, weights, sets, out, opset, trust=trust, as_json=as_json)
+    return command.export(
+        model, weights, sets, out, opset, any_batch=any_batch, trust=trust, as_json=as_json
+    )

@@ -13,6 +13,8 @@ LAYOUT = (
     "annotations/instances_train.json, annotations/instances_val.json, train/ and val/"
     " (each also with 2017 at the end of its name)"
 )
+ALONE = (".json", ".json.gz")
+"""Endings of annotation files, where one stands for a data set."""
 _ANNOTATIONS = re.compile(r"instances_(.+?)(2017)?\.json")
 
 
@@ -68,6 +70,35 @@ def splits(folder: Path) -> list[str]:
     """Return the names of the splits that a folder has annotations of."""
     names = (file.name for file in (folder / "annotations").glob("*.json"))
     return sorted({match[1] for match in map(_ANNOTATIONS.fullmatch, names) if match})
+
+
+def alone(name: str) -> Path:
+    """Return an annotation file that stands for a data set, or one of results.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    file = Path(os.path.expanduser(name))
+    if not file.is_file():
+        what = "is a folder" if file.is_dir() else "no such file"
+        raise DataError(f"{file}: {what}; name a JSON file, of annotations or of results")
+    return file
+
+
+def check_truth(name: str, split: str) -> None:
+    """See that the annotations of a split are there; its images need not be.
+
+    Args:
+        name: of a data set, or an annotation file.
+        split: such as `val`.
+
+    Raises:
+        DataError: a folder or a file is missing.
+    """
+    if name.endswith(ALONE):
+        alone(name)
+    elif name != SHAPES:
+        annotation_file(folder(name), split)
 
 
 def check(name: str, *wanted: str) -> None:

@@ -27,7 +27,8 @@ from harness.data.loader import (
     train_loader,
     val_loader,
 )
-from harness.data.resize import normalize, to_original
+from harness.data.resize import normalize, span, to_original
+from harness.records import digest
 
 __all__ = [
     "Batch",
@@ -49,9 +50,11 @@ __all__ = [
     "describe",
     "load",
     "load_split",
+    "load_truth",
     "loading_processes",
     "normalize",
     "open_split",
+    "span",
     "to_original",
     "train_loader",
     "val_loader",
@@ -102,6 +105,29 @@ def open_split(
         source = Source(annotation_file(folder, "train"), folder / "train")
         found = one_table(read_annotations("train", source), found)
     return name, found
+
+
+def load_truth(name: str, split: str = "val") -> OneSplit:
+    """Read what is to be found in a split, and none of its images, which need not be there.
+
+    Args:
+        name: of a data set, or an annotation file, also one packed with gzip.
+        split: such as `val`; of a file, what its only split is called.
+
+    Returns:
+        A split whose fingerprint is that of its ground truth alone.
+
+    Raises:
+        DataError: in one line, what is wrong with it and what to do.
+    """
+    if name.endswith(places.ALONE):
+        file = places.alone(name)
+        title, found = file.name.partition(".")[0], read_annotations(split, Source(file, file))
+    else:
+        title, folder = _resolve(DataConfig(source=name))
+        file = annotation_file(folder, split)
+        found = read_annotations(split, Source(file, folder / split))
+    return OneSplit(title, found, digest(found.ground_truth(), length=16))
 
 
 def _resolve(config: DataConfig) -> tuple[str, Path]:

@@ -56,7 +56,7 @@ class Picture(NamedTuple):
     pastes: list[Paste]
     boxes: NDArray[np.float32]  # [M, 4] xyxy, pixels, after the flip
     labels: NDArray[np.int64]  # [M]
-    fill: int  # value where no photograph is, inside the real part
+    fill: int | None  # value where no photograph is, inside the real part; None for the padding's
     distortion: Distortion | None  # of the photographs
     shifts: Shifts | None  # of the picture's hue, saturation and value, if not all are 0
     mirrored: bool
@@ -89,7 +89,7 @@ class Composer:
         boxes, mirrored = layout.visible(), bool(rng.random() < augment.flip)
         if mirrored:
             boxes[:, [0, 2]] = layout.size[1] - boxes[:, [2, 0]]
-        fill = augment.zoom_out.fill if augment.zoom_out else self.input.pad_value
+        fill = augment.zoom_out.fill if augment.zoom_out else None
         return Picture(
             layout.size, pastes, boxes.astype(np.float32), layout.labels, fill,
             distortion, shifts if shifts and any(shifts) else None, mirrored,

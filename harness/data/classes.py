@@ -247,7 +247,9 @@ def _notes(
     elif found != sorted(found):
         notes.append(f"classes are in another order in {data_name}: matched by name")
     names = known.names or tuple(map(str, range(known.num_labels)))
-    dropped = [name for label, name in enumerate(names) if label not in found]
+    dropped = [  # a name of several labels is that of gaps between them
+        name for label, name in enumerate(names) if label not in found and names.count(name) == 1
+    ]
     if dropped:
         notes.append(f"{data_name} does not have, so left out: {_some(dropped)}")
     if lacking:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from harness.config.places import Source, locate
 from harness.data.cache import parsed
 from harness.data.dataset import Annotations, Category, Image, Split, to_corners
 
+GZIP = b"\x1f\x8b"  # how a file begins that gzip packed
 SMALLEST_SIDE = 32  # of a training image; RTMDet's filter
 MOST_VALUES = 5  # of a field of the annotations, that a line names
 SMALLEST_BOX = 1.0  # shortest side of a box to train on, pixels; below it is degenerate
@@ -62,16 +65,26 @@ def read_annotations(name: str, source: Source) -> Split:
     return parsed(name, file, folder, lambda: build_split(name, source, read_document(file)))
 
 
+def read_json(file: Path) -> Any:
+    """Read a file of JSON, also one packed with gzip.
+
+    Raises:
+        DataError: it is not JSON.
+    """
+    try:
+        content = file.read_bytes()
+        return json.loads(gzip.decompress(content) if content[:2] == GZIP else content)
+    except (ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: not JSON ({error}); export it again") from error
+
+
 def read_document(file: Path) -> dict[str, Any]:
     """Read an annotation file.
 
     Raises:
         DataError: it is not JSON, or lacks one of the three lists.
     """
-    try:
-        parsed = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not JSON ({error}); export the annotations again") from error
+    parsed = read_json(file)
     document: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
     for key in ("images", "annotations", "categories"):
         if not isinstance(document.get(key), list):

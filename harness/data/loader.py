@@ -31,6 +31,10 @@ from harness.records import digest
 ROOM = 3  # times the pictures that MixUp's caches hold; what else is there is for photographs
 THREADS_A_LOADER = 4  # of operators on a CPU, for each process that loads beside them
 MOST_LOADERS = 8  # that `auto` takes
+NO_TRAINING = (
+    "detector.input.resize: shortest_edge gives photographs sizes of their own, and a training"
+    " wants one; train with letterbox or stretch"
+)
 Workers = int | Literal["auto"]
 
 
@@ -50,6 +54,8 @@ class TrainLoader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        if input.varies:
+            raise DataError(NO_TRAINING)
         self._keys = _Keys(Dealer(len(split), input.size, recipe, seed), rank, world)
         self._photographs, self._pictures = _stores(split, input, recipe)
         maker = Maker(split, input, recipe, seed, self._photographs, self._pictures)
@@ -244,7 +250,8 @@ class _Batches(Dataset[Any]):
 
     def __getitems__(self, keys: list[Key]) -> Packed | DataError:
         maker = self._maker
-        images = blank(len(keys), maker.input.size)
+        size = maker.size_of(keys)
+        images = blank(len(keys), size)
         try:
             made = [
                 maker.make(key, planes) for key, planes in zip(keys, images.numpy(), strict=True)
@@ -252,7 +259,7 @@ class _Batches(Dataset[Any]):
         except DataError as error:
             return error
         packed = pack(images, made, maker.unreadable)
-        return rescaled(packed, keys[0].size or maker.input.size)
+        return rescaled(packed, keys[0].size or size)
 
 
 def _stores(split: Split, input: InputConfig, recipe: Recipe) -> tuple[Store, Store]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from harness.data.caches import PICTURE, Key, Plan
 from harness.data.dataset import Split
 from harness.data.layout import Layout, whole
 from harness.data.paint import Pixels, Planes, blend, mirror, paint, to_planes
-from harness.data.resize import Size
+from harness.data.resize import Size, canvas, fitted
 from harness.data.store import Held, Store
 
 COMPOSED = 1 << 10  # pictures of which a process remembers what they look like; few bytes each
@@ -62,12 +63,23 @@ class Maker:
 
     def __post_init__(self) -> None:
         """Reserve memory to work in."""
-        self._canvas = np.empty((*self.input.size, 3), np.uint8)
-        self._scratch = np.empty((3, 3, *self.input.size), np.uint8)
+        self._reserve(self.input.largest)
         self._composed: dict[Plan, Picture] = {}
         _ = self.split.objects(0)  # made ready here, once, to be shared by forked processes
         self._held: list[tuple[Store, Held]] = []
         self._stored = True
+
+    def _reserve(self, size: Size) -> None:
+        """Make room to paint pictures of a size."""
+        self._canvas = np.empty((*size, 3), np.uint8)
+        self._scratch = np.empty((3, 3, *size), np.uint8)
+
+    def size_of(self, keys: Sequence[Key]) -> Size:
+        """Return the size of the input that holds the pictures of some keys."""
+        images = [self.split.images[key.plan.images[0]] for key in keys]
+        return canvas(
+            (fitted((item.height, item.width), self.input) for item in images), self.input
+        )
 
     def make(self, key: Key, planes: NDArray[np.uint8]) -> Made:
         """Make a picture.
@@ -80,6 +92,8 @@ class Maker:
             DataError: a photograph cannot be read, and the recipe does not pass it over.
         """
         self._stored = True
+        if self._canvas.shape[:2] != planes.shape[1:]:
+            self._reserve((planes.shape[1], planes.shape[2]))
         while True:
             try:
                 return self._make(key, planes)
@@ -153,7 +167,7 @@ class Maker:
         if room is not None:
             self._held.append((self.pictures, room))
             planes = room.image.reshape(planes.shape)
-        paint(picture, self._read, self._canvas, self.input.pad_value)
+        paint(picture, self._read, self._canvas, self.input)
         to_planes(self._canvas, planes, self.input.channels)
         if room is not None:
             self.pictures.publish(key, room)

@@ -8,33 +8,37 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.interface import InputConfig
 from harness.data.augment import Picture
 from harness.data.layout import Paste
-from harness.data.resize import resize
+from harness.data.resize import Interpolation, resize
 
 Pixels = NDArray[np.uint8]  # [H, W, 3] BGR
 Planes = NDArray[np.uint8]  # [3, H, W] in the order of the input's channels, contiguous
 
 
-def paint(picture: Picture, read: Callable[[int], Pixels], canvas: Pixels, pad_value: int) -> None:
+def paint(
+    picture: Picture, read: Callable[[int], Pixels], canvas: Pixels, input: InputConfig
+) -> None:
     """Make a picture.
 
     Args:
         picture: what it looks like.
         read: returns the pixels of a photograph, which are left as they are.
         canvas: [H, W, 3], written over; the picture goes to its top-left corner.
-        pad_value: of the rest.
+        input: the padding of the rest, and how pixels are resized.
     """
     height, width = picture.size
-    canvas[:] = pad_value
+    padding = input.padding[::-1] if input.channels == "rgb" else input.padding  # blue first
+    canvas[:] = padding
     part = canvas[:height, :width]
-    if picture.fill != pad_value:
+    if picture.fill is not None:
         part[:] = picture.fill
     for paste in picture.pastes:
         pixels = read(paste.image)
         if picture.distortion is not None:
             pixels = picture.distortion.apply(pixels)
-        _paste(paste, pixels, part, picture.mirrored)
+        _paste(paste, pixels, part, picture.mirrored, input.interpolation)
     if picture.shifts is not None:
         picture.shifts.apply(part)
 
@@ -76,10 +80,12 @@ def _rows(planes: Planes) -> NDArray[np.uint8]:
     return planes.reshape(-1, planes.shape[2])
 
 
-def _paste(paste: Paste, pixels: Pixels, part: Pixels, mirrored: bool) -> None:
+def _paste(
+    paste: Paste, pixels: Pixels, part: Pixels, mirrored: bool, interpolation: Interpolation
+) -> None:
     x1, y1, x2, y2 = paste.source
     left, top, right, bottom = paste.target
-    patch = resize(pixels[y1:y2, x1:x2], (bottom - top, right - left))
+    patch = resize(pixels[y1:y2, x1:x2], (bottom - top, right - left), interpolation)
     x1, y1, x2, y2 = paste.region
     shown = patch[y1 - top : y2 - top, x1 - left : x2 - left]
     if mirrored:

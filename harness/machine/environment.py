@@ -21,7 +21,7 @@ from harness.machine import nvml, procfs
 LIBRARIES = (  # that compute results
     *("torch", "torchvision", "numpy", "hotcoco", "opencv-python", "opencv-python-headless"),
 )
-PACKAGES = ("detbench", *LIBRARIES)
+PACKAGES = ("detbench", *LIBRARIES, "onnxruntime", "timm", "transformers")
 VARIABLES = (  # that change how fast operators are
     *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT"),
     *("KMP_BLOCKTIME", "KMP_AFFINITY", "MKL_NUM_THREADS", "LD_PRELOAD", "CUDA_LAUNCH_BLOCKING"),

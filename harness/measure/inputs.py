@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detectors.interface import InputConfig
 from harness.data import Split, val_loader
-from harness.data.resize import fitted, normalize, place, resize
+from harness.data.resize import canvas, fitted, normalize, place, resize, stacked
 
 ItemT = TypeVar("ItemT")
 
@@ -50,10 +50,12 @@ class Preprocess:
             index: of the input.
         """
         config = self._config
-        pixels = [
-            place(resize(image, fitted(image.shape[:2], config)), config)
+        resized = [
+            resize(image, fitted(image.shape[:2], config), config.interpolation)
             for image in self._photographs[index]
         ]
+        size = canvas((image.shape[:2] for image in resized), config)
+        pixels = [place(image, config, size) for image in resized]
         images = normalize(torch.stack(pixels).to(self._device), config).to(self._dtype)
         return images.contiguous(memory_format=self._layout)
 
@@ -61,7 +63,9 @@ class Preprocess:
 def read_inputs(
     split: Split, config: InputConfig, *, images: int, batch_size: int
 ) -> tuple[Inputs, ...]:
-    """Read the first images of a split as batches of one size; a last short one is filled up.
+    """Read the first images of a split as batches; a last short one is filled up.
+
+    They are of one size, unless the detector takes photographs as large as they are.
 
     Args:
         split: where the images come from.
@@ -79,7 +83,7 @@ def read_inputs(
     starts = range(0, len(pixels), batch_size)
     return tuple(
         Inputs(
-            normalize(torch.cat(_take(pixels, start, batch_size)), config),
+            normalize(stacked(_take(pixels, start, batch_size), config), config),
             torch.cat(_take(sizes, start, batch_size)),
         )
         for start in starts

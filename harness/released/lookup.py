@@ -55,6 +55,8 @@ def find(
     """
     if source not in RELEASES:
         return _own(source)
+    if (known := getattr(config, "releases", None)) is not None:
+        return _released(config, source, known, fetch=fetch, on_progress=on_progress)
     there = PARTS.get(source)
     if parts and there and not {*parts} <= {*there}:
         raise WeightsError(f"weights {source}: have {', '.join(there)} alone, not {parts[-1]}")
@@ -64,6 +66,24 @@ def find(
     if not fetch and not os.path.isfile(file):
         return Found(None, release.url, _promised(release), there, source)
     return Found(file, release.url, download.get(release, file, on_progress), there, source)
+
+
+def _released(
+    config: Any, source: str, known: Mapping[str, Release], *, fetch: bool, on_progress: OnProgress
+) -> Found:
+    """Find a release that a config itself knows, as foreign models' do.
+
+    Raises:
+        WeightsError: there is none of this name, or it cannot be had.
+    """
+    if source not in known:
+        there = f"there is {', '.join(known)}" if known else "name a file"
+        raise WeightsError(f"weights {source}: none are released for {config.name}; {there}")
+    release = known[source]
+    file = cache.place(release.url)
+    if not fetch and not os.path.isfile(file):
+        return Found(None, release.url, _promised(release), None, source)
+    return Found(file, release.url, download.get(release, file, on_progress), None, source)
 
 
 def _promised(release: Release) -> str:

@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from harness import adapters
 from harness.records import digest
 from harness.study.sources import OURS, Sources, is_ours
 
@@ -31,10 +32,12 @@ ROOTS: dict[str, list[tuple[str, str | None]]] = {
     "latency": [("trials.timing", None), ("data", "load")],
     "queries": [("measure.accuracy.queries", None), ("data", "load")],
     "complexity": [("measure.complexity", "count")],
+    "scoring": [("measure.accuracy.evaluate", "score")],
 }
 """Where each part of the harness begins: modules of it, and the name that is needed."""
 ROOMS = ("config", "data", "training", "measure")
 """Which of them is followed; the others watch, record, plan and show."""
+ADAPTERS = "adapters"  # the room that a foreign model's code is in
 NO_MATTER = {
     "detectors": ("configs",),  # what it lists are values of knobs
     "harness": ("data.shapes", "data.fingerprint", "data.check"),  # the fingerprint tells of data
@@ -54,11 +57,13 @@ class Fingerprints:
         """Look at no file yet.
 
         Args:
-            detector: name that `detectors.resolve` knows.
+            detector: name that `harness.adapters.resolve` knows.
         """
         module, colon, _ = detector.partition(":")
-        self.own = module if colon else None
-        self.sources = Sources(always=module.partition(".")[0] if colon else "")
+        is_own = bool(colon) and not adapters.is_foreign(detector)
+        self.own = module if is_own else None
+        self.rooms = (*ROOMS, ADAPTERS) if adapters.is_foreign(detector) else ROOMS
+        self.sources = Sources(always=module.partition(".")[0] if is_own else "")
         self.parts: dict[tuple[str, ...], dict[str, Path]] = {}
 
     def of(self, config: Any, measure: Collection[str]) -> Code:
@@ -82,8 +87,8 @@ class Fingerprints:
         return {part: found for part in sorted(wanted) if (found := self._part(part, config))}
 
     def _part(self, part: str, config: Any) -> dict[str, Path]:
-        classes = tuple(sorted({type(item).__module__ for item in _configs(config)}))
-        key = (part, *(() if part in ROOTS else classes))
+        classes = () if part in ROOTS else {type(item).__module__ for item in _configs(config)}
+        key = (part, *sorted(classes))
         if key not in self.parts:
             self.parts[key] = self._harness(part) if part in ROOTS else self._detector(key)
         return self.parts[key]
@@ -104,12 +109,19 @@ class Fingerprints:
         apart = {f"detectors.{name}" for name in POSTPROCESS}
         model = self.sources.reach(
             [root for root in roots if root[0] not in apart],
-            lambda module: _matters(module, ROOMS) and module not in apart,
+            lambda module: _matters(module, self.rooms) and module not in apart,
         )
         if part == "detector":
             return model
-        found = self.sources.reach(roots, lambda module: _matters(module, ROOMS))
+        found = self.sources.reach(roots, lambda module: _matters(module, self.rooms))
         return {name: file for name, file in found.items() if name not in model}
+
+
+def of_scoring() -> Code:
+    """Return the code that scores detections which others made."""
+    scoring, found = "scoring", Fingerprints("")
+    files = found._part(scoring, None)
+    return {scoring: {name: found.sources.read(file).fingerprint for name, file in files.items()}}
 
 
 def differing(one: Code, other: Code) -> list[str]:

@@ -7,20 +7,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from detectors import WeightsError
-from harness import data
+from harness import adapters, data
 from harness.config import knobs
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
 from harness.config.yaml_source import StudyError
 from harness.data import DataSet
 from harness.data.classes import Choice, ClassError
+from harness.data.loader import NO_TRAINING
 from harness.released import resolve_auto
 from harness.study import fitting
 from harness.study.code import Fingerprints
 from harness.study.fitting import check_size
+from harness.study.found import Start
 from harness.study.search import judge
 from harness.study.specification import TrialSpec, specify
-from harness.study.start import OF_CLASSES, Start, Starts
+from harness.study.start import OF_CLASSES, Starts
 from harness.study.study import Study, at
 
 OpenData = Callable[[DataConfig], DataSet]
@@ -125,7 +127,9 @@ def _with_classes(
 ) -> Setup:
     """Let the number of classes follow the data set, unless the study sets it; check the input."""
     wanted, path = len(dataset.categories), "detector.num_classes"
-    if path not in {**study.fixed, **overrides}:
+    if adapters.brings_weights(setup.detector):
+        pass  # it tells as many classes apart as it was trained to
+    elif path not in {**study.fixed, **overrides}:
         setup = knobs.turn(setup, {path: wanted})
     elif setup.detector.num_classes < wanted and "accuracy" in study.measure:
         raise StudyError(
@@ -134,6 +138,8 @@ def _with_classes(
         )
     with at(study.where("detector.input.size")):
         check_size(setup.detector)
+    if setup.detector.input.varies and setup.recipe is not None and "accuracy" in study.measure:
+        raise StudyError(f"{study.where('detector.input.resize')}: {NO_TRAINING}")
     return setup
 
 
@@ -164,8 +170,9 @@ def _check_frozen(setup: Setup, start: Start | None) -> None:
 
 def _refused(study: Study, overrides: Mapping[str, Any], setup: Setup, error: ValueError) -> str:
     """Say where the weights are named that are refused, which these are, and for which detector."""
+    if setup.weights is None:  # they are a foreign model's own
+        return f"{study.where('detector')}: {error}"
     place, text = study.place_of_weights(overrides.get("weights")), str(error)
-    assert setup.weights is not None
     source, detector = setup.weights.source, study.named(overrides)["detector"]
     whose = "" if source in text else f"weights {source} for {detector}: "
     return f"{place}: {whose}{text}"

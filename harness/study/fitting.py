@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from detectors.config import KnobError
+from harness import adapters
 from harness.config import knobs, recipe
 from harness.config.axes import Swept, short
+from harness.config.weights import Weights
 from harness.config.yaml_source import StudyError
 from harness.study.study import NAMED, Study, named_in, values_of
 
@@ -65,12 +67,21 @@ def deciding(path: str) -> set[str]:
 
 
 def check_size(config: Any) -> None:
-    """Refuse an input size that the detector's strides don't divide.
+    """Refuse an input size that the detector's strides don't divide, or what is not known to run.
 
     Raises:
         StudyError: naming the nearest sizes that they do.
+        KnobError: too little is known of a foreign model.
     """
+    adapters.check(config)
     divisor = config.size_divisor
+    if config.input.varies:
+        if config.input.pad_to % divisor:
+            raise StudyError(
+                f"detector.input.pad_to: {config.input.pad_to} is no multiple of {divisor}, as this"
+                f" detector needs; use {divisor}"
+            )
+        return
     for side in config.input.size:
         if side <= 0 or side % divisor:
             lower = max(side // divisor * divisor, divisor)
@@ -141,9 +152,13 @@ def _check_named(study: Study, named: Sequence[Overrides]) -> None:
     failed: dict[str, list[Overrides]] = {}
     first: dict[str, KnobError] = {}
     for row in named:
-        _check_recipe(study, row)
+        is_foreign = adapters.is_foreign(str(study.named(row)["detector"]))
+        if not is_foreign:
+            _check_recipe(study, row)
         try:
-            study.setup(row)
+            setup = study.setup(row)
+            if is_foreign:
+                _check_foreign(study, row, setup.detector)
         except KnobError as error:
             path = named_in(error, [*study.fixed, *NAMED])
             failed.setdefault(path, []).append(row)
@@ -166,6 +181,23 @@ def _check_recipe(study: Study, row: Overrides) -> None:
         f"{place}: accuracy needs a recipe; add `recipe:` ({', '.join(recipe.names())}), or"
         " `weights:` that are evaluated as they are"
     )
+
+
+def _check_foreign(study: Study, row: Overrides, config: Any) -> None:
+    """Refuse to train a foreign model, or to give one weights that brings its own."""
+    names, others = study.named(row), [n for n in study.detectors if not adapters.is_foreign(n)]
+    unwanted = {"recipe": "accuracy" in study.measure, "weights": adapters.brings_weights(config)}
+    for what in (name for name, is_wrong in unwanted.items() if is_wrong and names[name]):
+        named = names[what]
+        value = short(named.source if isinstance(named, Weights) else named)
+        verb = "is not trained" if what == "recipe" else "brings its own"
+        help = f"sweep {{{what}: {{values: [{value}], when: {{detector: [{', '.join(others)}]}}}}}}"
+        raise StudyError(
+            f"{study.where(what)}: {what} {value}: {config.name} {verb}, it is evaluated as it is;"
+            f" {help if others else f'leave {what} out'}"
+        )
+    if not adapters.brings_weights(config):
+        _check_recipe(study, row)
 
 
 def _check_values(study: Study, given: Iterable[Overrides], path: str, axis: Swept) -> None:

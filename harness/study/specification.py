@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import detectors
 from detectors import kind_of
 from detectors.config import canonical, flatten, of_result, override
 from detectors.config import describe as describe_config
+from harness import adapters
 from harness.config.axes import short
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
@@ -27,7 +27,7 @@ from harness.measure.latency.timer import SYNC
 from harness.records import SCHEMA, digest
 from harness.study import code as codes
 from harness.study.code import TRAINED, Code
-from harness.study.start import Start
+from harness.study.found import Start
 from harness.study.study import Study
 
 EVALUATOR = "hotcoco"  # its version is in a record's `environment`
@@ -100,8 +100,8 @@ class TrialSpec(Settings):
     @property
     def setup(self) -> Setup:
         """Return the configuration, typed."""
-        config = override(detectors.resolve(self.detector), self.knobs)
-        weights = self.start.weights if self.start else None
+        config = override(adapters.resolve(self.detector), self.knobs)
+        weights = self.start.weights if self.start and not self.start.brought else None
         return Setup(config, self.recipe, self.data, self.latency, weights)
 
     @property
@@ -142,9 +142,8 @@ def specify(
     start: Start | None = None,
 ) -> TrialSpec:
     """Write down one trial of a study."""
-    flat = flatten(setup.detector)
     trained = "accuracy" in study.measure
-    protocol = _protocol(study.measure, setup, flat, dataset.fingerprint)
+    protocol = _protocol(study.measure, setup, dataset.fingerprint)
     if start is not None and start.shared is not None:
         protocol["classes"] = list(start.shared)
     result = {
@@ -162,7 +161,7 @@ def specify(
         trial=_named(result, start),
         name=describe(overrides),
         detector=str(study.named(overrides)["detector"]),
-        knobs=flat,
+        knobs=flatten(setup.detector),
         recipe=setup.recipe,
         data=setup.data,
         latency=setup.latency,
@@ -190,16 +189,18 @@ def describe(overrides: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "baseline"
 
 
-def _protocol(
-    measure: tuple[str, ...], setup: Setup, flat: Mapping[str, Any], fingerprint: str
-) -> dict[str, Any]:
-    """Say what the figures mean: figures of different protocols are not comparable."""
+def _protocol(measure: tuple[str, ...], setup: Setup, fingerprint: str) -> dict[str, Any]:
+    """Say what the figures mean: figures of different protocols are not comparable.
+
+    A knob that was added later is not in it at its default, so that it stays what it was.
+    """
     parts = ("input.", "postprocess.")
+    known = of_result(setup.detector)
     protocol: dict[str, Any] = {
         "schema": SCHEMA,
         "measure": sorted(measure),
         "data": fingerprint,
-        **{path: value for path, value in flat.items() if path.startswith(parts)},
+        **{path: value for path, value in known.items() if path.startswith(parts)},
     }
     if "accuracy" in measure:
         protocol |= {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import detectors
 from detectors import weights as detector_weights
@@ -12,7 +12,6 @@ from detectors.weights import Taken
 from harness import released
 from harness.config import knobs
 from harness.config.knobs import Setup
-from harness.config.settings import Settings
 from harness.config.weights import Weights
 from harness.config.yaml_source import StudyError
 from harness.data import DataSet, Split, classes
@@ -20,57 +19,12 @@ from harness.data.classes import Choice, Known, Matched
 from harness.records import RecordError, digest, record
 from harness.records.progress import OnProgress, ignore
 from harness.study import fitting
+from harness.study.found import Labels, Start, of_foreign
 from harness.study.study import Study
 
-Labels: TypeAlias = tuple[int | None, ...] | Literal["fresh", "auto", "by_name"] | None
 STAGES = ("backbone", "neck", "head")
 OF_CLASSES = "head"  # the stage that tells classes apart
 SHOWN = 8  # names in a message
-
-
-class Start(Settings):
-    """Weights that a trial starts from, as they were found."""
-
-    weights: Weights
-    """As the study names them."""
-    digest: str
-    """sha256 of the file's content; where it is not at hand, what is known of it."""
-    evaluated: bool = False
-    """Whether nothing is trained."""
-    parts: tuple[str, ...] | None = None
-    """Stages that are taken; None for all."""
-    labels: Labels = None
-    """Label in the weights of each class; None where they are the same, the study's word as long as
-    the weights are not at hand."""
-    known: tuple[str, ...] | None = None
-    """What the weights' labels mean; None where nothing tells."""
-    shared: tuple[str, ...] | None = None
-    """Classes that are evaluated over; None for all of the data set."""
-    taken: str = ""
-    """In one line, what of the weights is taken, and what starts anew."""
-    parameters: int | None = None
-    """Of the detector; None where the weights are not at hand."""
-    fresh_parameters: int | None = None
-    """Those of them that start anew."""
-    notes: tuple[str, ...] = ()
-    """What must be said of the classes."""
-
-    @property
-    def identity(self) -> Any:
-        """What of it determines a result."""
-        told = [self.digest, self.labels, self.parts]
-        while told[1:] and told[-1] is None:
-            told.pop()
-        return told[0] if len(told) == 1 else told
-
-    @property
-    def title(self) -> str:
-        """In one line, the weights and what became of them."""
-        return "; ".join([f"from {self.weights.source}: {self.taken}", *self.notes])
-
-    def matched(self) -> Matched | None:
-        """Return which label each class of the data set is; None where they are the same."""
-        return Matched(self.labels, ()) if isinstance(self.labels, tuple) else None
 
 
 class Starts:
@@ -101,7 +55,7 @@ class Starts:
         """
         given = setup.weights
         if given is None:
-            return setup, None
+            return setup, of_foreign(setup.detector, dataset, choice)
         found = released.find(setup.detector, given.source, fetch=False, parts=given.parts)
         start = Start(
             weights=given,

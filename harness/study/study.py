@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, ValidationError
 
-import detectors
 from detectors.config import KnobError
+from harness import adapters
 from harness.config import knobs, recipe
 from harness.config.axes import Axis, Swept, short
 from harness.config.knobs import Setup
@@ -53,8 +53,8 @@ class Study(Settings):
     expected: str = ""
     """What comes out and what it costs, in words."""
     detector: str | None = None
-    """A name from `detbench list detectors`, or package.module:ATTRIBUTE; absent where it is swept
-    or searched."""
+    """A name from `detbench list detectors`, package.module:ATTRIBUTE, or a foreign model such as
+    onnx:FILE; absent where it is swept or searched."""
     data: str = "shapes"
     """`shapes`, `coco2017`, or a folder in COCO layout."""
     fixed: dict[str, Any] = Field({}, alias="set")
@@ -152,7 +152,7 @@ class Study(Settings):
             raise KnobError(f"detector: expected a name, got {detector!r}")
         if not isinstance(recipe_name, str | None):
             raise KnobError(f"recipe: expected a name, a file or null, got {recipe_name!r}")
-        config = detectors.resolve(detector)
+        config = adapters.resolve(detector)
         try:
             read = None if recipe_name is None else recipe.load(_known(recipe_name))
         except RecipeError as error:

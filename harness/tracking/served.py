@@ -75,7 +75,7 @@ def save(record: Record, folder: Path, trusted: Collection[str], place: Path) ->
     from mlflow.types import Schema, TensorSpec  # likewise
 
     detector = weights.load(folder, trusted)
-    height, width = detector.config.input.size
+    height, width = detector.config.input.largest
     free = -1
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (free, 3, height, width))]),

@@ -56,7 +56,7 @@ def build(spec: TrialSpec, config: Any) -> Detector:
         WeightsError: they do not fit, or are others than when the trial was written down.
     """
     detector = detectors.create(config)
-    if spec.start is not None and spec.goes_on is None:
+    if spec.start is not None and not spec.start.brought and spec.goes_on is None:
         take(detector, spec.start)
     return detector
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 
-import detectors
 from detectors.config import canonical, override
-from harness import data
+from harness import adapters, data
 from harness.config import knobs
 from harness.config.data import DataConfig
 from harness.config.knobs import Setup
@@ -27,8 +26,8 @@ from harness.data.loader import batches_digest
 from harness.records import Record, digest
 from harness.study import Study
 from harness.study.code import TRAINED, Fingerprints, differing
+from harness.study.found import Start
 from harness.study.specification import TrialSpec, specify
-from harness.study.start import Start
 from harness.training import checkpoint, optimize
 from harness.training.checkpoint import CheckpointError
 from harness.trials import stale, trainings
@@ -170,7 +169,7 @@ def _setup(config: Mapping[str, Any], detector: str) -> Setup:
             parts[root][rest] = value
     recipe = _nested(parts["recipe"])
     return Setup(
-        override(detectors.resolve(detector), parts["detector"]),
+        override(adapters.resolve(detector), parts["detector"]),
         knobs.validate(Recipe, recipe) if recipe else None,
         knobs.validate(DataConfig, _nested(parts["data"])),
         knobs.validate(LatencyConfig, _nested(parts["latency"])),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from detectors.config import KnobError, canonical
+from detectors.interface import Detector
 from harness.config.recipe import Recipe
 from harness.config.yaml_source import StudyError
 from harness.measure.complexity import products
@@ -217,9 +218,7 @@ def _build(spec: TrialSpec, config: Any, built: dict[str, _Built]) -> _Built:
     key = repr(config)
     if key not in built:
         try:
-            with torch.device("meta"):
-                detector = config.build()
-            metrics = products.count(detector, config.input.size)
+            detector, metrics = _counted(config)
         except KnobError:
             raise
         except (ValueError, RuntimeError) as error:
@@ -227,6 +226,17 @@ def _build(spec: TrialSpec, config: Any, built: dict[str, _Built]) -> _Built:
         size = sum(part.numel() * part.element_size() for part in detector.state_dict().values())
         built[key] = _Built(metrics, size)
     return built[key]
+
+
+def _counted(config: Any) -> tuple[Detector, dict[str, float]]:
+    """Build and count a detector without memory, or with it where its work depends on values."""
+    try:
+        with torch.device("meta"):
+            detector: Detector = config.build()
+        return detector, products.count(detector, config.input.largest)
+    except NotImplementedError:  # such as the number of proposals that a second stage looks at
+        detector = config.build()
+        return detector, products.count(detector, config.input.largest)
 
 
 def _steps_per_epoch(images: int, recipe: Recipe) -> int:

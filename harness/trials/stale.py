@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import detectors
+from detectors.config import describe
 from harness.config.recipe import LEAVES_RESULT
 from harness.machine import environment
 from harness.records import Record, RecordError, digest, record
@@ -158,7 +160,7 @@ def _key(trial: TrialSpec | Record) -> str:
     data = trial.dataset if isinstance(trial, TrialSpec) else trial.data
     key = {
         "detector": trial.detector,
-        "config": {k: v for k, v in trial.config.items() if _counts(k, v)},
+        "config": {path: value for path, value in trial.config.items() if _counts(path, value)},
         "protocol": trial.protocol,
         "data": data.get("fingerprint"),
         "seed": trial.seed,
@@ -170,8 +172,15 @@ def _key(trial: TrialSpec | Record) -> str:
     return digest(key if weights is None else {**key, "weights": weights})
 
 
+@cache
+def _newer() -> set[tuple[str, str]]:
+    """Return the knobs of detectors that older records lack, each at its default."""
+    knobs = itertools.chain.from_iterable(map(describe, detectors.CONFIGS.values()))
+    return {(f"detector.{knob.path}", repr(knob.value)) for knob in knobs if knob.unsaid}
+
+
 def _counts(path: str, value: Any) -> bool:
     """Say whether a knob determines a result; of data and latency, fingerprint and protocol do."""
-    if path in NEWER and not value:
+    if (path in NEWER and not value) or (path, repr(value)) in _newer():
         return False
     return path not in NOT_RESULT and not path.startswith(("data.", "latency."))

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-import detectors
 from detectors import weights
+from harness import adapters
+from harness.adapters import folders
 from harness.config.latency import LatencyConfig
 from harness.machine import arithmetic, locks
 from harness.measure import latency
@@ -32,7 +33,7 @@ def measure(trial: Trial) -> None:
     if trial.reference is None:
         keep_weights(trial)
     elif first is not None:
-        loaded = weights.load(trial.reference, trusted=trial.spec.trusted)
+        loaded = folders.load(trial.reference, trusted=trial.spec.trusted)
         subjects["reference"] = Subject(loaded, is_trained(first))
     timings = _measure(trial, subjects, trial.spec.latency)
     own = timings["trial"]
@@ -101,7 +102,7 @@ def _comparable(trial: Trial) -> Record | None:
 def _is_of_strange_code(trial: Trial) -> bool:
     """Say whether the reference's weights name a detector that this study does not."""
     assert trial.reference is not None
-    return not detectors.is_trusted(weights.saved_name(trial.reference), trial.spec.trusted)
+    return not adapters.is_trusted(weights.saved_name(trial.reference), trial.spec.trusted)
 
 
 def is_trained(result: Record) -> bool:

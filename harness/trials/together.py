@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-import detectors
-from detectors import weights
 from detectors.config import override
 from detectors.interface import Detector
-from harness import data
+from harness import adapters, data
+from harness.adapters import folders
 from harness.config import knobs
 from harness.config.data import DataConfig, DataError
 from harness.config.latency import LatencyConfig
@@ -87,7 +86,7 @@ def groups(study: Study, records: Iterable[Record], folder: Path, device: str) -
     here = environment.identity(environment.capture(device))
     found: dict[str, Group] = {}
     for item in records:
-        trusted = detectors.is_trusted(item.detector, study.detectors)
+        trusted = adapters.is_trusted(item.detector, study.detectors)
         is_here = environment.identity(item.environment) == here
         if not (trusted and is_here and _can_be_timed(item, folder)):
             continue
@@ -184,7 +183,7 @@ def _split(group: Group) -> data.Split:
 
 def _subject(folder: Path, item: Record, group: Group) -> Subject:
     if "weights" in item.artifacts:
-        detector = weights.load(folder / item.trial, trusted=group.trusted)
+        detector = folders.load(folder / item.trial, trusted=group.trusted)
     else:
         detector = _untrained(item)
     return Subject(detector, is_trained(item), item.metrics.get("macs_deployed"))
@@ -196,7 +195,7 @@ def _untrained(item: Record) -> Detector:
     flat = {name: value for (root, _, name), value in of_detector if root == "detector"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(item.seed)
-        built: Detector = override(detectors.resolve(item.detector), flat).build().eval()
+        built: Detector = override(adapters.resolve(item.detector), flat).build().eval()
     return built
 
 

@@ -178,7 +178,7 @@ def _build(trial: Trial) -> None:
 
 
 def _count(trial: Trial) -> None:
-    counted = complexity.count(trial.detector, trial.detector.config.input.size)
+    counted = complexity.count(trial.detector, trial.detector.config.input.largest)
     trial.record.metrics |= counted.metrics
     trial.record.details["complexity"] = counted.details
     trial.record.absent |= counted.absent

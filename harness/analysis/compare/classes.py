@@ -38,7 +38,8 @@ def with_ids_of(runs: Sequence[Run], own: Split, wanted: Split) -> list[Run]:
     ids = {category.name: category.id for category in wanted.categories}
     found = []
     for run in runs:
-        names = detections.read_names(run.folder / run.record.artifacts["detections"]) or known
+        file = run.record.artifacts.get("detections")  # a file of results has none beside it
+        names = (file and detections.read_names(run.folder / file)) or known
         rows = [{**row, "category_id": ids[names[row["category_id"]]]} for row in run.detections]
         found.append(run._replace(detections=rows))
     return found

@@ -120,6 +120,8 @@ def plan(detector: Detector, changes: Mapping[str, Any]) -> Plan:
     Raises:
         FrontierError: a knob that is none, a value that it cannot take, or nothing to try.
     """
+    if hasattr(detector.postprocess, "inside"):
+        raise FrontierError("the detector's NMS is inside its network: there is no setting to try")
     config = getattr(detector.postprocess, "config", None)
     names = [item.name for item in fields(config)] if is_dataclass(config) else []
     grid = NMS_GRID if "iou_threshold" in names else QUERY_GRID

@@ -20,6 +20,7 @@ from harness.data import (
     Workers,
     loading_processes,
     normalize,
+    span,
     to_original,
     val_loader,
 )
@@ -46,7 +47,8 @@ class Score(NamedTuple):
     metrics: dict[str, float]  # mAP, mAP_50, mAP_75, mAP_s, mAP_m, mAP_l in [0, 1]
     details: dict[str, Any]
     """`AR_*`: recalls in [0, 1]; `per_class`: mAP by category name; `per_iou`: AP by threshold;
-    `tide`: what errors cost, absent when there is nothing to find.
+    `tide`: what errors cost, absent when there is nothing to find; `input_sizes`: (h, w) of the
+    smallest and the largest input of a detector that takes photographs as large as they are.
     """
 
 
@@ -88,7 +90,10 @@ def evaluate(
         on_progress(Progress("evaluate", done, len(share), {}))
     detections = [each for part in processes.gather(detections) for each in part]
     scored = score(split.ground_truth(), detections)
-    return Evaluation(scored.metrics, scored.details, detections)
+    photographs = ((image.height, image.width) for image in split.images)
+    sizes = span(photographs, detector.config.input)
+    details = scored.details | ({"input_sizes": sizes} if sizes else {})
+    return Evaluation(scored.metrics, details, detections)
 
 
 class Found(NamedTuple):
@@ -107,15 +112,16 @@ def detect(
         deployed: from `deploy()`, on the device.
         split: its images are read in order; its annotations do not matter.
         device: `cpu`, `cuda` or `cuda:N`.
-        batch_size: images at once; the results don't depend on it, but for rounding.
+        batch_size: images at once; the results don't depend on it, but for rounding. One at a
+            time where inputs are as large as photographs: none is padded for its neighbours.
         workers: processes that load images, as in a recipe.
 
     Raises:
         DataError: an image cannot be read.
     """
     config = deployed.config.input
-    loading = loading_processes(workers, device)
-    for batch in val_loader(split, config, batch_size, loading):
+    loading, together = loading_processes(workers, device), 1 if config.varies else batch_size
+    for batch in val_loader(split, config, together, loading):
         images = normalize(batch.images.to(device), config)
         found = deployed.detect(images, batch.sizes.to(device))
         yield Found(len(found), _results(found, batch, split))

@@ -68,7 +68,8 @@ def measure(
     if not isinstance(deployed, SelectsQueries):
         return None
     config, found, done = detector.config.input, Counts(0, 0, 0), 0
-    for batch in val_loader(split, config, batch_size, loading_processes(workers, device)):
+    loading, together = loading_processes(workers, device), 1 if config.varies else batch_size
+    for batch in val_loader(split, config, together, loading):
         with torch.no_grad():
             selected = deployed.selected(normalize(batch.images.to(device), config))
         found = found.plus(count(selected, batch.targets))

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from detectors.interface import STAGES, Detector
+from detectors.interface import STAGES, Detector, RunsItself
 from harness.measure.complexity import conventions
 from harness.measure.complexity.crosscheck import cross_check, remark
+from harness.measure.complexity.exported import GraphMacs, count_graph
 from harness.measure.complexity.operators import Watch
 
 COUNTED_STAGES = STAGES[:-1]
@@ -60,14 +61,17 @@ def count(detector: Detector, size: tuple[int, int]) -> Complexity:
         `params`, `macs`, `flops` of the training graph, and the same of the deployed graph under
         the suffix `_deployed`; in the details both by stage and by operator, what was executed
         without being counted (`sampling` of deformable attention by formulas of its own), the
-        counts by conventions of others (see `conventions`), and a second counter's figure.
+        counts by conventions of others (see `conventions`), and a second counter's figure. Of a
+        detector that runs itself, both graphs are the one in its file.
     """
+    if isinstance(detector, RunsItself):
+        return _of_graph(count_graph(detector.graph(size)), size)
     (training, deployed), device = _without_memory(_pair, detector, size)
     metrics = _metrics(training) | {f"{k}_deployed": v for k, v in _metrics(deployed).items()}
     by_module = training.pop("by_module")
     del deployed["by_module"]
     with _countable():
-        check = cross_check(partial(_on_cpu, detector, size), by_module, COUNTED_STAGES)
+        check = cross_check(partial(_on_cpu, detector, size), by_module, by_itself(detector))
     if "whole" in check:
         training["conventions"]["mmengine"] = check["whole"]
     details = {
@@ -79,7 +83,38 @@ def count(detector: Detector, size: tuple[int, int]) -> Complexity:
         "deployed": deployed,
         "cross_check": check,
     }
-    return Complexity(metrics, details, {}, _caveats(training, deployed, check))
+    caveats = _caveats(training, deployed, check)
+    if detector.config.input.varies:
+        words = f"at {size[1]} x {size[0]}, the largest input; smaller photographs take less"
+        names = (name for name in metrics if not name.startswith("params"))
+        caveats |= {name: "; ".join(filter(None, (caveats.get(name), words))) for name in names}
+    return Complexity(metrics, details, {}, caveats)
+
+
+def _of_graph(found: GraphMacs, size: tuple[int, int]) -> Complexity:
+    """Return what is known of a network that is no module of torch."""
+    metrics = {"params": found.params, "macs": found.macs, "flops": 2 * found.macs}
+    graph = {
+        **metrics,
+        "by_stage": {},
+        "by_operator": found.by_operator,
+        "sampling": {},
+        "not_counted": {"unknown": found.not_counted},
+        "conventions": {},
+    }
+    details = {
+        "size": list(size),
+        "batch_size": 1,
+        "device": "file",
+        "stages_not_counted": dict.fromkeys(STAGES, "the network is one graph"),
+        "training": graph,
+        "deployed": graph,
+        "cross_check": {"reason": "torch's counters do not see into the file"},
+    }
+    both = metrics | {f"{name}_deployed": value for name, value in metrics.items()}
+    names = [name for name in both if found.not_counted and not name.startswith("params")]
+    told = dict.fromkeys(names, f"no formula for {', '.join(found.not_counted)}")
+    return Complexity(dict(both), details, {}, told)
 
 
 def count_training(detector: Detector, size: tuple[int, int]) -> dict[str, float]:
@@ -157,7 +192,7 @@ def _describe(model: Detector, size: tuple[int, int], device: str) -> dict[str, 
             "macs": counted.by_stage.get(stage, 0),
             "flops": 2 * counted.by_stage.get(stage, 0),
         }
-        for stage in COUNTED_STAGES
+        for stage in by_itself(model)
     }
     return {
         **count_parameters(model),
@@ -185,7 +220,7 @@ def _operations(model: Detector, size: tuple[int, int], device: str) -> _Count:
         stack.enter_context(watch)  # below the counter: sees what it has decomposed
         stack.enter_context(counter)
         others = stack.enter_context(conventions.counting(model))
-        for stage in COUNTED_STAGES:
+        for stage in by_itself(model):
             stack.enter_context(_watch_stage(model, stage, counter.get_total_flops, by_stage))
         model(images)
     flops = counter.get_flop_counts().get("Global", {})
@@ -212,6 +247,11 @@ def _by_module(counts: Mapping[str, Mapping[Any, int]], root: str) -> dict[str, 
         if name == root or name.startswith(f"{root}.")
     }
     return {**named, "": sum(counts.get("Global", {}).values()) // 2}
+
+
+def by_itself(detector: Detector) -> tuple[str, ...]:
+    """Return the stages of a detector's network that are counted one by one."""
+    return tuple(stage for stage in COUNTED_STAGES if stage in detector.stages)
 
 
 def _images(size: tuple[int, int], device: str) -> Tensor:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from detectors.interface import STAGES
 from harness.measure.runtimes.export import SCOPES, ExportError, element_types, require
 
-_NO_FORMULA = ("Attention", "ConvTranspose", "DeformConv", "Einsum", "GRU", "LSTM", "RNN")
+_NO_FORMULA = ("Attention", "DeformConv", "Einsum", "GRU", "LSTM", "RNN")
+UNKNOWN = " of unknown shape"  # after the type of a node whose products cannot be counted
 
 
 class GraphMacs(NamedTuple):
@@ -35,7 +36,32 @@ def count_macs(path: Path) -> GraphMacs:
         ExportError: ONNX is not installed, or the shape of a product is not known.
     """
     onnx: Any = require("onnx")
-    graph = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True).graph
+    model = onnx.shape_inference.infer_shapes(_of_one(onnx.load(path)), data_prop=True)
+    found = count_graph(model)
+    lost = [name for name in found.not_counted if name.endswith(UNKNOWN)]
+    if lost:
+        raise ExportError(f"{lost[0]}; export for a fixed input size")
+    return found._replace(params=_parameters(model.graph))
+
+
+def _of_one(model: Any) -> Any:
+    """Fix a batch that is left open at one image, in place."""
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    if not sides[0].HasField("dim_value"):
+        sides[0].dim_value = 1
+        del model.graph.value_info[:]
+        for port in model.graph.output:
+            port.type.tensor_type.ClearField("shape")
+    return model
+
+
+def count_graph(model: Any) -> GraphMacs:
+    """Count the numbers that a graph stores, and the products of its nodes.
+
+    Args:
+        model: of ONNX, with the shapes of its tensors as far as they are known.
+    """
+    graph = model.graph
     shapes = _shapes(graph)
     by_stage: Counter[str] = Counter()
     by_operator: Counter[str] = Counter()
@@ -43,13 +69,48 @@ def count_macs(path: Path) -> GraphMacs:
     for node in graph.node:
         if node.op_type in _FORMULAS:
             macs = _macs(node, shapes)
+            if macs is None:
+                not_counted[f"{node.op_type}{UNKNOWN}"] += 1
+                continue
             by_operator[node.op_type] += macs
             by_stage[_stage(node)] += macs
         elif node.op_type in _NO_FORMULA:
             not_counted[node.op_type] += 1
     total = by_operator.total()
     counts = (dict(counter) for counter in (by_stage, by_operator, not_counted))
-    return GraphMacs(_parameters(graph), total, *counts)
+    return GraphMacs(_stored(graph), total, *counts)
+
+
+def _stored(graph: Any) -> int:
+    """Count the numbers that a graph's operators learnt: of convolutions, products and norms.
+
+    What is only calculated with, such as the places of a grid, is no parameter.
+    """
+    shapes = {item.name: list(item.dims) for item in graph.initializer}
+    given = {out: name for node in graph.node for out, name in _same(node)}
+    found = set[str]()
+    for node in graph.node:
+        names = {_source(name, given) for name in node.input} & shapes.keys()
+        if node.op_type in _LEARNT:
+            found |= names
+        elif node.op_type in _SHIFTED:
+            found |= {name for name in names if max(shapes[name], default=1) == _size(shapes[name])}
+    return sum(size for name in found if (size := _size(shapes[name])) > 1)
+
+
+def _size(shape: list[int]) -> int:
+    return math.prod(shape)
+
+
+def _same(node: Any) -> list[tuple[str, str]]:
+    """Return what a node only hands on in another type or shape: its output and its input."""
+    return [(node.output[0], node.input[0])] if node.op_type in _HAND_ON else []
+
+
+def _source(name: str, given: Mapping[str, str]) -> str:
+    while name in given:
+        name = given[name]
+    return name
 
 
 def _parameters(graph: Any) -> int:
@@ -80,15 +141,14 @@ def _shapes(graph: Any) -> dict[str, list[int]]:
     return shapes
 
 
-def _macs(node: Any, shapes: Mapping[str, list[int]]) -> int:
-    try:
-        left, right, out = (shapes[name] for name in (*node.input[:2], node.output[0]))
-    except KeyError as error:
-        raise ExportError(
-            f"{node.op_type} {node.name}: the shape of {error} is not known; "
-            "export for a fixed input size"
-        ) from error
-    return _FORMULAS[node.op_type](node, left, right, out)
+def _macs(node: Any, shapes: Mapping[str, list[int]]) -> int | None:
+    """Return the products of a node; None where a shape is not known."""
+    places = _QUANTISED.get(node.op_type, (0, 1))
+    names = (*(node.input[place] for place in places), node.output[0])
+    known = [shapes[name] for name in names if name in shapes]
+    if len(known) < len(names):
+        return None
+    return _FORMULAS[node.op_type](node, *known)
 
 
 def _conv(node: Any, left: list[int], right: list[int], out: list[int]) -> int:
@@ -104,4 +164,17 @@ def _matmul(node: Any, left: list[int], right: list[int], out: list[int]) -> int
     return math.prod(out) * left[-1]
 
 
-_FORMULAS = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}
+def _transposed(node: Any, left: list[int], right: list[int], out: list[int]) -> int:
+    return math.prod(left) * math.prod(right[1:])
+
+
+_FORMULAS = {
+    **dict.fromkeys(("Conv", "FusedConv", "QLinearConv", "ConvInteger"), _conv),
+    **dict.fromkeys(("Gemm", "FusedGemm"), _gemm),
+    **dict.fromkeys(("MatMul", "FusedMatMul", "QLinearMatMul", "MatMulInteger"), _matmul),
+    "ConvTranspose": _transposed,
+}
+_QUANTISED = {"QLinearConv": (0, 3), "QLinearMatMul": (0, 3)}  # whose scales stand between
+_LEARNT = (*_FORMULAS, "BatchNormalization", "LayerNormalization", "PRelu")
+_SHIFTED = ("Add", "Mul")  # of which a vector is a bias or a scale
+_HAND_ON = ("Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Transpose")

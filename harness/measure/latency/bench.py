@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from detectors.interface import InputConfig
+from detectors.interface import InputConfig, RunsItself
 from harness.config.latency import LatencyConfig
 from harness.data import Split
 from harness.machine import conditions, energy, locks
@@ -114,9 +115,21 @@ def measure(
     for name, item in deployed.items():
         timing = timings.setdefault(name, _untimed(item.reason))
         timing.details.update(item.details)
+        _tell_sizes(timing)
         if item.prepared and item.prepared.runtime:
             item.prepared.runtime.close()
     return timings
+
+
+def _tell_sizes(timing: Timing) -> None:
+    """Say beside the latency how large inputs were that are as large as their photographs."""
+    sizes = timing.details.get("input_sizes")
+    if sizes is None or "latency_ms" not in timing.metrics:
+        return
+    low, high = (f"{width} x {height}" for height, width in sizes.values())
+    words = f"of inputs of {low}" + ("" if low == high else f" to {high}")
+    known = timing.caveats.get("latency_ms")
+    timing.caveats["latency_ms"] = "; ".join(filter(None, (known, words)))
 
 
 class _Deployed(NamedTuple):
@@ -168,7 +181,10 @@ def _deploy(
         return _Deployed(None, str(why), {})
     assert ready.runtime is not None
     details: dict[str, Any] = {"runtime": ready.runtime.details}
-    if _is_gated(settings):
+    if detector.config.input.varies:
+        shapes = sorted({tuple(item.images.shape[2:]) for item in inputs}, key=math.prod)
+        details["input_sizes"] = {"smallest": shapes[0], "largest": shapes[-1]}
+    if _is_gated(settings) and not isinstance(detector, RunsItself):
         known = detector.config.num_classes == len(split.categories)
         judged_on, trained = split if known else None, subject.trained
         verdict = gate(ready.runtime, detector, inputs, judged_on, device=device, trained=trained)

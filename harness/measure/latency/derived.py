@@ -179,8 +179,12 @@ def _counts(result: Timing, subject: Prepared, profile: Profile) -> None:
         (STAGES.names, STAGES.key, "the stages apart"),
     ):
         if key not in result.passes:
-            reason = f"the runtime does not run {what}"
+            reason = subject.apart or f"the runtime does not run {what}"
             result.absent.update({f"{name}_ms": reason for name in names})
+    if subject.inside is not None:
+        for name in ("nms_ms", "nms_device_ms"):
+            result.metrics.pop(name, None)
+        result.absent["nms_ms"] = subject.inside
     if subject.preprocess is None:
         result.absent["preprocess_ms"] = "not asked for (latency.preprocess)"
 
@@ -311,7 +315,7 @@ def _disturbed(result: Timing, what: Pass, remark: str) -> None:
         names += [name for name in FOLLOW[what.key] if name in result.metrics]
     if remark:
         for name in names:
-            _remark(result, name, [remark])
+            _remark(result, name, [remark] if name not in result.absent else [])
 
 
 def _remarks(result: Timing, subject: Prepared, config: LatencyConfig) -> None:
@@ -328,7 +332,8 @@ def _remarks(result: Timing, subject: Prepared, config: LatencyConfig) -> None:
         remarks.append("training on the device was not paused: no fcntl on this platform")
     if not subject.trained:
         remarks.append(UNTRAINED)
-        _remark(result, "nms_ms", [UNTRAINED])
+        if subject.inside is None:
+            _remark(result, "nms_ms", [UNTRAINED])
     _remark(result, "latency_ms", remarks)
 
 

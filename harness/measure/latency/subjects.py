@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from detectors.interface import Detections, Detector
+from detectors.interface import STAGES, Detections, Detector, RunsItself
 from harness.config.runtime import Name
 from harness.measure import runtimes
 from harness.measure.inputs import Inputs
@@ -51,6 +51,8 @@ class Prepared(NamedTuple):
     preprocess: Callable[[int], Tensor] | None = None  # makes the images of an input anew
     active: Callable[[], AbstractContextManager[None]] = nullcontext  # switches it is called under
     runtime: Runtime | None = None  # that a detector is run by
+    apart: str = ""  # why stages cannot be told apart, where not for the runtime
+    inside: str | None = None  # why NMS takes no time of its own; None where it does
 
 
 class Profile(NamedTuple):
@@ -78,21 +80,33 @@ def prepare(
         RuntimeUnavailable: in one line, why it cannot be and what to do.
     """
     runtime = runtimes.prepare(subject.detector, inputs, config, device)
-    deployed = runtime.detector
+    deployed, itself = runtime.detector, isinstance(subject.detector, RunsItself)
+    told = deployed is not None and deployed.stages == STAGES
     return Prepared(
         runtime.detect,
         runtime.inputs,
         subject.trained,
         network=runtime.network,
         postprocess=runtime.postprocess,
-        stages=(deployed.backbone, deployed.neck, deployed.head) if deployed else (),
+        stages=(deployed.backbone, deployed.neck, deployed.head) if deployed and told else (),
         candidates=runtime.candidates,
         macs=subject.macs,
-        weight_bytes=_weight_bytes(subject.detector.deploy(), DTYPES[config.precision]),
-        in_torch=config.runtime not in ("onnxruntime", "tensorrt"),
+        weight_bytes=None
+        if itself
+        else _weight_bytes(subject.detector.deploy(), DTYPES[config.precision]),
+        in_torch=not itself and config.runtime not in ("onnxruntime", "tensorrt"),
         active=runtime.active,
         runtime=runtime,
+        apart=subject.detector.apart,
+        inside=_inside(subject.detector, runtime),
     )
+
+
+def _inside(detector: Detector, runtime: Runtime) -> str | None:
+    """Say why suppression takes no time of its own, and what share it takes; None where it does."""
+    where: str | None = getattr(detector.postprocess, "inside", None)
+    share = runtime.details.get("suppression_share")
+    return where if where is None or share is None else f"{where}, {share:.1%} of its time"
 
 
 def _weight_bytes(deployed: nn.Module, dtype: torch.dtype) -> int:

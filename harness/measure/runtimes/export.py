@@ -25,6 +25,7 @@ from harness.measure.runtimes.agreement import TOLERANCES, Agreement
 from harness.records import files
 
 INPUT = "images"
+SEVERAL = 2  # images of a batch that a file for any batch is made with, and checked on
 RANDOM = 2  # random images that a file is checked on
 _TYPES = {torch.float32: "FLOAT", torch.float16: "FLOAT16", torch.bfloat16: "BFLOAT16"}
 SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules that it was made in, as text
@@ -56,8 +57,10 @@ def export(
     *,
     name: str | None = None,
     inputs: Sequence[Inputs] = (),
+    classes: Sequence[str] | None = None,
+    any_batch: bool = False,
 ) -> Exported:
-    """Write a detector as ONNX for batches of one image, once ONNX Runtime was seen to agree.
+    """Write a detector as ONNX, once ONNX Runtime was seen to agree.
 
     The file's outputs are the fields of what `forward` returns; it holds no postprocessing.
 
@@ -68,6 +71,8 @@ def export(
         opset: version of ONNX's operators; the exporter's choice unless given.
         name: what the detector is called in the file; its type unless given.
         inputs: real images of this size that it is checked on, beside random ones.
+        classes: their names by label; None where nothing tells them.
+        any_batch: whether the file takes batches of any size, not of one image alone.
 
     Raises:
         ExportError: in one line, what is missing or why it cannot be exported.
@@ -75,10 +80,14 @@ def export(
     onnx = require("onnx")
     deployed = detector.deploy().cpu()
     images = _images(size, inputs)
-    graph = to_graph(deployed, images[0], opset)
+    if any_batch:
+        images += [torch.cat(images[:SEVERAL])]
+    graph = to_graph(deployed, images[-1 if any_batch else 0], opset, any_batch=any_batch)
     if opset not in (None, opset_of(graph)):
         raise ExportError(f"opset {opset}: the exporter made {opset_of(graph)}; name that or none")
     described = _describe(detector, size, name or type(detector).__name__)
+    if classes is not None:
+        described["classes"] = json.dumps(list(classes))
     onnx.helper.set_model_props(graph, described)
     content = graph.SerializeToString()
     found = _check(deployed, content, images)
@@ -107,13 +116,16 @@ def require(name: str) -> ModuleType:
         ) from error
 
 
-def to_graph(deployed: Detector, images: Tensor, opset: int | None = None) -> Any:
+def to_graph(
+    deployed: Detector, images: Tensor, opset: int | None = None, *, any_batch: bool = False
+) -> Any:
     """Return a deployed detector's `forward` as an ONNX model, for images of this shape and type.
 
     Args:
         deployed: on the CPU.
         images: [B, 3, H, W].
         opset: version of ONNX's operators; the exporter's choice unless given.
+        any_batch: whether B is left open; it has to be above 1 here.
 
     Raises:
         ExportError: it cannot be exported.
@@ -130,6 +142,7 @@ def to_graph(deployed: Detector, images: Tensor, opset: int | None = None) -> An
                 opset_version=opset,
                 input_names=[INPUT],
                 output_names=_fields(deployed, images),
+                dynamic_shapes=({0: torch.export.Dim("batch")},) if any_batch else None,
             )
     except Exception as error:  # tracing and translation fail in many ways
         lines = str(error).strip().splitlines() or [""]
@@ -184,6 +197,7 @@ def _describe(detector: Detector, size: tuple[int, int], name: str) -> dict[str,
         "num_classes": detector.config.num_classes,
         "input_size": list(size),
         "resize": config.resize,
+        "interpolation": config.interpolation,
         "mean": list(config.mean),
         "std": list(config.std),
         "channels": config.channels,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -12,16 +11,22 @@ from torch import Tensor
 
 from detectors.interface import Detector
 from harness.config.runtime import RuntimeConfig, RuntimeUnavailable
+from harness.machine.sessions import (
+    CPU,
+    CUDA,
+    TENSORRT,
+    Providers,
+    SessionError,
+    cuda_options,
+    open_session,
+)
 from harness.measure.inputs import Inputs
 from harness.measure.runtimes import export
 from harness.measure.runtimes.precision import DTYPES
 from harness.measure.runtimes.runtime import Runtime
-from harness.measure.runtimes.torched import counter, first_line, in_float32
+from harness.measure.runtimes.torched import counter, in_float32
 
-CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
 BUILDER_LEVEL = 3  # of TensorRT's search for kernels, its default
-
-Options = dict[str, Any]
 
 
 def onnxruntime(
@@ -38,7 +43,7 @@ def onnxruntime(
     if kind == "cpu":
         return _session(detector, inputs, config, device, [(CPU, {})])
     use_tf32 = str(int(config.precision == "tf32"))
-    options = {**_place(device), "use_tf32": use_tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"}
+    options = {**cuda_options(device), "use_tf32": use_tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"}
     return _session(detector, inputs, config, device, [(CUDA, options), (CPU, {})])
 
 
@@ -55,25 +60,20 @@ def tensorrt(
             "tensorrt takes TF32 for float32, which onnxruntime cannot turn off; use precision tf32"
         )
     options = {
-        **_place(device),
+        **cuda_options(device),
         "trt_fp16_enable": str(config.precision == "fp16"),
         "trt_bf16_enable": str(config.precision == "bf16"),
         "trt_builder_optimization_level": str(BUILDER_LEVEL),
     }
     runtime = _session(
-        detector, inputs, config, device, [(TENSORRT, options), (CUDA, _place(device)), (CPU, {})]
+        detector,
+        inputs,
+        config,
+        device,
+        [(TENSORRT, options), (CUDA, cuda_options(device)), (CPU, {})],
     )
     runtime.details["builder_optimization_level"] = BUILDER_LEVEL
     return runtime
-
-
-def _place(device: str) -> Options:
-    """Return the options that put work on torch's stream of a GPU, where its events see it."""
-    stream = torch.cuda.current_stream(device)
-    return {
-        "device_id": str(torch.device(device).index or 0),
-        "user_compute_stream": str(stream.cuda_stream),
-    }
 
 
 def _session(
@@ -81,7 +81,7 @@ def _session(
     inputs: Sequence[Inputs],
     config: RuntimeConfig,
     device: str,
-    providers: list[tuple[str, Options]],
+    providers: Providers,
 ) -> Runtime:
     """Export a detector and open a session of it."""
     if config.channels_last:
@@ -139,36 +139,18 @@ def _graph(deployed: Detector, images: Tensor, config: RuntimeConfig) -> Any:
         raise RuntimeUnavailable(f"{config.runtime}: {error}") from error
 
 
-def _open(
-    library: Any, model: bytes, providers: list[tuple[str, Options]], config: RuntimeConfig
-) -> Any:
-    """Open a session, and see to it that the provider asked for is the one that runs.
+def _open(library: Any, model: bytes, providers: Providers, config: RuntimeConfig) -> Any:
+    """Open a session of a graph.
 
-    ONNX Runtime passes on to the next provider without a word but on stderr.
+    Raises:
+        RuntimeUnavailable: it cannot be run here.
     """
-    options = library.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", _spinning())
     try:
-        session = library.InferenceSession(model, options, providers=providers)
-    except Exception as error:  # pybind maps the library's failures to types of its own
+        return open_session(library, model, providers)
+    except SessionError as error:
         raise RuntimeUnavailable(
-            f"{config.runtime} cannot run this detector in {config.precision}: {first_line(error)}"
+            f"{config.runtime} cannot run this detector in {config.precision}: {error}"
         ) from error
-    wanted, got = providers[0][0], session.get_providers()
-    if got[0] != wanted:
-        raise RuntimeUnavailable(
-            f"{config.runtime}: {wanted} could not be started, {got[0]} took its place; install "
-            "the CUDA, cuDNN and TensorRT libraries that this onnxruntime was built for"
-        )
-    return session
-
-
-def _spinning() -> str:
-    """Let idle threads spin as torch's do, which OpenMP's own switch says."""
-    return "0" if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE" else "1"
 
 
 @torch.inference_mode()

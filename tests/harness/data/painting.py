@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from detectors.interface import InputConfig
 from harness.data.augment import Picture
 from harness.data.layout import Layout, snapped, whole
 from harness.data.paint import paint
@@ -32,7 +33,7 @@ class Photographs:
 
 def painted(picture: Picture, read: Callable[[int], np.ndarray], size: tuple[int, int]) -> Any:
     canvas = np.empty((*size, 3), np.uint8)
-    paint(picture, read, canvas, PAD)
+    paint(picture, read, canvas, InputConfig(pad_value=PAD))
     return canvas
 
 

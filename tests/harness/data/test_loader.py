@@ -27,6 +27,7 @@ from harness.data import (
     train_loader,
     val_loader,
 )
+from harness.data.resize import resize
 from tests.harness.data.folders import box, document, write
 
 INPUT = InputConfig(size=(64, 96))
@@ -427,3 +428,40 @@ def test_a_split_can_be_sent_to_another_process(data: DataSet) -> None:
     again = pickle.loads(pickle.dumps(data.train))
     assert np.array_equal(again.read(0), data.train.read(0))
     assert again.objects(3)[0].tolist() == data.train.objects(3)[0].tolist()
+
+
+def test_inputs_as_large_as_their_photographs_are_padded_to_the_largest_of_a_batch(
+    data: DataSet,
+) -> None:
+    """Photographs of 60 x 40 to 60 x 44 become 30 x 20, then 29 x 20, and so on."""
+    input = InputConfig(size=(20, 30), resize="shortest_edge", pad_to=4, pad_value="mean")
+    batches = list(val_loader(data.val, input, batch_size=3, workers=0))
+    assert [tuple(batch.images.shape) for batch in batches] == [(3, 3, 20, 32), (2, 3, 20, 28)]
+    assert [batch.sizes.tolist() for batch in batches] == [
+        [[20, 30], [20, 29], [20, 28]], [[20, 27], [20, 27]]
+    ]  # fmt: skip
+    for batch in batches:
+        for image, size, original, target in zip(
+            batch.images, batch.sizes, batch.original_sizes, batch.targets, strict=True
+        ):
+            assert not image[:, :, int(size[1]) :].any()  # the mean is 0
+            back = to_original(target.boxes, size, original)
+            torch.testing.assert_close(back, torch.tensor([[10.0, 5.0, 30.0, 15.0]]))
+
+
+def test_a_training_on_inputs_as_large_as_their_photographs_is_refused(data: DataSet) -> None:
+    input = InputConfig(size=(32, 64), resize="shortest_edge")
+    with pytest.raises(DataError, match="a training wants one; train with letterbox or stretch"):
+        train_loader(data.train, input, recipe(), seed=0)
+
+
+@pytest.mark.parametrize("name", ["area", "bilinear_antialias", "cubic"])
+def test_photographs_are_resized_as_the_input_says(data: DataSet, name: Any) -> None:
+    input = InputConfig(size=(24, 32), interpolation=name)
+    (batch,) = val_loader(data.val, input, batch_size=8, workers=0)
+    for index, (height, width) in enumerate(batch.sizes.tolist()):
+        expected = resize(data.val.read(index), (height, width), name)
+        found = batch.images[index, :, :height, :width].permute(1, 2, 0).numpy()[..., ::-1]
+        np.testing.assert_array_equal(found, expected)
+        plain = resize(data.val.read(index), (height, width))
+        assert np.abs(plain.astype(int) - expected).max() > 5

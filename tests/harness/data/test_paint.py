@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from detectors.interface import InputConfig
 from harness.data.augment import Picture
 from harness.data.layout import cropped, snapped, whole
 from harness.data.paint import blend, mirror, paint, to_planes
@@ -37,7 +38,7 @@ def test_a_mirrored_picture_is_the_picture_mirrored(mirrored: bool) -> None:
         layout.size, pastes, layout.boxes, layout.labels, 7, None, None, mirrored
     )  # fmt: skip
     canvas = np.zeros((18, 30, 3), np.uint8)
-    paint(picture, lambda _: IMAGE, canvas, 114)
+    paint(picture, lambda _: IMAGE, canvas, InputConfig(pad_value=114))
     part = np.full((15, 25, 3), 7, np.uint8)
     part[2:14, 3:23] = IMAGE
     expected = np.full((18, 30, 3), 114, np.uint8)

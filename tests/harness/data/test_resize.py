@@ -1,5 +1,8 @@
-"""Letterbox and stretch: boxes follow the pixels, there and back."""
+"""Letterbox, stretch and shortest edge: boxes follow the pixels, there and back."""
 
+from typing import Any
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from detectors.interface import InputConfig
 from harness.data import normalize, to_original
-from harness.data.resize import fitted, place, resize
+from harness.data.resize import canvas, fitted, place, resize, span, stacked
 
 SIDES = st.integers(8, 3000)
 SIZES = st.tuples(SIDES, SIDES)
@@ -71,7 +74,7 @@ def painted_box(image: np.ndarray) -> np.ndarray:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
 
-@pytest.mark.parametrize("mode", ["letterbox", "stretch"])
+@pytest.mark.parametrize("mode", ["letterbox", "stretch", "shortest_edge"])
 @pytest.mark.parametrize("original", [(97, 211), (480, 640), (700, 300)])
 def test_boxes_follow_painted_corners(mode: str, original: tuple[int, int]) -> None:
     input = InputConfig(size=(320, 416), resize=mode)  # type: ignore[arg-type]
@@ -105,3 +108,85 @@ def test_normalize() -> None:
     assert result.dtype == torch.float32
     assert result.flatten().tolist() == [0, 5, 2.5]
     assert images.flatten().tolist() == [10, 20, 30]
+
+
+SHORTEST: Any = InputConfig(size=(800, 1333), resize="shortest_edge")
+NOISE = np.random.default_rng(0).integers(0, 256, (97, 131, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("original", "image", "tensor"),
+    [
+        ((480, 640), (800, 1066), (800, 1088)),
+        ((640, 480), (1066, 800), (1088, 800)),
+        ((300, 1000), (399, 1333), (416, 1344)),  # the longest side decides: 300 * 1.333 = 399.9
+        ((1600, 1600), (800, 800), (800, 800)),
+    ],
+)
+def test_the_shortest_edge_decides_until_the_longest_is_too_long(
+    original: tuple[int, int], image: tuple[int, int], tensor: tuple[int, int]
+) -> None:
+    assert fitted(original, SHORTEST) == image
+    assert canvas([image], SHORTEST) == tensor
+    corner = torch.tensor([[0.0, 0.0, original[1] / 2, original[0] / 2]])
+    there = to_original(corner, original, image)
+    assert there.tolist() == [[0, 0, image[1] / 2, image[0] / 2]]
+    assert torch.allclose(to_original(there, image, original), corner)
+
+
+@pytest.mark.parametrize("original", [(480, 640), (427, 640), (333, 500), (1200, 640), (97, 1311)])
+def test_sizes_of_the_shortest_edge_are_torchvisions(original: tuple[int, int]) -> None:
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform  # takes a second
+
+    theirs = GeneralizedRCNNTransform(800, 1333, [0, 0, 0], [1, 1, 1]).eval()
+    images, _ = theirs([torch.zeros(3, *original)])
+    image = fitted(original, SHORTEST)
+    assert [image] == images.image_sizes
+    assert canvas([image], SHORTEST) == tuple(images.tensors.shape[2:])
+
+
+def test_a_batch_of_shortest_edges_is_as_large_as_its_largest_and_padded_with_the_mean() -> None:
+    input = InputConfig(
+        size=(8, 16), resize="shortest_edge", pad_to=4, pad_value="mean", mean=(10.4, 20.6, 30.0)
+    )
+    tall, wide = np.zeros((12, 8, 3), np.uint8), np.zeros((8, 15, 3), np.uint8)
+    assert canvas([(12, 8), (8, 15)], input) == (12, 16)
+    batch = stacked([place(image, input)[None] for image in (tall, wide)], input)
+    assert batch.shape == (2, 3, 12, 16)
+    assert not batch[0, :, :, :8].any()
+    assert batch[0, :, 0, 8].tolist() == batch[1, :, 11, 15].tolist() == [10, 21, 30]
+    assert torch.equal(batch[1], place(wide, input, (12, 16)))
+    assert span([(24, 16), (8, 15)], input) == {"smallest": (12, 8), "largest": (8, 16)}
+    assert span([(24, 16)], InputConfig()) == {}
+
+
+def test_a_size_that_no_shortest_edge_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="put the smaller one first"):
+        InputConfig(size=(1333, 800), resize="shortest_edge")
+    with pytest.raises(ValueError, match="pad_to is 0"):
+        InputConfig(pad_to=0)
+    with pytest.raises(ValueError, match="pad_to 20 is no multiple of 32"):
+        InputConfig(resize="shortest_edge", pad_to=20).check_size(32)
+    SHORTEST.check_size(32)
+    assert SHORTEST.largest == (800, 1344)
+
+
+@pytest.mark.parametrize("size", [(40, 50), (200, 300), (97, 60), (31, 131)])
+def test_bilinear_with_antialias_is_pillows(size: tuple[int, int]) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    theirs = image_module.fromarray(NOISE).resize(size[::-1], image_module.Resampling.BILINEAR)
+    ours = resize(NOISE, size, "bilinear_antialias")
+    assert ours.dtype == np.uint8
+    assert ours.shape == (*size, 3)
+    assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= 1
+    if size[0] < 97:  # where it becomes smaller, no other way is like it
+        for other in ("linear", "area", "cubic"):
+            assert np.abs(resize(NOISE, size, other).astype(int) - ours).max() > 10  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["linear", "area", "cubic"])
+def test_other_interpolations_are_opencvs(name: Any) -> None:
+    flag = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "cubic": cv2.INTER_CUBIC}[name]
+    expected = cv2.resize(NOISE, (50, 40), interpolation=flag)
+    np.testing.assert_array_equal(resize(NOISE, (40, 50), name), expected)
+    assert name != "linear" or np.array_equal(resize(NOISE, (40, 50)), expected)

@@ -252,3 +252,28 @@ def test_a_changed_copy_of_a_detector_is_another_trial(
     )
     assert ours.knobs == copied.knobs
     assert ours.trial != copied.trial
+
+
+def test_a_knob_added_later_is_in_the_protocol_only_where_it_is_turned(tmp_path: Path) -> None:
+    """Hashes of finished trials stay: `tests/harness/test_before_rooms.py` compares them all."""
+    sweep = {"detector.input.interpolation": ["linear", "area"]}
+    plain, turned = expand(load(write(tmp_path, sweep=sweep)))
+    (baseline, _) = expand(load(write(tmp_path)))
+    assert plain.protocol_hash == baseline.protocol_hash
+    assert "input.interpolation" not in plain.protocol
+    assert turned.protocol == {**plain.protocol, "input.interpolation": "area"}
+    assert len({plain.training, turned.training}) == len({plain.trial, turned.trial}) == 2
+
+
+def test_inputs_as_large_as_their_photographs_are_for_trials_that_do_not_train(
+    tmp_path: Path,
+) -> None:
+    sets = {**TOY["set"], "detector.input.resize": "shortest_edge"}
+    error = refused(tmp_path, set=sets)
+    assert "toy.yaml" in error
+    assert "a training wants one; train with letterbox or stretch" in error
+    untrained = ["complexity", "latency"]
+    first = expand(load(write(tmp_path, set=sets, measure=untrained)))[0]
+    assert first.protocol["input.resize"] == "shortest_edge"
+    odd = {**sets, "detector.input.pad_to": 12}
+    assert "pad_to: 12 is no multiple of 8" in refused(tmp_path, set=odd, measure=untrained)

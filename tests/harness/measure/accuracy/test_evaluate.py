@@ -343,9 +343,10 @@ def photographs(tmp_path: Path) -> Split:
     return load(DataConfig(source=str(tmp_path))).val
 
 
-@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+@pytest.mark.parametrize("resize", ["letterbox", "stretch", "shortest_edge"])
 def test_a_detector_that_knows_everything_scores_one(photographs: Split, resize: Any) -> None:
     config = ToyConfig(num_classes=2, input=InputConfig(size=(64, 96), resize=resize))
+    varies = resize == "shortest_edge"  # one photograph at a time, none padded for its neighbours
     events: list[Progress] = []
     result = evaluate(
         Seer(photographs, config),
@@ -362,9 +363,12 @@ def test_a_detector_that_knows_everything_scores_one(photographs: Split, resize:
         assert found["image_id"] == wanted["image_id"]
         assert found["bbox"] == pytest.approx(wanted["bbox"], abs=1e-4)
     assert [(event.phase, event.done, event.total) for event in events] == [
+        *([("evaluate", 1, 3)] if varies else []),
         ("evaluate", 2, 3),
         ("evaluate", 3, 3),
     ]
+    sizes = {"smallest": (64, 64), "largest": (96, 64)} if varies else None
+    assert result.details.get("input_sizes") == sizes
 
 
 def test_an_untrained_detector_is_scored_and_left_alone(photographs: Split) -> None:

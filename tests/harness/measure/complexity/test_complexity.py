@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import logging
 
 import pytest
@@ -331,3 +332,16 @@ def test_what_has_values_or_shares_a_tensor_runs_each_time():
         assert shapes.run(add, (one, two), {}).tolist() == [3, 3, 3]
         assert shapes.run(relu, (MAP,), {}) is MAP
         assert shapes.run(view.default, (MAP, [-1]), {})._base is MAP
+
+
+def test_counts_of_inputs_as_large_as_their_photographs_say_at_which_size():
+    input = InputConfig(size=(64, 100), resize="shortest_edge")
+    model = dataclasses.replace(TOY, input=input).build()
+    found = complexity.count(model, input.largest)
+    same = complexity.count(TOY.build(), (64, 128))
+    assert found.metrics == same.metrics
+    words = "at 128 x 64, the largest input; smaller photographs take less"
+    assert words in found.caveats["macs"]
+    assert words in found.caveats["flops_deployed"]
+    assert "params" not in found.caveats
+    assert not any("largest input" in text for text in same.caveats.values())

@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from detectors.config import override
 from detectors.interface import Detections
 from harness import data
 from harness.config.latency import LatencyConfig
@@ -18,6 +19,7 @@ from harness.measure.latency import Bench, Subject, bench, measure, measure_prep
 from harness.measure.latency.subjects import distribution, prepare, profile
 from harness.measure.latency.timer import CpuTimer, timer_for
 from harness.measure.runtimes import RuntimeConfig, RuntimeUnavailable, Verdict
+from tests.harness.data import folders
 from tests.harness.measure.latency.timing import (
     QUICK,
     FakeClock,
@@ -298,6 +300,27 @@ def test_inputs_are_the_first_images_and_the_last_batch_is_full(split):
     assert batches[0].images.dtype == torch.float32
     assert batches[0].images.max() <= 1
     assert len(read_inputs(split, TOY.input, images=1, batch_size=1)) == 1
+
+
+def test_inputs_as_large_as_their_photographs_are_timed_and_told(tmp_path):
+    changes = {"input.resize": "shortest_edge", "input.size": [32, 48], "input.pad_to": 8}
+    detector = override(TOY, changes).build()
+    lying = {"id": 1, "file_name": "1.png", "height": 40, "width": 60}
+    square = {"id": 2, "file_name": "2.png", "height": 50, "width": 50}
+    content = folders.document() | {"images": [lying, square], "annotations": []}
+    split = data.load(data.DataConfig(source=str(folders.write(tmp_path, val=content)))).val
+    one, two = (read_inputs(split, detector.config.input, images=2, batch_size=n) for n in (1, 2))
+    assert [tuple(item.images.shape) for item in one] == [(1, 3, 32, 48), (1, 3, 32, 32)]
+    assert [tuple(item.images.shape) for item in two] == [(2, 3, 32, 48)]
+    for batches in (one, two):
+        anew = Preprocess(split, detector.config.input, 2, batches)
+        assert all(torch.equal(anew(index), item.images) for index, item in enumerate(batches))
+    subjects = {"a": Subject(detector, True)}
+    timing = measure(subjects, split, CALLS, device="cpu")["a"]
+    assert timing.details["input_sizes"] == {"smallest": (32, 32), "largest": (32, 48)}
+    assert "of inputs of 32 x 32 to 48 x 32" in timing.caveats["latency_ms"]
+    with pytest.raises(RuntimeUnavailable, match="runtime compile is made for one size"):
+        measure(subjects, split, CALLS.model_copy(update={"runtime": "compile"}), device="cpu")
 
 
 def test_knobs_are_documented_and_checked():

@@ -1,0 +1,1 @@
+"""Detectors of torchvision: `torchvision:NAME`, with weights from a file or torchvision's own."""

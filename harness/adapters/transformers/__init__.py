@@ -1,0 +1,1 @@
+"""Detectors of transformers: a folder that `save_pretrained` wrote, or an architecture by name."""
