@@ -142,9 +142,7 @@ def test_a_preset_turns_several_knobs_and_those_turned_by_themselves_win(file: P
     assert (small.input.size, small.input.channels) == ((32, 32), "bgr")
     assert override(config, {"input": "small", "input.size": [16, 16]}).input.size == (16, 16)
     assert override(config, flatten(small)) == small
-    with pytest.raises(
-        KnobError, match=r"no preset 'smaller'; did you mean small\? There is"
-    ):
+    with pytest.raises(KnobError, match=r"no preset 'smaller'; did you mean small\? There is"):
         override(config, {"input": "smaller"})
     with pytest.raises(KnobError, match="expected the knobs of InputConfig"):
         override(TOY, {"input": "small"})
