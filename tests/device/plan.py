@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ def steps(job: Job) -> list[Step]:
         timed(job, "latency_first", first, "fp32", ("eager",), 0.3),
         timed(job, "latency_fp32", names, "fp32", quick, 0.35),
         timed(job, "latency_fp16", names, "fp16" if on_gpu else "bf16", quick, 0.35),
+        beside_transformers(job, quick[:1] + built[:1]),
         frontier(job),
         gpu_tests(job),
         timed(job, "runtimes", first, "fp16" if on_gpu else "fp32", built, 0.3),
@@ -107,6 +109,15 @@ def timed(
     about = f"latency in turns, {precision}, {' and '.join(runtimes)}"
     expects = tuple((model, runtime, precision) for model in models for runtime in runtimes)
     return Step(name, about, share, (command,), expects)
+
+
+def beside_transformers(job: Job, runtimes: Sequence[str]) -> Step:
+    """Time RT-DETR beside that of transformers, on the same images in the same rounds."""
+    models = ("rtdetr_r50", "transformers:rt_detr")
+    step = timed(job, "transformers", models, "fp32", runtimes, 0.2)
+    missing = [name for name in ("transformers", "timm") if find_spec(name) is None]
+    lacks = f"{' and '.join(missing)} not installed" if missing else ""
+    return step._replace(about=f"RT-DETR beside transformers' own: {step.about}", lacks=lacks)
 
 
 def frontier(job: Job) -> Step:
