@@ -304,7 +304,7 @@ class RunsItself(Protocol):
     """A detector whose network is an ONNX graph, no module of torch, and is run by its library."""
 
     def runtime(self) -> dict[str, Any]:
-        """Return the library and how it runs: `runtime`, its name; version and providers."""
+        """Return the library and how it runs: `runtime`, its name, and its version."""
 
     def graph(self, size: tuple[int, int]) -> Any:
         """Return the network as an ONNX model for one image.

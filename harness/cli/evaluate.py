@@ -48,7 +48,6 @@ def evaluate(
     changes = studies.changes(sets)
     found = opened(model, data_name, changes, weights, choice, trust=trust, split=split)
     dataset = found.dataset
-    note(console.stderr(), adapters.notes(found.detector.config))
     with one_line(model, None) as show, sharing(device, show) as on_progress:
         result = evaluation.evaluate(
             found.detector, dataset.split, device=device, on_progress=on_progress

@@ -109,6 +109,7 @@ def opened(
     detector = created(name, setup, source)
     if source is not None or adapters.brings_weights(detector.config):
         matched = _matched(source, detector.config, dataset.name, names, choice)
+        note(console.stderr(), adapters.notes(detector.config))
         dataset = replace(dataset, split=classes.seen_by(dataset.split, matched))
         shared = tuple(category.name for category in dataset.categories)
         whole = len(shared) == len(names)

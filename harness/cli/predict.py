@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detectors.interface import Detector
-from harness import data
+from harness import adapters, data
 from harness import study as studies
 from harness.adapters import classes as adapters_classes
 from harness.cli import console
@@ -159,6 +159,7 @@ def _open(model: Named, models: Sequence[Named], options: Options) -> Model:
     studies.check_size(setup.detector)
     detector = created(model.name, setup, source)
     deployed = detector.deploy().to(options.device)
+    note(console.stderr(), adapters.notes(detector.config))
     known = brought or known_classes(str(source), detector.config)
     return Model(model.title, deployed, setup, known)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness import adapters
 from harness import study as studies
 from harness.analysis import preparing
 from harness.analysis.preparing import Tried
 from harness.cli import console
 from harness.cli.console import print_json
-from harness.cli.models import note, one_line, opened
+from harness.cli.models import one_line, opened
 from harness.data.classes import read_choice
 from harness.machine.locks import sharing
 
@@ -43,7 +42,6 @@ def model(
     choice = read_choice(classes, shared=True)
     changes = studies.changes(sets)
     found = opened(name, data_name, changes, weights, choice, trust=trust, split=split)
-    note(console.stderr(), adapters.notes(found.detector.config))
     with one_line(name, None) as show, sharing(device, show) as on_progress:
         tried = preparing.try_ways(
             found.detector, found.dataset.split, device=device, on_progress=on_progress

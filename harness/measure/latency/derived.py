@@ -256,8 +256,10 @@ def _roofline(result: Timing, subject: Prepared, profile: Profile, session: Sess
     result.details["limits"] = described(known)
     if subject.macs is None:
         result.absent[name] = "operations were not counted; measure complexity, too"
-    elif profile.least_bytes is None or "network_ms" not in result.metrics:
+    elif "network_ms" not in result.metrics:
         result.absent[name] = "the runtime does not run the network apart from NMS"
+    elif profile.least_bytes is None:
+        result.absent[name] = "what the network has to move is not known"
     else:
         macs = subject.macs * len(subject.inputs[0].images)
         seconds = result.metrics["network_ms"] / 1e3

@@ -80,10 +80,13 @@ def test_an_export_for_any_batch_takes_several_images_at_once(made: Path) -> Non
     assert counts[0] == counts[1] > 0
 
 
-def test_it_predicts_what_ours_does(made: Path, tmp_path: Path) -> None:
+def test_it_predicts_what_ours_does(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     image = made / "pets" / "val" / "0.png"
     for model, out in ((made / "ours", "a"), (f"onnx:{made / 'model.onnx'}", "b")):
         assert detbench("predict", model, image, "--out", tmp_path / out, "--trust") == 0
+    assert "outputs are logits [B, N, C], boxes" in capsys.readouterr().err
     ours, theirs = (
         json.loads((tmp_path / out / "detections.json").read_text()) for out in ("a", "b")
     )
