@@ -242,7 +242,9 @@ def test_run_writes_records_a_page_and_a_table(
     assert "records: runs/toy" in captured.out
     assert captured.err.count("stands already") == 2
     assert detbench("report", "runs/toy", "--out", "site") == 0
-    assert Path(capfd.readouterr().out.strip()).is_file()
+    page, answer = capfd.readouterr().out.splitlines()
+    assert Path(page).is_file()
+    assert answer.startswith("answer: ")
     shutil.copytree("runs/toy", "copied")
     assert detbench("report", "runs/toy", "copied", "--out", "both") == 2
     assert "copied: both/toy.html was just written" in capfd.readouterr().err

@@ -88,7 +88,7 @@ def test_axes_can_be_replaced_and_added() -> None:
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"iou_treshold": [0.5]}, "did you mean iou_threshold"),
+        ({"iou_treshold": [0.5]}, "did you mean frontier.iou_threshold"),
         ({"iou_threshold": []}, "different values"),
         ({"iou_threshold": [0.5, 0.5]}, "different values"),
         ({"iou_threshold": ["much"]}, "expected float, got 'much'"),

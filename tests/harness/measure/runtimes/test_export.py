@@ -138,8 +138,8 @@ def test_counts_products_by_hand(tmp_path: Path) -> None:
 def test_products_of_unknown_shape_are_refused(tmp_path: Path) -> None:
     make, kind = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
     node = onnx.helper.make_node("MatMul", ["a", "b"], ["c"], name="product")
-    sides = [make("a", kind, ["n", 4]), make("b", kind, [4, 2])]
-    graph = onnx.helper.make_graph([node], "open", sides, [make("c", kind, ["n", 2])])
+    sides = [make("a", kind, [1, "n", 4]), make("b", kind, [4, 2])]
+    graph = onnx.helper.make_graph([node], "open", sides, [make("c", kind, [1, "n", 2])])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "open.onnx")
     with pytest.raises(ExportError, match="MatMul of unknown shape; export for a fixed input size"):
         count_macs(tmp_path / "open.onnx")
