@@ -59,9 +59,16 @@ def test_what_cannot_be_done_says_why(tmp_path: Path) -> None:
     lacks = {step.name: step.lacks for step in plan.steps(job(tmp_path, "cpu")) if step.lacks}
     lacks.pop("transformers", None)  # as may be
     assert lacks == {
-        "frontier": "no trained weights were given: --weights FOLDER",
+        "frontier": "no trained weights: --weights FOLDER",
         "tests": "they need a CUDA device, not cpu",
     }
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    steps = plan.steps(job(tmp_path, weights=tmp_path / "none"))
+    assert [step.lacks for step in steps if step.name == "frontier"] == [
+        f"no folder {tmp_path / 'none'}"
+    ]
 
 
 def test_a_step_is_done_failed_or_cut(tmp_path: Path) -> None:

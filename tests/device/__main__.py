@@ -60,7 +60,7 @@ def _job(given: argparse.Namespace, scratch: Path) -> Job:
         device=given.device,
         data=str(data) if data is not None and data.is_dir() else "shapes",
         out=scratch,
-        weights=given.weights if given.weights is not None and given.weights.is_dir() else None,
+        weights=given.weights,
         models=tuple(given.models),
         size=given.size,
         seconds=given.seconds,

@@ -122,8 +122,11 @@ def beside_transformers(job: Job, runtimes: Sequence[str]) -> Step:
 def frontier(job: Job) -> Step:
     """Try settings of NMS on the scores of a network that detects."""
     about = "mAP against the time of NMS, on a trained network"
-    if job.weights is None:
-        return Step("frontier", about, 0.2, lacks="no trained weights were given: --weights FOLDER")
+    if job.weights is None or not job.weights.is_dir():
+        lacks = (
+            f"no folder {job.weights}" if job.weights else "no trained weights: --weights FOLDER"
+        )
+        return Step("frontier", about, 0.2, lacks=lacks)
     page = str(job.out / "frontier" / "nms_frontier.html")
     command = (
         *(*DETBENCH, "measure", str(job.weights), "--nms-frontier", "--shared-classes"),

@@ -52,7 +52,8 @@ class Comparison:
 
     verdict: str
     """better, worse, or no significant difference: B against A; "unknown: one seed" where each side
-    was trained once: the interval over images is about these weights, not about the detectors."""
+    was trained once: the interval over images is about these weights, not about the detectors. Files
+    of results are compared as they are."""
     words: str
     accuracy: Difference
     figures: list[Difference]
@@ -121,7 +122,10 @@ def compare(
     first, places = seen[: len(a)], same_trainings([r.record for r in a], [r.record for r in b])
     second, paired = [seen[len(a) + n] for n in places or range(len(b))], places is not None
     accuracy, figures, classes = _accuracy(first, second, paired=paired)
-    told = words.of_weights if len(a) == len(b) == 1 else words.of_detectors
+    if any("results" in run.record.details for run in (*a, *b)):
+        told = words.of_results
+    else:
+        told = words.of_weights if len(a) == len(b) == 1 else words.of_detectors
     verdict, sentence = told(accuracy, paired=paired)
     return Comparison(
         verdict,

@@ -1,4 +1,4 @@
-"""Verdicts on accuracy in words: of detectors over seeds, or of weights where one seed tells."""
+"""Verdicts on accuracy in words: of detectors over seeds, of weights, or of files of results."""
 
 from __future__ import annotations
 
@@ -38,6 +38,20 @@ def of_weights(found: Difference, *, paired: bool) -> tuple[str, str]:
     moved = _moved_by(found, " over images")
     rest = f"{ONE_SEED}, so this is about these weights, not about the detectors"
     return UNTOLD, f"{lead}: {moved}; {rest}"
+
+
+def of_results(found: Difference, *, paired: bool) -> tuple[str, str]:
+    """Give the verdict where a side is a file of results: there is no training behind it to repeat.
+
+    Args:
+        found: with its interval over images.
+        paired: whether both sides are the same trainings, which a file tells nothing of.
+    """
+    moved = _moved_by(found, " over images")
+    if not found.told_apart:
+        return NO_DIFFERENCE, f"{NO_DIFFERENCE} between A's detections and B's: {moved}"
+    verdict = "better" if found.difference > 0 else "worse"
+    return verdict, f"B's detections are {verdict} than A's: {moved}"
 
 
 def _moved_by(found: Difference, over: str) -> str:

@@ -13,7 +13,6 @@ from harness.config.data import DataConfig
 from harness.measure.accuracy.detections import write
 from harness.measure.accuracy.evaluate import score
 from harness.records import record
-from harness.records.cells import UNTOLD
 from tests.harness.cli.refusals import refusal
 from tests.harness.detecting import CONFIG, SCENES, detect, run, scenes
 
@@ -59,11 +58,12 @@ def test_files_are_compared_and_shown_in_a_report(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = printed(capsys, "compare", "found.json", "moved.json", "--data", "truth.json")
-    assert found["verdict"] == UNTOLD, "of detectors; the images tell these two files apart"
+    assert found["verdict"] == "worse"
+    assert found["words"].startswith("B's detections are worse than A's: ")
     assert found["accuracy"]["told_apart"]
     assert found["accuracy"]["high"] < 0
     itself = printed(capsys, "compare", "found.json", "found.json", "--data", "truth.json")
-    assert not itself["accuracy"]["told_apart"]
+    assert itself["verdict"] == "no significant difference"
     assert itself["accuracy"]["difference"] == 0
     for name in ("found", "moved"):
         command = ["evaluate", "--detections", f"{name}.json", "--data", "truth.json"]
@@ -90,7 +90,7 @@ def test_a_trial_is_compared_with_a_file(place: Path, capsys: pytest.CaptureFixt
     (place / "theirs.json").write_text(json.dumps(theirs), "utf-8")
     sides = ("compare", "trial", "theirs.json", "--mixed", "--data")
     found = printed(capsys, *sides, "shapes.json")
-    assert found["verdict"] == UNTOLD
+    assert found["verdict"] == "worse"
     assert found["accuracy"]["told_apart"]
     assert found["accuracy"]["difference"] < 0
     assert found["latency"]["verdict"] is None
