@@ -52,8 +52,8 @@ class Comparison:
 
     verdict: str
     """better, worse, or no significant difference: B against A; "unknown: one seed" where each side
-    was trained once: the interval over images is about these weights, not about the detectors. Files
-    of results are compared as they are."""
+    was trained once: the interval over images is about these weights, not about the detectors.
+    Files of results are compared as they are."""
     words: str
     accuracy: Difference
     figures: list[Difference]
